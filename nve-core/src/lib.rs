@@ -1,0 +1,2 @@
+//! The decisions of an ILA network virtualization edge.
+#![forbid(unsafe_code)]
