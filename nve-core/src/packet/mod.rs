@@ -1,0 +1,25 @@
+//! Packets as the core sees them: a head that was copied once, and a tail that stays where it is.
+//!
+//! What must stay true: every check runs on [`Frame::head`], which no guest can change any more; the core never sees the tail
+//! unless it asks for the whole frame ([`crate::pipeline::Again::Whole`]).
+
+/// Bytes of a frame the shell copies before the first look. TCP, UDP and echo with usual headers never need more.
+pub const HEAD_LEN: usize = 128;
+
+/// The largest frame: 64 KiB of IP behind an Ethernet header.
+pub const MAX_FRAME: usize = 65535 + 14;
+
+/// One frame (Ethernet, from an attachment) or packet (IPv6, from the uplink).
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// The first bytes: at least `min(len, HEAD_LEN)`, or all `len` of them.
+    pub head: &'a [u8],
+    /// Bytes of the whole frame.
+    pub len: usize,
+    /// What the sender left for others to finish; offsets count from the start of the IP header.
+    pub offload: Offload,
+}
+
+/// Placeholder until ipv4-xlat's own type lands: offload metadata of a packet (virtio 1.2, 5.1.6).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Offload;

@@ -1,0 +1,85 @@
+//! What the operator wants, checked: the only way configuration enters the core.
+//!
+//! What must stay true: a [`Setup`] that [`Setup::check`] accepted has unique names, VNIDs, prefixes, MACs and addresses; every
+//! address lies in its network; nothing overlaps (see the errors). [`crate::pipeline::Nve::apply`] takes only a [`CheckedSetup`].
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
+
+use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnet, Vnid};
+
+/// This host's place in the fabric.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Name in logs and in the authority.
+    pub name: String,
+    /// The /64 routed to this host's uplink.
+    pub locator: Locator,
+    /// The domain served.
+    pub sir: SirPrefix,
+    /// What we send; a receiver accepts both.
+    pub checksum: ChecksumMode,
+    /// Uplink MTU in bytes, 1280..=65535.
+    pub uplink_mtu: u16,
+}
+
+/// One virtual network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Name in config, counters and captures.
+    pub name: String,
+    /// Its number on the wire.
+    pub vnid: Vnid,
+    /// The tenant's IPv4 prefix; VNs may overlap here.
+    pub ipv4: Option<Ipv4Cidr>,
+    /// The tenant's /96; VNs never overlap here.
+    pub ipv6: Option<Vnet>,
+    /// The virtual gateway's IPv4 address. Default: the last usable address of `ipv4`.
+    pub gateway4: Option<Ipv4Addr>,
+    /// The virtual gateway's global IPv6 address. Default: `VNET:ffff:fffe`. (Its link-local address is always fe80::1.)
+    pub gateway6: Option<Ipv6Addr>,
+    /// Resolvers told by DHCPv4 (IPv4 ones) and RA (IPv6 ones).
+    pub dns: Vec<IpAddr>,
+    /// Search domain told by DHCPv4 and RA.
+    pub domain: Option<String>,
+}
+
+/// One NIC of a tenant system.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// Name in config, counters and captures; unique on the host.
+    pub name: String,
+    /// Name of its [`Network`].
+    pub network: String,
+    /// The only source MAC it may use.
+    pub mac: EthernetAddress,
+    /// The only source addresses it may use; the first of each family is the one told by DHCP.
+    pub addresses: Vec<IpAddr>,
+    /// Host name told by DHCPv4.
+    pub hostname: Option<String>,
+}
+
+/// Where one tenant address lives.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// Name of its [`Network`].
+    pub network: String,
+    /// The tenant's address.
+    pub address: IpAddr,
+    /// The host that has it.
+    pub locator: Locator,
+}
+
+/// Everything, unchecked across objects (each field is checked by its type).
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// This host.
+    pub host: Host,
+    /// Networks it serves or reaches.
+    pub networks: Vec<Network>,
+    /// NICs it serves.
+    pub attachments: Vec<Attachment>,
+    /// Addresses on other hosts.
+    pub mappings: Vec<Mapping>,
+}

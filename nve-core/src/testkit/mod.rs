@@ -1,0 +1,1 @@
+//! A world in memory: several NVEs, guests (smoltcp stacks) and a fabric in one process and in virtual time.
