@@ -1,1 +1,3 @@
-//! Everything that touches the machine.
+//! Everything that touches the machine; what happens to a packet is decided in `nve-core`.
+
+pub mod config;
