@@ -1,0 +1,115 @@
+//! Work left to hardware (virtio 1.2 section 5.1.6), and how it changes with the headers.
+//!
+//! A partial checksum's field holds the *uncomplemented* pseudo-header sum, so it moves with the opposite sign of
+//! a finished checksum. `csum_start` moves with the transport header. A large send keeps its segment size: that is
+//! payload, and lowering it would change what UDP applications receive.
+
+use crate::refusal::Reason;
+use crate::wire::protocol;
+
+/// Offload metadata of a packet; offsets count from the start of the IP packet, not of the frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Who has done or will do the transport checksum.
+    pub checksum: ChecksumState,
+    /// Set for a super-packet that hardware, or the receiver, cuts into segments.
+    pub gso: Option<Gso>,
+}
+
+impl Offload {
+    /// Nothing left to hardware.
+    pub const NONE: Offload = Offload { checksum: ChecksumState::InPacket, gso: None };
+}
+
+/// Who has done or will do the transport checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChecksumState {
+    /// The packet carries a finished checksum that nobody has verified.
+    #[default]
+    InPacket,
+    /// The packet carries a finished checksum that was verified (`VIRTIO_NET_HDR_F_DATA_VALID`).
+    Verified,
+    /// The packet carries a pseudo-header sum to be completed (`VIRTIO_NET_HDR_F_NEEDS_CSUM`).
+    Partial {
+        /// Where summing starts: bytes from the start of the IP packet; must be the transport header.
+        start: u16,
+        /// Where the checksum goes: bytes from `start`.
+        offset: u16,
+    },
+}
+
+/// A super-packet's kind and segment size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gso {
+    /// What the segments are.
+    pub kind: GsoKind,
+    /// Transport payload bytes of each segment but the last; never 0.
+    pub size: u16,
+}
+
+/// What a super-packet is cut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GsoKind {
+    /// TCP over IPv4 (`VIRTIO_NET_HDR_GSO_TCPV4`).
+    TcpV4 {
+        /// The first segment carries CWR and it must not be copied to the others (`VIRTIO_NET_HDR_GSO_ECN`).
+        ecn: bool,
+    },
+    /// TCP over IPv6 (`VIRTIO_NET_HDR_GSO_TCPV6`).
+    TcpV6 {
+        /// As for [`GsoKind::TcpV4`].
+        ecn: bool,
+    },
+    /// UDP datagrams over either family (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+    UdpL4,
+}
+
+/// Refuses metadata that does not describe the packet: such packets came from a hostile or broken sender, and a
+/// receiver's network card would believe it.
+///
+/// `l4_offset` is where the transport header is; `fragment` whether the packet is part of a datagram.
+#[inline]
+pub(crate) fn check(offload: &Offload, protocol: u8, l4_offset: usize, fragment: bool) -> Result<(), Reason> {
+    if let ChecksumState::Partial { start, offset } = offload.checksum {
+        let expected = match protocol {
+            protocol::TCP => 16,
+            protocol::UDP => 6,
+            _ => return Err(Reason::BadOffload),
+        };
+        if offset != expected || usize::from(start) != l4_offset || fragment {
+            return Err(Reason::BadOffload);
+        }
+    }
+    if let Some(gso) = offload.gso {
+        let fits = match gso.kind {
+            GsoKind::TcpV4 { .. } | GsoKind::TcpV6 { .. } => protocol == protocol::TCP,
+            GsoKind::UdpL4 => protocol == protocol::UDP,
+        };
+        // virtio 5.1.6.2: a large send always leaves the checksum to be done.
+        let partial = matches!(offload.checksum, ChecksumState::Partial { .. });
+        if !fits || !partial || fragment || gso.size == 0 {
+            return Err(Reason::BadOffload);
+        }
+    }
+    Ok(())
+}
+
+/// The same metadata for a transport header that is now at `l4_offset`.
+#[inline]
+pub(crate) fn moved(offload: &Offload, l4_offset: u16) -> ChecksumState {
+    match offload.checksum {
+        ChecksumState::Partial { offset, .. } => ChecksumState::Partial { start: l4_offset, offset },
+        done => done,
+    }
+}
+
+/// Transport bytes of the largest segment that leaves: all of them, unless the packet is a super-packet.
+#[inline]
+pub(crate) fn segment_len(offload: &Offload, l4: &[u8], l4_len: usize) -> usize {
+    let Some(gso) = offload.gso else { return l4_len };
+    let header = match gso.kind {
+        GsoKind::UdpL4 => 8,
+        _ => l4.get(12).map_or(20, |offset| usize::from(offset >> 4) * 4).max(20),
+    };
+    l4_len.min(header + usize::from(gso.size))
+}
