@@ -1,1 +1,31 @@
-//! End-to-end tests.
+//! The end-to-end harness: hosts, a fabric and guests that are as real as one machine allows.
+//!
+//! ```text
+//!   sandbox: own user (unless root), network, mount and PID namespace, made by `cargo xtask`
+//!   ┌───────────────────────────────────────────────────────────────────────────────┐
+//!   │  QEMU vm1 ──vhost-user──> vhost-ila         vhost-ila <──vhost-user── QEMU vm2│
+//!   │                              │ TUN ila0        │ TUN ila0                     │
+//!   │  namespace hv1 ──────────────┴── veth ─┐   ┌─ veth ──┴────────── namespace hv2│
+//!   │                                     namespace fabric: routes, and is captured │
+//!   └───────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! What must stay true:
+//! * Nothing leaks: every process is in the sandbox's PID namespace and dies with it; namespaces, interfaces and mounts
+//!   exist only there. [`sandbox::entered`] refuses to work anywhere else.
+//! * Nothing is installed: foreign programs come from [`tools`], unpacked by `cargo xtask fetch`.
+//! * What a test asserts comes from outside the daemon: guests' own output, captures of the fabric, tshark, scapy.
+//!   The daemon's counters are asked only about drops.
+//! * Every wait has a limit.
+
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod daemon;
+pub mod fabric;
+pub mod guest;
+pub mod initramfs;
+pub mod namespace;
+pub mod process;
+pub mod sandbox;
+pub mod tools;

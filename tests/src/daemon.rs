@@ -1,0 +1,128 @@
+//! The program under test: one `vhost-ila run` a host.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::fabric::{Host, TUN};
+use crate::process::{Owned, output, wait_for};
+use crate::sandbox;
+
+/// How long a daemon may take to be ready, or to end.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A daemon on its host. It is killed when dropped.
+pub struct Daemon {
+    host: Host,
+    vnets: Vec<String>,
+    config: PathBuf,
+    log: PathBuf,
+    process: Owned,
+}
+
+impl Daemon {
+    /// Starts the daemon of `host` with `config`, and sets the routes that its TUN needs. Its log goes to `NAME.log` in
+    /// `evidence`, after what is there already.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon ends or does not make its TUN in time.
+    pub fn start(host: &Host, vnets: &[String], config: &Path, evidence: &Path) -> Result<Daemon> {
+        let log = evidence.join(format!("{}.log", host.name));
+        let process = spawn(host, config, &log)?;
+        let mut daemon =
+            Daemon { host: host.clone(), vnets: vnets.to_vec(), config: config.to_owned(), log, process };
+        daemon.wait_until_ready()?;
+        Ok(daemon)
+    }
+
+    /// Kills the daemon as a crash would: no clean-up.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is gone already, or cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.must_run()?;
+        self.process.end(Signal::KILL, LIMIT).map(drop)
+    }
+
+    /// Asks the daemon to end, and returns how it ended.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.end(Signal::TERM, LIMIT)
+    }
+
+    /// Starts it again after [`Daemon::kill`], as an operator's service manager would.
+    ///
+    /// # Errors
+    ///
+    /// As [`Daemon::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = spawn(&self.host, &self.config, &self.log)?;
+        self.wait_until_ready()
+    }
+
+    /// Fails when the daemon is gone.
+    ///
+    /// # Errors
+    ///
+    /// See above.
+    pub fn must_run(&mut self) -> Result<()> {
+        self.process.must_run().with_context(|| format!("see {}", self.log.display()))
+    }
+
+    /// What `vhost-ila show WHAT --json` prints.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon does not answer.
+    pub fn show(&self, what: &str) -> Result<Value> {
+        let mut command = Command::new(binary()?);
+        command.args(["show", what, "--json", "--config"]).arg(&self.config);
+        command.arg("--runtime").arg(runtime(&self.host));
+        Ok(serde_json::from_str(&output(command)?)?)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let control = runtime(&self.host).join("control.sock");
+        let (process, namespace, log) = (&mut self.process, &self.host.namespace, &self.log);
+        wait_for(&format!("the daemon of {}", self.host.name), LIMIT, || {
+            process.must_run().with_context(|| fs::read_to_string(log).unwrap_or_default())?;
+            Ok((control.exists() && namespace.has_interface(TUN)).then_some(()))
+        })?;
+        self.host.route_to_tun(&self.vnets)
+    }
+}
+
+/// The directory of a host's sockets.
+pub fn runtime(host: &Host) -> PathBuf {
+    Path::new(sandbox::RUNTIME).join(&host.name)
+}
+
+/// The program that `cargo xtask` has built.
+fn binary() -> Result<PathBuf> {
+    let path =
+        env::var_os("VHOST_ILA_BINARY").context("VHOST_ILA_BINARY is not set: run it by `cargo xtask`")?;
+    Ok(PathBuf::from(path))
+}
+
+fn spawn(host: &Host, config: &Path, log: &Path) -> Result<Owned> {
+    let runtime = runtime(host);
+    fs::create_dir_all(&runtime)?;
+    // Left by a killed daemon: its presence must not be taken for readiness.
+    let control = runtime.join("control.sock");
+    if control.exists() {
+        fs::remove_file(control)?;
+    }
+    let mut command = host.namespace.command(binary()?);
+    command.arg("run").arg("--config").arg(config).arg("--runtime").arg(runtime);
+    Owned::spawn(&format!("vhost-ila on {}", host.name), command, log)
+}

@@ -1,0 +1,143 @@
+//! Two hosts and the fabric between them, as network namespaces.
+//!
+//! ```text
+//!            2001:db8:f:1::/64                  2001:db8:f:2::/64
+//!   hv1 [up] ::2 ────────── ::1 [hv1] fabric [hv2] ::1 ────────── ::2 [up] hv2
+//!   locator 2001:db8:0:1::/64    │ routes: a locator to its host,     locator 2001:db8:0:2::/64
+//!                                │ SIR and VNETs to hv1
+//! ```
+//!
+//! The fabric is nothing but Linux forwarding plain IPv6: it knows no virtual network.
+
+use anyhow::Result;
+
+use crate::namespace::Namespace;
+
+/// The SIR prefix of the one domain.
+pub const SIR: &str = "2001:db8:51::/64";
+
+/// The name of the hosts' TUN interface.
+pub const TUN: &str = "ila0";
+
+/// The offloads that let a veth carry what a wire would not: partial checksums and super-packets.
+pub const OFFLOADS: [&str; 6] = ["tx", "tso", "gso", "gro", "tx-udp-segmentation", "rx"];
+
+/// A host: a namespace with an uplink and, once a daemon runs in it, a TUN.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// `hv1` or `hv2`.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its number, 1 or 2, part of all its addresses.
+    number: u8,
+}
+
+impl Host {
+    /// The locator's upper 64 bits as text that an interface identifier can follow: `2001:db8:0:1::`.
+    pub fn locator_stem(&self) -> String {
+        format!("2001:db8:0:{}::", self.number)
+    }
+
+    /// The locator prefix, a /64.
+    pub fn locator(&self) -> String {
+        format!("{}/64", self.locator_stem())
+    }
+
+    /// The fabric's next hop as this host sees it.
+    pub fn gateway(&self) -> String {
+        format!("2001:db8:f:{}::1", self.number)
+    }
+
+    /// This host's address on its link to the fabric.
+    pub fn underlay(&self) -> String {
+        format!("2001:db8:f:{}::2", self.number)
+    }
+
+    /// What an operator sets on a host whose daemon has made the TUN: the locator, the SIR prefix and the VNETs lead to the
+    /// TUN, but what comes out of the TUN never goes back into it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no TUN.
+    pub fn route_to_tun(&self, vnets: &[String]) -> Result<()> {
+        let host = &self.namespace;
+        host.ip(&format!("-6 route replace {} dev {TUN}", self.locator()))?;
+        for prefix in vnets.iter().map(String::as_str).chain([SIR]) {
+            host.ip(&format!("-6 route replace {prefix} dev {TUN}"))?;
+        }
+        Ok(())
+    }
+
+    /// What an operator sets on a host before the daemon runs.
+    fn prepare(&self) -> Result<()> {
+        let host = &self.namespace;
+        host.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        host.ip(&format!("-6 addr add {}/64 dev up nodad", self.underlay()))?;
+        host.ip("link set up up")?;
+        host.ip(&format!("-6 route add default via {}", self.gateway()))?;
+        host.ip(&format!("-6 addr add {}1/128 dev lo nodad", self.locator_stem()))?;
+        host.ip(&format!("-6 route add default via {} table 100", self.gateway()))?;
+        host.ip(&format!("-6 rule add iif {TUN} lookup 100 pref 100")).map(drop)
+    }
+}
+
+/// The router and its two hosts.
+#[derive(Clone, Debug)]
+pub struct Fabric {
+    /// The router's namespace; its interfaces are named after the hosts they lead to.
+    pub router: Namespace,
+    /// hv1 and hv2.
+    pub hosts: [Host; 2],
+}
+
+impl Fabric {
+    /// Builds the fabric. `vnets` are the IPv6 prefixes of virtual networks, routed to hv1 as the SIR prefix is.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `ip` does.
+    pub fn new(vnets: &[String]) -> Result<Fabric> {
+        let router = Namespace::new("fabric")?;
+        router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        let hosts = [Fabric::host(&router, 1)?, Fabric::host(&router, 2)?];
+        for prefix in vnets.iter().map(String::as_str).chain([SIR]) {
+            router.ip(&format!("-6 route add {prefix} via {}", hosts[0].underlay()))?;
+        }
+        Ok(Fabric { router, hosts })
+    }
+
+    fn host(router: &Namespace, number: u8) -> Result<Host> {
+        let name = format!("hv{number}");
+        let host = Host { namespace: Namespace::new(&name)?, name, number };
+        let name = &host.name;
+        router.ip(&format!("link add {name} type veth peer name up netns {name}"))?;
+        router.ip(&format!("-6 addr add {}/64 dev {name} nodad", host.gateway()))?;
+        router.ip(&format!("link set {name} up"))?;
+        host.prepare()?;
+        router.ip(&format!("-6 route add {} via {}", host.locator(), host.underlay()))?;
+        Ok(host)
+    }
+
+    /// Turns the [`OFFLOADS`] of every veth `on` or `off`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `ethtool` does.
+    pub fn offloads(&self, state: &str) -> Result<()> {
+        for host in &self.hosts {
+            self.router.offloads(&host.name, &OFFLOADS, state)?;
+            host.namespace.offloads("up", &OFFLOADS, state)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the MTU of the link to `hosts[index]` at the router's end, where packets too big for it are refused.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `ip` does.
+    pub fn narrow(&self, index: usize, mtu: u16) -> Result<()> {
+        self.router.ip(&format!("link set {} mtu {mtu}", self.hosts[index].name)).map(drop)
+    }
+}

@@ -1,0 +1,253 @@
+//! A guest: QEMU with Debian's kernel, driven over a serial line.
+//!
+//! ```text
+//! harness ──"7 ping -c 3 10.1.0.2\n"──> /run/vhost-ila/NAME.agent ──> ttyS1 ──> init: sh -c ...
+//!         <──output, "=7 0\n"─────────                                            └─> ttyS0 ──> guest-NAME.log
+//! ```
+//!
+//! What must stay true: one command at a time, each with a limit; everything a guest is told and says is in its log.
+
+pub mod accel;
+mod qemu;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::initramfs::Image;
+use crate::process::{Owned, wait_for};
+use crate::sandbox;
+pub use accel::Accel;
+pub use qemu::{Nic, Qemu};
+
+/// A boot takes about 5 s under emulation on an idle machine.
+const BOOT: Duration = Duration::from_secs(90);
+
+/// What a guest is made of.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Names the guest, its log and its sockets.
+    pub name: String,
+    /// Kernel and initramfs.
+    pub image: Image,
+    /// Which QEMU runs it.
+    pub qemu: Qemu,
+    /// How it runs.
+    pub accel: Accel,
+    /// Its network card, if any.
+    pub nic: Option<Nic>,
+}
+
+/// A running guest. It is killed when dropped.
+pub struct Guest {
+    name: String,
+    process: Owned,
+    agent: Agent,
+    log: PathBuf,
+}
+
+impl Guest {
+    /// Starts QEMU and waits until the guest takes commands. Its console goes to `guest-NAME.log` in `evidence`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when QEMU ends or the guest does not come up in time.
+    pub fn boot(spec: &Spec, evidence: &Path) -> Result<Guest> {
+        let mut guest = Guest::start(spec, evidence)?;
+        guest.wait_until_ready(BOOT)?;
+        Ok(guest)
+    }
+
+    /// Starts QEMU without waiting; [`Guest::wait_until_ready`] goes on.
+    ///
+    /// # Errors
+    ///
+    /// Fails when QEMU cannot be started or ends at once.
+    pub fn start(spec: &Spec, evidence: &Path) -> Result<Guest> {
+        let name = spec.name.clone();
+        let log = evidence.join(format!("guest-{name}.log"));
+        let socket = Path::new(sandbox::RUNTIME).join(format!("{name}.agent"));
+        if socket.exists() {
+            fs::remove_file(&socket)?;
+        }
+        let listener = UnixListener::bind(&socket).context("the guest's agent socket")?;
+        listener.set_nonblocking(true)?;
+        let command = qemu::command(spec, &log, &socket)?;
+        let mut process =
+            Owned::spawn(&format!("QEMU {name}"), command, &evidence.join(format!("qemu-{name}.log")))?;
+        let stream = wait_for(&format!("QEMU {name} to connect"), Duration::from_secs(20), || {
+            process.must_run()?;
+            match listener.accept() {
+                Ok((stream, _)) => Ok(Some(stream)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })?;
+        Ok(Guest { name, process, agent: Agent::new(stream)?, log })
+    }
+
+    /// Waits until the guest's init says that it takes commands: after [`Guest::start`], and after a reboot.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `limit` passes or QEMU ends.
+    pub fn wait_until_ready(&mut self, limit: Duration) -> Result<()> {
+        let answer = self.agent.answer("ready", limit);
+        self.process.must_run()?;
+        answer
+            .map(drop)
+            .with_context(|| format!("guest {} did not come up, see {}", self.name, self.log.display()))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `command` in the guest's shell and returns its exit status and output.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the guest does not answer within `limit`. A command that fails is no error here.
+    pub fn try_run(&mut self, command: &str, limit: Duration) -> Result<Finished> {
+        ensure!(!command.contains('\n'), "a command is one line");
+        let context = || format!("guest {}: {command}", self.name);
+        let id = self.agent.ask(command).with_context(context)?;
+        self.agent.answer(&id, limit).with_context(context)
+    }
+
+    /// Runs `command`, which must succeed within 60 seconds, and returns its output.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not answer or exits with an error, quoting its output.
+    pub fn run(&mut self, command: &str) -> Result<String> {
+        self.run_within(command, Duration::from_secs(60))
+    }
+
+    /// As [`Guest::run`], with a limit.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn run_within(&mut self, command: &str, limit: Duration) -> Result<String> {
+        let finished = self.try_run(command, limit)?;
+        if finished.status != 0 {
+            bail!("guest {}: {command}: exit status {}\n{}", self.name, finished.status, finished.output);
+        }
+        Ok(finished.output)
+    }
+
+    /// Starts `command` in the background, its output in the guest's file `output`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the guest does not answer.
+    pub fn spawn(&mut self, command: &str, output: &str) -> Result<()> {
+        self.run(&format!("({command}) >{output} 2>&1 &")).map(drop)
+    }
+
+    /// Sends `command`, which ends the guest's kernel (`reboot -f`), and awaits no answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails when QEMU is gone.
+    pub fn send(&mut self, command: &str) -> Result<()> {
+        self.agent.ask(command).map(drop)
+    }
+}
+
+/// What a command left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The shell's exit status.
+    pub status: i32,
+    /// Standard output and errors together.
+    pub output: String,
+}
+
+/// The harness's end of the guest's second serial port.
+struct Agent {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+    asked: u32,
+}
+
+impl Agent {
+    fn new(stream: UnixStream) -> Result<Agent> {
+        stream.set_nonblocking(false)?;
+        let writer = stream.try_clone()?;
+        Ok(Agent { reader: BufReader::new(stream), writer, asked: 0 })
+    }
+
+    fn ask(&mut self, command: &str) -> Result<String> {
+        self.asked += 1;
+        let id = self.asked.to_string();
+        self.writer.write_all(format!("{id} {command}\n").as_bytes())?;
+        Ok(id)
+    }
+
+    /// Reads until the line `=ID STATUS`. Answers to earlier questions, given up or cut off by a reboot, are dropped.
+    fn answer(&mut self, id: &str, limit: Duration) -> Result<Finished> {
+        let start = Instant::now();
+        let mut output = String::new();
+        loop {
+            let line = self.line(start, limit)?;
+            let Some((answered, status)) =
+                line.strip_prefix('=').and_then(|rest| rest.trim_end().split_once(' '))
+            else {
+                output.push_str(&line);
+                continue;
+            };
+            if answered == id {
+                let status = status.parse().with_context(|| format!("not an exit status: {status}"))?;
+                return Ok(Finished { status, output });
+            }
+            output.clear();
+        }
+    }
+
+    fn line(&mut self, start: Instant, limit: Duration) -> Result<String> {
+        let mut line = Vec::new();
+        loop {
+            let left = limit.saturating_sub(start.elapsed());
+            ensure!(!left.is_zero(), "no answer within {} s", limit.as_secs());
+            self.reader.get_ref().set_read_timeout(Some(left))?;
+            match self.reader.read_until(b'\n', &mut line) {
+                Ok(_) if line.ends_with(b"\n") => return Ok(String::from_utf8_lossy(&line).into_owned()),
+                Ok(_) => bail!("QEMU closed the serial line"),
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_the_output_up_to_the_line_with_its_number() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut agent = Agent::new(ours).unwrap();
+        theirs.write_all(b"late\n=0 1\n").unwrap();
+        let id = agent.ask("echo a; echo b").unwrap();
+        theirs.write_all(b"a\nb\n=1 3\n").unwrap();
+        let finished = agent.answer(&id, Duration::from_secs(1)).unwrap();
+        assert_eq!(finished, Finished { status: 3, output: "a\nb\n".into() });
+    }
+
+    #[test]
+    fn a_guest_that_says_nothing_is_given_up() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut agent = Agent::new(ours).unwrap();
+        let error = agent.answer("ready", Duration::from_millis(10)).unwrap_err();
+        assert!(error.to_string().starts_with("no answer"), "{error}");
+    }
+}

@@ -1,0 +1,102 @@
+//! QEMU's command line.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Accel, Spec};
+use crate::namespace::Namespace;
+use crate::tools::Set;
+
+/// Which QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qemu {
+    /// 10.0 of bookworm-backports.
+    V10,
+    /// 7.2 of Debian 12. Under emulation it crashes when a guest enables MSI-X on a vhost-user NIC, so it gets
+    /// `vectors=0`.
+    V7_2,
+}
+
+/// A guest's network card.
+#[derive(Clone, Debug)]
+pub enum Nic {
+    /// virtio-net behind a vhost-user socket.
+    VhostUser {
+        /// The socket's path.
+        socket: PathBuf,
+        /// Whether QEMU listens and the daemon connects; else QEMU connects, again and again.
+        listens: bool,
+        /// The card's address.
+        mac: String,
+        /// The link's MTU in bytes, told to the guest by the device.
+        mtu: u16,
+        /// More device properties, each beginning with a comma (`,mrg_rxbuf=off`).
+        properties: String,
+    },
+    /// virtio-net on a tap interface that exists in the namespace: the harness without the daemon.
+    Tap {
+        /// Where the interface is.
+        namespace: Namespace,
+        /// The interface.
+        interface: String,
+        /// The card's address.
+        mac: String,
+    },
+}
+
+/// QEMU's command line for `spec`: console to `console`, second serial port to the socket `agent`.
+pub(super) fn command(spec: &Spec, console: &Path, agent: &Path) -> Result<Command> {
+    let set = Set::open(match spec.qemu {
+        Qemu::V10 => "qemu",
+        Qemu::V7_2 => "qemu72",
+    })?;
+    let tool = set.tool("qemu-system-x86_64")?;
+    let mut command = match &spec.nic {
+        Some(Nic::Tap { namespace, .. }) => namespace.tool(&tool),
+        _ => tool.command(),
+    };
+    for firmware in ["qemu", "seabios"] {
+        command.arg("-L").arg(set.file("share")?.join(firmware));
+    }
+    let (accel, cpu) = match spec.accel {
+        Accel::Kvm => ("kvm", "host"),
+        Accel::Tcg => ("tcg,thread=multi", "max"),
+    };
+    command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+    command.args(["-machine", "q35,memory-backend=memory,hpet=off", "-accel", accel, "-cpu", cpu]);
+    command.args(["-m", "256M", "-object", "memory-backend-memfd,id=memory,size=256M,share=on"]);
+    command.arg("-kernel").arg(&spec.image.kernel).arg("-initrd").arg(&spec.image.initramfs);
+    // A panic reboots at once; `quiet` would hide what a failing boot has to say, a full log costs a second.
+    command.args(["-append", "console=ttyS0 loglevel=4 panic=-1"]);
+    command.arg("-serial").arg(format!("file:{}", console.display()));
+    command.arg("-chardev").arg(format!("socket,id=agent,path={}", agent.display()));
+    command.args(["-serial", "chardev:agent"]);
+    if let Some(nic) = &spec.nic {
+        network_card(&mut command, nic, spec.qemu);
+    }
+    Ok(command)
+}
+
+fn network_card(command: &mut Command, nic: &Nic, qemu: Qemu) {
+    let device = "virtio-net-pci,netdev=net0,romfile=";
+    match nic {
+        Nic::VhostUser { socket, listens, mac, mtu, properties } => {
+            let socket = socket.display();
+            let side = match (listens, qemu) {
+                (true, _) => "server=on,wait=off",
+                (false, Qemu::V10) => "reconnect-ms=500",
+                (false, Qemu::V7_2) => "reconnect=1",
+            };
+            let vectors = if qemu == Qemu::V7_2 { ",vectors=0" } else { "" };
+            command.args(["-chardev", &format!("socket,id=nic,path={socket},{side}")]);
+            command.args(["-netdev", "vhost-user,id=net0,chardev=nic"]);
+            command.args(["-device", &format!("{device},mac={mac},host_mtu={mtu}{vectors}{properties}")]);
+        }
+        Nic::Tap { interface, mac, .. } => {
+            command.args(["-netdev", &format!("tap,id=net0,ifname={interface},script=no,downscript=no")]);
+            command.args(["-device", &format!("{device},mac={mac}")]);
+        }
+    }
+}

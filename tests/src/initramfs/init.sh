@@ -1,0 +1,27 @@
+#!/bin/busybox sh
+# Process 1 of a test guest. It brings up the kernel, then runs the commands that come in on the second serial port, one
+# a line: "ID COMMAND". Each is answered by its output and a last line "=ID STATUS", and repeated on the console.
+
+export PATH=/bin HOME=/root
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sys /sys
+busybox mount -t devtmpfs dev /dev
+exec >/dev/console 2>&1 </dev/console
+while read -r module; do insmod "$module"; done </etc/modules
+ip link set lo up
+ip link set eth0 up
+
+stty -F /dev/ttyS1 raw -echo
+exec 3<>/dev/ttyS1
+echo "guest: ready ($(uname -r))"
+echo "=ready 0" >&3
+while read -r id command <&3; do
+    echo "guest# $command"
+    sh -c "$command" >/tmp/output 2>&1 </dev/null 3>&-
+    status=$?
+    cat /tmp/output
+    cat /tmp/output >&3
+    echo "=$id $status" >&3
+done
+echo "guest: the harness is gone"
+poweroff -f
