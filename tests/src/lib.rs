@@ -28,4 +28,6 @@ pub mod initramfs;
 pub mod namespace;
 pub mod process;
 pub mod sandbox;
+pub mod site;
 pub mod tools;
+pub mod traffic;

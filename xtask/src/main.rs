@@ -10,7 +10,10 @@
 //! What must stay true: no command installs a package, starts a service, or leaves a namespace, a mount or a changed
 //! sysctl behind; all that is written lies under cargo's target directory.
 
+mod build;
+mod e2e;
 mod fetch;
+mod sandbox;
 mod workspace;
 
 use anyhow::Result;
@@ -31,10 +34,16 @@ enum Chore {
         #[arg(value_enum)]
         sets: Vec<fetch::Set>,
     },
+    /// Run tests
+    Test {
+        /// Run only end-to-end tests whose name contains one of these words
+        filters: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
     match Cli::parse().chore {
         Chore::Fetch { sets } => fetch::run(&sets),
+        Chore::Test { filters } => e2e::run(&filters).map(drop),
     }
 }

@@ -1,0 +1,39 @@
+//! Positive control of the harness: guests that are joined by a Linux bridge instead of the daemon.
+
+use std::time::Duration;
+
+use vhost_ila_tests::guest::{Accel, Guest, Nic, Qemu, Spec};
+use vhost_ila_tests::namespace::Namespace;
+use vhost_ila_tests::{capture, initramfs, sandbox, traffic};
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn two_guests_on_a_linux_bridge_ping_and_move_20_megabytes() {
+    sandbox::entered().unwrap();
+    let evidence = sandbox::evidence("e2e/bench").unwrap();
+    let image = initramfs::make(&evidence).unwrap();
+    let accel = Accel::choose(&image).unwrap();
+    let bridge = Namespace::new("bridge").unwrap();
+    bridge.ip("link add br0 type bridge").unwrap();
+    bridge.ip("link set br0 up").unwrap();
+    let mut guests = [1, 2].map(|number| {
+        let interface = format!("tap{number}");
+        bridge.ip(&format!("tuntap add {interface} mode tap")).unwrap();
+        bridge.ip(&format!("link set {interface} up master br0")).unwrap();
+        let nic = Nic::Tap { namespace: bridge.clone(), interface, mac: format!("52:54:00:00:00:0{number}") };
+        let name = format!("vm{number}");
+        let spec = Spec { name, image: image.clone(), qemu: Qemu::V10, accel, nic: Some(nic) };
+        Guest::start(&spec, &evidence).unwrap()
+    });
+    for (number, guest) in (1..).zip(&mut guests) {
+        guest.wait_until_ready(Duration::from_secs(90)).unwrap();
+        guest.run(&format!("ip addr add 10.1.0.{number}/24 dev eth0")).unwrap();
+    }
+    let capture = capture::Running::start(&bridge, &["br0"], &evidence.join("bridge.pcapng")).unwrap();
+    let [one, two] = &mut guests;
+    traffic::ping(one, "10.1.0.2", 5).unwrap();
+    let sum = traffic::transfer(one, two, "10.1.0.2", 20).unwrap();
+    assert_eq!(sum.sent, sum.received);
+    let capture = capture.finish().unwrap();
+    assert_eq!(capture.count("arp.opcode == 1 && arp.dst.proto_ipv4 == 10.1.0.2").unwrap(), 1);
+}

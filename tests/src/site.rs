@@ -1,0 +1,304 @@
+//! A site: a fabric, two hosts with a daemon each, and guests attached to them.
+//!
+//! ```text
+//! Plan (networks, guests, mode) ──> Site::start: fabric, host.toml of each host, daemons ──> Site::boot: guests, addressed
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::capture::Running;
+use crate::daemon::{Daemon, runtime};
+use crate::fabric::{Fabric, SIR, TUN};
+use crate::guest::{Accel, Guest, Nic, Qemu, Spec};
+use crate::initramfs::{self, Image};
+use crate::process::wait_for;
+use crate::sandbox;
+
+/// The MTU of the fabric's links, in bytes.
+pub const UPLINK_MTU: u16 = 1500;
+
+/// What a guest's link carries when its network has IPv4: an IPv6 header is 20 bytes longer than one of IPv4.
+pub const LINK_MTU: u16 = UPLINK_MTU - 20;
+
+/// A virtual network.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// Its virtual network identifier, 28 bits.
+    pub vni: u32,
+    /// Its IPv4 prefix.
+    pub ipv4: &'static str,
+    /// Its VNET, a /96.
+    pub ipv6: &'static str,
+}
+
+/// The network of the demo.
+pub const BLUE: Network =
+    Network { name: "blue", vni: 1001, ipv4: "10.1.0.0/16", ipv6: "2001:db8:b1:e::/96" };
+
+/// A second tenant: the same IPv4 addresses, and the neighbouring /96.
+pub const RED: Network =
+    Network { name: "red", vni: 1002, ipv4: "10.1.0.0/16", ipv6: "2001:db8:b1:e:0:1::/96" };
+
+/// A virtual machine: a NIC of a tenant system.
+#[derive(Clone, Copy, Debug)]
+pub struct Vm {
+    /// Its name, also that of its attachment.
+    pub name: &'static str,
+    /// The index of its host.
+    pub host: usize,
+    /// Its network.
+    pub network: Network,
+    /// Its NIC's address.
+    pub mac: &'static str,
+    /// Its IPv4 address.
+    pub ipv4: &'static str,
+    /// Its IPv6 address.
+    pub ipv6: &'static str,
+}
+
+/// The demo's guest on hv1.
+pub const VM1: Vm = Vm {
+    name: "vm1",
+    host: 0,
+    network: BLUE,
+    mac: "52:54:00:00:00:01",
+    ipv4: "10.1.0.1",
+    ipv6: "2001:db8:b1:e::1",
+};
+
+/// The demo's guest on hv2.
+pub const VM2: Vm = Vm {
+    name: "vm2",
+    host: 1,
+    network: BLUE,
+    mac: "52:54:00:00:00:02",
+    ipv4: "10.1.0.2",
+    ipv6: "2001:db8:b1:e::2",
+};
+
+/// How checksums stay right when a destination becomes an ILA address (draft, section 4.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// Checksum-neutral mapping: the C bit and an adjustment.
+    #[default]
+    Neutral,
+    /// No adjustment: checksums on the wire are those of the endpoints' addresses.
+    Unmodified,
+}
+
+/// What a site is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// All virtual machines, of all networks.
+    pub vms: Vec<Vm>,
+    /// The mode of both hosts.
+    pub checksum: Checksum,
+    /// Whether the daemons connect to sockets that QEMU listens on; else they listen.
+    pub daemons_connect: bool,
+    /// The QEMU of all guests.
+    pub qemu: Qemu,
+    /// Device properties of all NICs, each beginning with a comma.
+    pub nic_properties: String,
+}
+
+impl Plan {
+    /// One network with these machines, neutral mode, daemons listening, QEMU 10.
+    pub fn of(vms: &[Vm]) -> Plan {
+        Plan {
+            vms: vms.to_vec(),
+            checksum: Checksum::Neutral,
+            daemons_connect: false,
+            qemu: Qemu::V10,
+            nic_properties: String::new(),
+        }
+    }
+
+    fn networks(&self) -> Vec<Network> {
+        let mut networks: Vec<Network> = Vec::new();
+        for vm in &self.vms {
+            if networks.iter().all(|network| network.vni != vm.network.vni) {
+                networks.push(vm.network);
+            }
+        }
+        networks
+    }
+
+    fn vnets(&self) -> Vec<String> {
+        self.networks().iter().map(|network| network.ipv6.to_owned()).collect()
+    }
+
+    /// The text of `host.toml` for the host of index `host`.
+    fn host_toml(&self, fabric: &Fabric, host: usize) -> String {
+        let at = |index: usize| fabric.hosts[index].locator();
+        let checksum = match self.checksum {
+            Checksum::Neutral => "neutral",
+            Checksum::Unmodified => "unmodified",
+        };
+        let mode = if self.daemons_connect { "client" } else { "server" };
+        let mut text = format!(
+            "[host]\nname = \"{}\"\nlocator = \"{}\"\nsir = \"{SIR}\"\nchecksum = \"{checksum}\"\n\n\
+             [uplink]\nkind = \"tun\"\nname = \"{TUN}\"\nmtu = {UPLINK_MTU}\n",
+            fabric.hosts[host].name,
+            at(host),
+        );
+        for Network { name, vni, ipv4, ipv6 } in self.networks() {
+            text += &format!("\n[network.{name}]\nvni = {vni}\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n");
+        }
+        for vm in &self.vms {
+            let Vm { name, network, mac, ipv4, ipv6, .. } = vm;
+            let network = network.name;
+            if vm.host == host {
+                text += &format!(
+                    "\n[attachment.{name}]\nnetwork = \"{network}\"\nkind = \"vhost-user\"\n\
+                     socket = \"{name}.sock\"\nmode = \"{mode}\"\nmac = \"{mac}\"\naddresses = [\"{ipv4}\", \"{ipv6}\"]\n"
+                );
+                continue;
+            }
+            for address in [ipv4, ipv6] {
+                let locator = at(vm.host);
+                text += &format!(
+                    "\n[[mapping]]\nnetwork = \"{network}\"\naddress = \"{address}\"\nlocator = \"{locator}\"\n"
+                );
+            }
+        }
+        text
+    }
+}
+
+/// A running site. Everything in it ends when it is dropped.
+pub struct Site {
+    /// Where logs and captures go.
+    pub evidence: PathBuf,
+    /// The hosts and the router.
+    pub fabric: Fabric,
+    /// The daemons of hv1 and hv2.
+    pub daemons: [Daemon; 2],
+    plan: Plan,
+    image: Image,
+    accel: Accel,
+}
+
+impl Site {
+    /// Builds the fabric and starts the daemons; evidence goes to `target/NAME`.
+    ///
+    /// # Errors
+    ///
+    /// Fails outside a sandbox, and when something does not come up.
+    pub fn start(name: &str, plan: Plan) -> Result<Site> {
+        sandbox::entered()?;
+        let evidence = sandbox::evidence(name)?;
+        // Not evidence, and large.
+        let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
+        let accel = Accel::choose(&image)?;
+        let vnets = plan.vnets();
+        let fabric = Fabric::new(&vnets)?;
+        let daemon = |index: usize| -> Result<Daemon> {
+            let host = &fabric.hosts[index];
+            let config = evidence.join(format!("{}.toml", host.name));
+            fs::write(&config, plan.host_toml(&fabric, index))?;
+            Daemon::start(host, &vnets, &config, &evidence)
+        };
+        let daemons = [daemon(0)?, daemon(1)?];
+        Ok(Site { evidence, fabric, daemons, plan, image, accel })
+    }
+
+    /// Boots all guests at once and gives them their addresses: IPv4 by DHCP, IPv6 by the kernel's own means.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a guest does not come up or gets no addresses.
+    pub fn boot(&self) -> Result<Vec<Guest>> {
+        let mut guests = self.power_on()?;
+        for (vm, guest) in self.plan.vms.iter().zip(&mut guests) {
+            address(vm, guest)?;
+        }
+        Ok(guests)
+    }
+
+    /// Boots all guests at once and leaves their links without addresses.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a guest does not come up.
+    pub fn power_on(&self) -> Result<Vec<Guest>> {
+        let mut guests = self.plan.vms.iter().map(|vm| self.power_on_one(vm)).collect::<Result<Vec<_>>>()?;
+        for guest in &mut guests {
+            guest.wait_until_ready(Duration::from_secs(90))?;
+        }
+        Ok(guests)
+    }
+
+    fn power_on_one(&self, vm: &Vm) -> Result<Guest> {
+        let socket = runtime(&self.fabric.hosts[vm.host]).join(format!("{}.sock", vm.name));
+        if !self.plan.daemons_connect {
+            wait_for(&format!("{}", socket.display()), Duration::from_secs(10), || {
+                Ok(socket.exists().then_some(()))
+            })?;
+        }
+        let nic = Nic::VhostUser {
+            socket,
+            listens: self.plan.daemons_connect,
+            mac: vm.mac.to_owned(),
+            mtu: LINK_MTU,
+            properties: self.plan.nic_properties.clone(),
+        };
+        let (image, qemu, accel) = (self.image.clone(), self.plan.qemu, self.accel);
+        Guest::start(&Spec { name: vm.name.to_owned(), image, qemu, accel, nic: Some(nic) }, &self.evidence)
+    }
+
+    /// Captures both of the router's links into `fabric.pcapng`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when dumpcap does.
+    pub fn capture(&self) -> Result<Running> {
+        Running::start(&self.fabric.router, &["hv1", "hv2"], &self.evidence.join("fabric.pcapng"))
+    }
+
+    /// Fails when a daemon is gone.
+    ///
+    /// # Errors
+    ///
+    /// See above.
+    pub fn daemons_must_run(&mut self) -> Result<()> {
+        self.daemons.iter_mut().try_for_each(Daemon::must_run)
+    }
+}
+
+/// Gives `guest` the addresses of `vm`: IPv4 by DHCP; a static IPv6 address, whose default route comes by router
+/// advertisement.
+///
+/// # Errors
+///
+/// Fails when DHCP gives another address, no router is advertised, or the address is a duplicate.
+pub fn address(vm: &Vm, guest: &mut Guest) -> Result<()> {
+    let lease = guest.run("udhcpc -i eth0 -f -q -n -t 20 -T 1 -O mtu -O staticroutes -s /etc/udhcpc.sh")?;
+    ensure!(lease.contains(&format!("dhcp: ip={} ", vm.ipv4)), "{}: DHCP gave\n{lease}", vm.name);
+    guest.run(&format!("ip -6 addr add {}/128 dev eth0", vm.ipv6))?;
+    let route = guest.try_run(
+        "for i in $(seq 150); do ip -6 route | grep -q '^default' && exit 0; sleep 0.1; done; ip -6 addr; ip -6 route; exit 1",
+        Duration::from_secs(40),
+    )?;
+    ensure!(route.status == 0, "{}: no router was advertised\n{}", vm.name, route.output);
+    guest
+        .run("while ip -6 addr show dev eth0 | grep -q tentative; do sleep 0.1; done; ! ip -6 addr show dev eth0 | grep dadfailed")
+        .with_context(|| format!("{}: duplicate address detection", vm.name))
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_names_each_network_once() {
+        let plan = Plan::of(&[VM1, VM2, Vm { network: RED, ..VM1 }]);
+        assert_eq!(plan.vnets(), [BLUE.ipv6, RED.ipv6]);
+    }
+}

@@ -1,0 +1,49 @@
+//! Builds what the end-to-end commands run, by cargo.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::workspace;
+
+/// A cargo command at the repository's root, using the cargo that runs this.
+pub(crate) fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace::root()).env("CARGO_TARGET_DIR", workspace::target());
+    command
+}
+
+/// Builds the daemon as the demo and the end-to-end tests run it: optimised, with its assertions.
+///
+/// # Errors
+///
+/// Fails when it does not build.
+pub(crate) fn daemon() -> Result<()> {
+    let status = cargo().args(["build", "--quiet", "--profile", "e2e", "--package", "vhost-ila"]).status()?;
+    ensure!(status.success(), "vhost-ila does not build");
+    Ok(())
+}
+
+/// Builds a target of the `tests` crate and returns its executable. `selection` is cargo's: `["test", "--no-run",
+/// "--test", "e2e"]`.
+///
+/// # Errors
+///
+/// Fails when it does not build.
+pub(crate) fn harness(selection: &[&str]) -> Result<PathBuf> {
+    let output = cargo()
+        .args(selection)
+        .args(["--quiet", "--package", "vhost-ila-tests", "--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(output.status.success(), "the tests do not build");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut executables = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        Some(PathBuf::from(message.get("executable")?.as_str()?))
+    });
+    executables.next_back().context("cargo named no executable")
+}

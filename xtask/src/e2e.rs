@@ -1,0 +1,90 @@
+//! The end-to-end tests: each in a sandbox of its own, with a limit, one after the other.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::{build, fetch, sandbox, workspace};
+
+/// The longest that one test may take; the harness's own limits are shorter.
+const LIMIT: Duration = Duration::from_secs(420);
+
+/// What came of one test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It ran to its end.
+    Passed,
+    /// It did not; its output is in the file.
+    Failed(PathBuf),
+    /// It said why it cannot run here.
+    Skipped(String),
+}
+
+/// Runs the end-to-end tests whose name contains one of `filters`, or all, and says each one's name and outcome.
+///
+/// # Errors
+///
+/// Fails when something does not build or cannot be fetched. A failed test is an outcome.
+pub(crate) fn run(filters: &[String]) -> Result<Vec<(String, Outcome)>> {
+    let binary = build::harness(&["test", "--no-run", "--test", "e2e"])?;
+    let list = Command::new(&binary).args(["--list", "--ignored", "--format", "terse"]).output()?;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    let names = names.filter(|name| filters.is_empty() || filters.iter().any(|filter| name.contains(filter)));
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    fetch::run(&[])?;
+    build::daemon()?;
+    names.into_iter().map(|name| Ok((name.to_owned(), one(&binary, name)?))).collect()
+}
+
+fn one(binary: &Path, name: &str) -> Result<Outcome> {
+    let directory = workspace::target().join("e2e-output");
+    fs::create_dir_all(&directory)?;
+    let file = directory.join(format!("{}.log", name.replace("::", ".")));
+    let log = File::create(&file)?;
+    let start = Instant::now();
+    let mut child = sandbox::command(binary)?
+        .args([name, "--exact", "--ignored", "--nocapture"])
+        .stdin(std::process::Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("starting a sandbox")?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if start.elapsed() > LIMIT {
+            child.kill()?;
+            child.wait()?;
+            break None;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    let said = fs::read_to_string(&file).unwrap_or_default();
+    let seconds = start.elapsed().as_secs_f32();
+    let skipped = said.lines().find_map(|line| line.strip_prefix("SKIPPED: "));
+    let outcome = match (status, skipped) {
+        (Some(status), Some(reason)) if status.success() => Outcome::Skipped(reason.to_owned()),
+        (Some(status), None) if status.success() => Outcome::Passed,
+        _ => Outcome::Failed(file),
+    };
+    match &outcome {
+        Outcome::Passed => println!("ok      {name} ({seconds:.1} s)"),
+        Outcome::Skipped(reason) => println!("skipped {name}: {reason}"),
+        Outcome::Failed(file) => {
+            let why = if status.is_none() { "took too long" } else { "failed" };
+            println!("FAILED  {name} {why} after {seconds:.1} s; the end of {}:", file.display());
+            let lines: Vec<&str> = said.lines().collect();
+            lines[lines.len().saturating_sub(25)..].iter().for_each(|line| println!("    {line}"));
+        }
+    }
+    Ok(outcome)
+}
