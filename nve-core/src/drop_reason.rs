@@ -38,6 +38,28 @@ drop_reasons! {
     NoMapping = "no-mapping",
     /// Source and destination are in different virtual networks and no crossing admits it.
     ForeignNetwork = "foreign-network",
+    /// A checksum that must be right, because the packet ends here, is wrong.
+    BadChecksum = "bad-checksum",
+    /// An attachment asked the virtual gateway more often than it may.
+    GatewayRate = "gateway-rate",
+    /// Addressed to the virtual gateway, which serves nothing at that protocol or port.
+    GatewayNoService = "gateway-no-service",
+    /// The gateway's answer does not fit into the reply buffer.
+    GatewayNoRoom = "gateway-no-room",
+    /// ARP that gets no answer: an announcement, a reply, a probe of a free address, or a target outside the network.
+    ArpUnanswered = "arp-unanswered",
+    /// Neighbour discovery that gets no answer: an advertisement, a probe of a free address, or a target outside the network.
+    NdUnanswered = "nd-unanswered",
+    /// Neighbour discovery that came through a router, or pretends to: its hop limit is not 255.
+    NdHopLimit = "nd-hop-limit",
+    /// A tenant plays router: a router advertisement or a redirect.
+    RogueRouter = "rogue-router",
+    /// DHCP from or through a relay agent.
+    DhcpRelay = "dhcp-relay",
+    /// A guest declined its address: it saw another holder of it.
+    DhcpDecline = "dhcp-decline",
+    /// DHCP that gets no answer: a release, a message for another server, or an attachment without an address of that family.
+    DhcpUnanswered = "dhcp-unanswered",
     /// The receiver's ring has no room.
     ReceiverFull = "receiver-full",
     /// The receiving attachment has no running guest.

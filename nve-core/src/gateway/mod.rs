@@ -1,1 +1,287 @@
-//! The virtual gateway: answers ARP, NDP, RS, DHCP and echo for an attachment, one short file per protocol.
+//! The virtual gateway: answers ARP, NDP, RS, DHCP and echo for one attachment, one short file per protocol.
+//!
+//! What must stay true:
+//!
+//! * **Only the asker is answered**, at its own MAC, and only about what its configuration says. Nothing an attachment sends here
+//!   changes what any other attachment is told: the gateway keeps no state but token buckets, one set per attachment.
+//! * **Never more, never larger.** One frame brings at most one reply; a reply is never longer than the MTU told to the guest
+//!   (an echo reply is exactly as long as its request), and never more frequent than its protocol's bucket ([`Limits`]).
+//! * **Total over any bytes**: no frame panics, loops or allocates.
+//!
+//! The rules, by name:
+//!
+//! | rule | file | says |
+//! |---|---|---|
+//! | neighbour | [`arp`], [`nd`] | every address of the VN resolves to the gateway's MAC, except the asker's own, network and broadcast |
+//! | probe | [`arp`], [`nd`] | an address probe is answered only if another attachment, another host or the gateway holds the target |
+//! | silence | [`arp`], [`nd`] | announcements and advertisements are never answered |
+//! | own source | all | a MAC or an address that is not the attachment's is dropped by name |
+//! | router | [`ra`] | RS brings M=1, the MTU, the default router, resolvers; no prefix, because a /96 cannot SLAAC |
+//! | lease | [`dhcpv4`] | the attachment's configured address and no other; the attachment is the client's identity |
+//! | relay | [`dhcpv4`] | relayed messages are refused by name |
+//! | echo | [`echo`] | every gateway address answers ping |
+//!
+//! ```text
+//!   frame (whole) ──> addressed to us? ──> its bucket ──> its file ──> Reply { head in `out`, tail of the frame }
+//!                          │ no               │ empty        │ not due
+//!                          NotMine            Ignore(GatewayRate)  Ignore(reason)
+//! ```
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::Range;
+use core::time::Duration;
+
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Cidr, Ipv4Packet, Ipv6Cidr, Ipv6Packet,
+};
+
+use crate::DropReason;
+
+mod arp;
+mod dhcpv4;
+mod echo;
+mod emit;
+mod limits;
+mod names;
+mod nd;
+mod ra;
+#[cfg(test)]
+mod tests;
+
+pub use limits::{Limits, Protocol};
+
+/// The virtual gateway's MAC, the same on every host and in every VN, so that a guest that moves needs to learn nothing.
+/// (Locally administered; the middle bytes spell "ILA".)
+pub const GATEWAY_MAC: EthernetAddress = EthernetAddress([0x02, 0x49, 0x4c, 0x41, 0x00, 0x01]);
+
+/// The virtual gateway's link-local address in every VN, and the router that RAs announce.
+pub const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// How DHCPv4 tells an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lease4 {
+    /// The VN's own prefix as the subnet mask, the gateway as the router: what a guest expects on an ordinary network.
+    #[default]
+    Subnet,
+    /// A /32, with the routes in option 121 (RFC 3442), the default route included.
+    HostRoute,
+}
+
+/// What the gateway knows of the asker: borrowed from the configuration in force, made anew for each question.
+#[derive(Clone, Copy)]
+pub struct GatewayContext<'a> {
+    /// The attachment's MAC.
+    pub mac: EthernetAddress,
+    /// The attachment's addresses; the first of each family is the one leased.
+    pub addresses: &'a [IpAddr],
+    /// Host name told by DHCPv4.
+    pub hostname: Option<&'a str>,
+    /// The VN's IPv4 prefix.
+    pub prefix4: Option<Ipv4Cidr>,
+    /// The gateway's address in it.
+    pub gateway4: Option<Ipv4Addr>,
+    /// The VN's /96.
+    pub prefix6: Option<Ipv6Cidr>,
+    /// The gateway's address in it.
+    pub gateway6: Option<Ipv6Addr>,
+    /// Resolvers, both families.
+    pub dns: &'a [IpAddr],
+    /// Search domain.
+    pub domain: Option<&'a str>,
+    /// The largest IP packet the guest may send, bytes.
+    pub mtu: u16,
+    /// How DHCPv4 tells the address.
+    pub lease4: Lease4,
+    /// Whether an attachment other than the asker, here or on another host, holds this address of the VN.
+    pub held_by_another: &'a dyn Fn(IpAddr) -> bool,
+}
+
+impl GatewayContext<'_> {
+    fn owns(&self, address: impl Into<IpAddr>) -> bool {
+        self.addresses.contains(&address.into())
+    }
+
+    fn first4(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None })
+    }
+
+    fn is_gateway6(&self, address: Ipv6Addr) -> bool {
+        address == GATEWAY_LINK_LOCAL || Some(address) == self.gateway6
+    }
+
+    /// An address the attachment may use as an IPv6 source on its own link: one of its own, or any link-local but ours.
+    fn may_speak6(&self, source: Ipv6Addr) -> bool {
+        self.owns(source) || (source.is_unicast_link_local() && source != GATEWAY_LINK_LOCAL)
+    }
+}
+
+/// A frame for [`answer`].
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The Ethernet frame, or as much of it as [`needs_whole`] asks for.
+    pub frame: &'a [u8],
+    /// Bytes of the whole frame.
+    pub len: usize,
+    /// The guest left the transport checksum to its device (virtio 1.2, 5.1.6.2): the field holds a seed, there is nothing to
+    /// verify, and the bytes never crossed a wire.
+    pub checksum_pending: bool,
+}
+
+/// What [`answer`] says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// Send back the first `head` bytes of `out`, then bytes `tail` of the asking frame.
+    Reply {
+        /// Bytes written at the start of `out`, from the Ethernet header on.
+        head: usize,
+        /// Range of the asking frame, from its first byte; empty but for echo.
+        tail: Range<usize>,
+    },
+    /// It was for the gateway and gets no answer.
+    Ignore(DropReason),
+    /// Not for the gateway: the walk goes on.
+    NotMine,
+}
+
+/// Which of the gateway's protocols a frame is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Arp,
+    Nd,
+    Dhcp4,
+    Echo4,
+    Echo6,
+    /// Addressed to the gateway, and nothing it serves.
+    NoService,
+}
+
+impl Kind {
+    fn bucket(self) -> Option<Protocol> {
+        match self {
+            Kind::Arp => Some(Protocol::Arp),
+            Kind::Nd => Some(Protocol::Nd),
+            Kind::Dhcp4 => Some(Protocol::Dhcp),
+            Kind::Echo4 | Kind::Echo6 => Some(Protocol::Icmp),
+            Kind::NoService => None,
+        }
+    }
+}
+
+/// Whether [`answer`] would want the whole frame: true for everything it answers but echo, whose head is enough.
+///
+/// `head` holds the frame's first bytes, its Ethernet, IP and transport headers at least.
+pub fn needs_whole(ctx: &GatewayContext<'_>, head: &[u8]) -> bool {
+    matches!(classify(ctx, head), Some(Kind::Arp | Kind::Nd | Kind::Dhcp4))
+}
+
+/// Answers one frame of the attachment `ctx` describes, at time `now` (since any fixed epoch).
+///
+/// `out` receives the reply's head, from the Ethernet header on; with less than 1514 bytes of room a long reply is not sent.
+/// The frame is not changed. Every frame is legal input.
+pub fn answer(
+    ctx: &GatewayContext<'_>,
+    limits: &mut Limits,
+    now: Duration,
+    asked: Asked<'_>,
+    out: &mut [u8],
+) -> Answer {
+    let Some(kind) = classify(ctx, asked.frame) else { return Answer::NotMine };
+    match try_answer(ctx, limits, now, kind, asked, out) {
+        Ok(Sent { head, tail }) => Answer::Reply { head, tail },
+        Err(reason) => Answer::Ignore(reason),
+    }
+}
+
+/// A reply that was written.
+struct Sent {
+    head: usize,
+    tail: Range<usize>,
+}
+
+impl Sent {
+    /// `None` (there was no room) becomes a named drop.
+    fn whole(head: Option<usize>) -> Result<Self, DropReason> {
+        head.map(|head| Self { head, tail: 0..0 }).ok_or(DropReason::GatewayNoRoom)
+    }
+}
+
+fn try_answer(
+    ctx: &GatewayContext<'_>,
+    limits: &mut Limits,
+    now: Duration,
+    kind: Kind,
+    asked: Asked<'_>,
+    out: &mut [u8],
+) -> Result<Sent, DropReason> {
+    let frame = EthernetFrame::new_checked(asked.frame).map_err(|_| DropReason::Malformed)?;
+    if frame.src_addr() != ctx.mac {
+        return Err(DropReason::SpoofedMac);
+    }
+    if let Some(protocol) = kind.bucket() {
+        limits.take(protocol, now)?;
+    }
+    match kind {
+        Kind::Arp => arp::answer(ctx, frame.payload(), out),
+        Kind::Nd => nd::answer(ctx, limits, now, frame.payload(), out),
+        Kind::Dhcp4 => dhcpv4::answer(ctx, asked, frame.payload(), out),
+        Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
+        Kind::Echo6 => echo::answer_v6(ctx, frame.payload(), asked.len, out),
+        Kind::NoService => Err(DropReason::GatewayNoService),
+    }
+}
+
+/// Which protocol's file a frame belongs to, from its headers alone; `None` if it is not for the gateway.
+fn classify(ctx: &GatewayContext<'_>, head: &[u8]) -> Option<Kind> {
+    let frame = EthernetFrame::new_checked(head).ok()?;
+    match frame.ethertype() {
+        EthernetProtocol::Arp => Some(Kind::Arp),
+        EthernetProtocol::Ipv4 => classify_v4(ctx, frame.payload()),
+        EthernetProtocol::Ipv6 => classify_v6(ctx, frame.payload()),
+        _ => None,
+    }
+}
+
+fn classify_v4(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
+    let ip = headers_v4(packet)?;
+    let to_gateway = Some(ip.dst_addr()) == ctx.gateway4;
+    let first_fragment = ip.frag_offset() == 0;
+    let transport = packet.get(usize::from(ip.header_len())..)?;
+    match ip.next_header() {
+        // A server among the tenants may be reached by unicast; what is broadcast is ours.
+        IpProtocol::Udp if first_fragment && (to_gateway || ip.dst_addr().is_broadcast()) => {
+            match transport.get(2..4)? {
+                [0, 67] => Some(Kind::Dhcp4),
+                _ => to_gateway.then_some(Kind::NoService),
+            }
+        }
+        IpProtocol::Icmp if to_gateway => match transport.first() {
+            Some(8) if first_fragment && !ip.more_frags() => Some(Kind::Echo4),
+            _ => Some(Kind::NoService),
+        },
+        _ => to_gateway.then_some(Kind::NoService),
+    }
+}
+
+fn classify_v6(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
+    let ip = headers_v6(packet)?;
+    let to_gateway = ctx.is_gateway6(ip.dst_addr());
+    let transport = packet.get(40..)?;
+    match (ip.next_header(), transport.first()) {
+        (IpProtocol::Icmpv6, Some(133..=137)) => Some(Kind::Nd),
+        (IpProtocol::Icmpv6, Some(128)) if to_gateway => Some(Kind::Echo6),
+        _ => to_gateway.then_some(Kind::NoService),
+    }
+}
+
+/// The IPv4 header of a packet whose tail may be missing; `None` if the header itself is not whole.
+fn headers_v4(packet: &[u8]) -> Option<Ipv4Packet<&[u8]>> {
+    let ip = Ipv4Packet::new_unchecked(packet.get(..20).and(Some(packet))?);
+    let header = usize::from(ip.header_len());
+    (ip.version() == 4 && header >= 20 && header <= packet.len()).then_some(ip)
+}
+
+/// The IPv6 header of a packet whose tail may be missing; `None` if the header itself is not whole.
+fn headers_v6(packet: &[u8]) -> Option<Ipv6Packet<&[u8]>> {
+    let ip = Ipv6Packet::new_unchecked(packet.get(..40).and(Some(packet))?);
+    (ip.version() == 6).then_some(ip)
+}

@@ -1,0 +1,101 @@
+//! Token buckets: how often one attachment is answered, protocol by protocol.
+//!
+//! What must stay true: over any span of time `t`, at most `burst + rate * t` frames of a protocol get past [`Limits::take`];
+//! a clock that stands still or goes back never grants more.
+
+use core::time::Duration;
+
+use crate::DropReason;
+
+/// What is counted together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// ARP requests.
+    Arp,
+    /// Neighbour discovery but router solicitations.
+    Nd,
+    /// Router solicitations.
+    Ra,
+    /// DHCPv4 and DHCPv6.
+    Dhcp,
+    /// Echo to the gateway.
+    Icmp,
+    /// ICMP errors that the virtual edge makes for this attachment (RFC 4443, 2.4 (f); RFC 1812, 4.3.2.8).
+    IcmpError,
+}
+
+impl Protocol {
+    const COUNT: usize = 6;
+
+    /// Frames per second in the long run, and at once.
+    const fn allowance(self) -> (u32, u32) {
+        match self {
+            // A guest that scans its own /24 is not punished; one that scans a /16 is.
+            Protocol::Arp | Protocol::Nd => (100, 256),
+            // RFC 4861, 6.3.7: a host sends three, four seconds apart.
+            Protocol::Ra => (1, 6),
+            Protocol::Dhcp => (5, 20),
+            Protocol::Icmp => (1000, 1000),
+            Protocol::IcmpError => (100, 50),
+        }
+    }
+}
+
+/// One attachment's buckets. New ones are full.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Per protocol, when the bucket will be full again (the "theoretical arrival time" of GCRA).
+    full_at: [Duration; Protocol::COUNT],
+}
+
+impl Limits {
+    /// Takes one token at `now`.
+    ///
+    /// # Errors
+    /// [`DropReason::GatewayRate`] if the bucket is empty; nothing is taken then.
+    pub fn take(&mut self, protocol: Protocol, now: Duration) -> Result<(), DropReason> {
+        let (rate, burst) = protocol.allowance();
+        let interval = Duration::from_secs(1) / rate;
+        let Some(full_at) = self.full_at.get_mut(protocol as usize) else {
+            return Err(DropReason::GatewayRate);
+        };
+        let then = (*full_at).max(now).saturating_add(interval);
+        if then > now.saturating_add(interval * burst) {
+            return Err(DropReason::GatewayRate);
+        }
+        *full_at = then;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(limits: &mut Limits, now: Duration, tries: u32) -> u32 {
+        (0..tries).map(|_| u32::from(limits.take(Protocol::Dhcp, now).is_ok())).sum()
+    }
+
+    #[test]
+    fn a_full_bucket_grants_its_burst_and_then_its_rate() {
+        let mut limits = Limits::default();
+        let start = Duration::from_secs(1000);
+        assert_eq!(granted(&mut limits, start, 100), 20);
+        assert_eq!(granted(&mut limits, start + Duration::from_secs(1), 100), 5);
+        assert_eq!(granted(&mut limits, start + Duration::from_secs(3600), 100), 20);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_grants_nothing() {
+        let mut limits = Limits::default();
+        assert_eq!(granted(&mut limits, Duration::from_secs(1000), 100), 20);
+        assert_eq!(granted(&mut limits, Duration::from_secs(10), 100), 0);
+    }
+
+    #[test]
+    fn one_protocol_does_not_spend_anothers_tokens() {
+        let mut limits = Limits::default();
+        assert_eq!(granted(&mut limits, Duration::ZERO, 100), 20);
+        assert!(limits.take(Protocol::Arp, Duration::ZERO).is_ok());
+    }
+}
