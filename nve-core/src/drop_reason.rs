@@ -28,14 +28,24 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// The frame is shorter than its own headers, or a length field lies.
     Malformed = "malformed",
-    /// Neither IPv4, IPv6 nor ARP.
+    /// The virtio-net header contradicts the packet: checksum or segmentation offsets, types or sizes that cannot be.
+    BadOffload = "bad-offload",
+    /// Neither IPv4, IPv6 nor ARP, or an Ethernet group or foreign destination that this packet may not have.
     EtherType = "ether-type",
     /// The source MAC is not the attachment's.
     SpoofedMac = "spoofed-mac",
     /// The source address is not the attachment's.
     SpoofedAddress = "spoofed-address",
-    /// The destination has no mapping.
-    NoMapping = "no-mapping",
+    /// IPv6 multicast that the gateway does not answer.
+    Multicast = "multicast",
+    /// IPv4 broadcast, multicast or class E that the gateway does not answer.
+    Broadcast = "broadcast",
+    /// A link-local, loopback or unspecified destination that the gateway does not answer.
+    LinkLocal = "link-local",
+    /// A tenant addressed a locator prefix, which only the fabric may.
+    LocatorDestination = "locator-destination",
+    /// A tenant addressed a SIR prefix without a service or crossing that admits it.
+    SirDestination = "sir-destination",
     /// Source and destination are in different virtual networks and no crossing admits it.
     ForeignNetwork = "foreign-network",
     /// A checksum that must be right, because the packet ends here, is wrong.
@@ -60,6 +70,38 @@ drop_reasons! {
     DhcpDecline = "dhcp-decline",
     /// DHCP that gets no answer: a release, a message for another server, or an attachment without an address of that family.
     DhcpUnanswered = "dhcp-unanswered",
+    /// The destination is outside the virtual network, which has no way out.
+    Outside = "outside",
+    /// The destination has no mapping.
+    NoMapping = "no-mapping",
+    /// IPv6 hop-by-hop options or a routing header with segments left.
+    ExtensionHeader = "extension-header",
+    /// A fragment that cannot be: unaligned, beyond 65535 bytes, or a first one without its transport header.
+    BadFragment = "bad-fragment",
+    /// TTL or hop limit is used up.
+    HopLimit = "hop-limit",
+    /// Larger than the path's MTU, and it must not be fragmented.
+    TooBig = "too-big",
+    /// IPv4 and IPv6 have no common form of it (RFC 7915), or its header is not one that may be translated.
+    Untranslatable = "untranslatable",
+    /// From the wire: the destination is in none of our locator, SIR and VN prefixes.
+    NotOurs = "not-ours",
+    /// From the wire: type 0 under our locator, which is the host's own and not a tenant's.
+    HostAddress = "host-address",
+    /// From the wire: identifier type 5, 6 or 7, or C = 1 where it cannot be.
+    ReservedType = "reserved-type",
+    /// From the wire: the VNID belongs to no network served here.
+    UnknownNetwork = "unknown-network",
+    /// From the wire: the identifier is legal and known, and lives on another host.
+    NotLocal = "not-local",
+    /// From the wire: the source is no plain SIR or VN address (a locator, C = 1, a wrong type, or outside the domain).
+    IllegalSource = "illegal-source",
+    /// From the wire: the source is registered nowhere else, or is one of our own.
+    UnregisteredSource = "unregistered-source",
+    /// An ICMP error whose quoted packet the receiver cannot have sent.
+    QuotedPacket = "quoted-packet",
+    /// An ICMP error over its receiver's rate.
+    RateLimited = "rate-limited",
     /// The receiver's ring has no room.
     ReceiverFull = "receiver-full",
     /// The receiving attachment has no running guest.

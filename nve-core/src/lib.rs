@@ -22,7 +22,9 @@ pub mod drop_reason;
 pub mod gateway;
 pub mod packet;
 pub mod pipeline;
+pub mod policy;
 pub mod setup;
+pub mod tables;
 
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -3,11 +3,16 @@
 //! What must stay true: every check runs on [`Frame::head`], which no guest can change any more; the core never sees the tail
 //! unless it asks for the whole frame ([`crate::pipeline::Again::Whole`]).
 
+pub use ipv4_xlat::{ChecksumState, Gso, GsoKind, Offload};
+
 /// Bytes of a frame the shell copies before the first look. TCP, UDP and echo with usual headers never need more.
 pub const HEAD_LEN: usize = 128;
 
 /// The largest frame: 64 KiB of IP behind an Ethernet header.
 pub const MAX_FRAME: usize = 65535 + 14;
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET_LEN: usize = 14;
 
 /// One frame (Ethernet, from an attachment) or packet (IPv6, from the uplink).
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +25,14 @@ pub struct Frame<'a> {
     pub offload: Offload,
 }
 
-/// Placeholder until ipv4-xlat's own type lands: offload metadata of a packet (virtio 1.2, 5.1.6).
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Offload;
+impl<'a> Frame<'a> {
+    /// A frame that is here whole, with nothing left to finish.
+    pub const fn whole(bytes: &'a [u8]) -> Self {
+        Self { head: bytes, len: bytes.len(), offload: Offload::NONE }
+    }
+    /// Whether `head` is all of it.
+    #[inline]
+    pub const fn is_whole(&self) -> bool {
+        self.head.len() >= self.len
+    }
+}

@@ -16,9 +16,29 @@ use core::ops::Range;
 use crate::DropReason;
 use crate::packet::Offload;
 
+mod nve;
+mod question;
+mod walker;
+
+pub use nve::{ApplyError, MappingLine, Nve, Receiver};
+pub use question::Question;
+pub use walker::Walker;
+
+/// Attachments one host serves at most.
+pub const MAX_PORTS: usize = 4096;
+
 /// An attachment's number on this host: dense, stable while the attachment's name is configured.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct PortId(pub u16);
+
+/// Where a packet comes from; also said of where it went.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Origin {
+    /// An attachment: Ethernet frames.
+    Port(PortId),
+    /// The fabric: IPv6 packets.
+    Uplink,
+}
 
 /// What becomes of a packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,4 +78,32 @@ pub struct Rewritten {
     pub offload: Offload,
     /// More pieces of the same packet follow (fragmentation): ask `Walker::next_piece` until it has none.
     pub more: bool,
+}
+
+impl Rewritten {
+    /// A packet that is whole in the scratch buffer, with nothing left to finish.
+    pub const fn whole(head: Range<usize>) -> Self {
+        Self { head, tail: 0..0, offload: Offload::NONE, more: false }
+    }
+    /// Bytes of the packet as it leaves.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+    /// Whether nothing leaves; never true of a fate.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where new heads are built; reused from packet to packet and never cleared. One per packet in flight.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    /// [`Rewritten::head`] points into it.
+    pub head: [u8; 2048],
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { head: [0; 2048] }
+    }
 }

@@ -9,6 +9,10 @@ use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnet, Vnid};
 
+mod check;
+
+pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
+
 /// This host's place in the fabric.
 #[derive(Clone, Debug)]
 pub struct Host {

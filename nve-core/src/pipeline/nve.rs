@@ -1,0 +1,312 @@
+//! What all workers and the control side share.
+//!
+//! What must stay true: `apply` is all or nothing; a port keeps its number while its attachment's name is configured, and a number is
+//! not given to another name in the very `apply` that freed it; locator numbers are never reused.
+//!
+//! ```text
+//!   apply:  additions and changes of mappings to remote ──> new World ──> mappings of new ports ──> removals
+//! ```
+
+use core::net::{IpAddr, Ipv6Addr};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::{MAX_PORTS, PortId};
+use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral};
+use crate::counters::{PortTotals, Totals, WorkerCells};
+use crate::policy::{Attachment, LocatorId, World, identifier_in};
+use crate::setup::CheckedSetup;
+use crate::tables::{MappingTable, TableFull, Target};
+
+/// What the guest behind an attachment can take, as its driver negotiated it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Receiver {
+    /// Its receive ring runs.
+    pub up: bool,
+    /// Partial checksums (VIRTIO_NET_F_GUEST_CSUM).
+    pub csum: bool,
+    /// TCP over IPv4 super-packets (VIRTIO_NET_F_GUEST_TSO4).
+    pub tso4: bool,
+    /// TCP over IPv6 super-packets (VIRTIO_NET_F_GUEST_TSO6).
+    pub tso6: bool,
+    /// CWR in super-packets (VIRTIO_NET_F_GUEST_ECN).
+    pub ecn: bool,
+    /// UDP super-packets (VIRTIO_NET_F_GUEST_USO4 and USO6).
+    pub uso: bool,
+}
+
+impl Receiver {
+    fn pack(self) -> u8 {
+        [self.up, self.csum, self.tso4, self.tso6, self.ecn, self.uso]
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (i, set)| bits | u8::from(*set) << i)
+    }
+    #[inline]
+    fn unpack(bits: u8) -> Self {
+        let set = |i: u8| bits >> i & 1 != 0;
+        Self { up: set(0), csum: set(1), tso4: set(2), tso6: set(3), ecn: set(4), uso: set(5) }
+    }
+}
+
+/// One line of `show mappings`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MappingLine {
+    /// Name of the network.
+    pub network: String,
+    /// The tenant's address.
+    pub address: IpAddr,
+    /// The key.
+    pub identifier: Identifier,
+    /// The host that has it.
+    pub locator: Locator,
+    /// The attachment, where that host is this one.
+    pub attachment: Option<String>,
+    /// The address on the wire.
+    pub wire: Ipv6Addr,
+}
+
+/// Why a checked setup could not be applied. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// More addresses than the mapping table has room for.
+    #[error("{needed} addresses do not fit the mapping table's {capacity}; restart with a larger one")]
+    TooManyMappings {
+        /// Attachments' and mappings' addresses together.
+        needed: usize,
+        /// What the table was made for.
+        capacity: usize,
+    },
+    /// Every port number is in use or was freed just now.
+    #[error("no free port number; remove attachments in one reload and add the others in the next")]
+    NoFreePort,
+}
+
+/// Numbers that must outlive a [`World`].
+#[derive(Default)]
+struct Registry {
+    ports: HashMap<String, PortId>,
+    /// Freed by the last `apply`: not given away by the next.
+    resting: Vec<PortId>,
+    locators: Vec<Locator>,
+    locator_ids: HashMap<Locator, LocatorId>,
+}
+
+/// One NVE: shared by all workers and the control side.
+pub struct Nve {
+    pub(super) world: Arc<ArcSwap<World>>,
+    pub(super) table: MappingTable,
+    receivers: Box<[AtomicU8]>,
+    registry: Mutex<Registry>,
+    workers: Mutex<Vec<Arc<WorkerCells>>>,
+}
+
+impl core::fmt::Debug for Nve {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Nve").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl Nve {
+    /// An NVE with `setup` applied and room for `mapping_capacity` identifiers (at least as many as `setup` needs).
+    pub fn new(setup: CheckedSetup, mapping_capacity: usize) -> Arc<Self> {
+        let mut registry = Registry::default();
+        // A first apply into an empty table that is large enough cannot fail; an empty world would be the honest result if it did.
+        let needed = identifier_count(&setup);
+        let ports = registry.number(&setup).unwrap_or_default();
+        let nve = Self {
+            world: Arc::new(ArcSwap::from_pointee(World::build(&setup, &ports, &registry.locators))),
+            table: MappingTable::with_capacity(mapping_capacity.max(needed)),
+            receivers: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
+            registry: Mutex::new(registry),
+            workers: Mutex::default(),
+        };
+        let applied = nve.apply(setup);
+        debug_assert_eq!(applied, Ok(()));
+        Arc::new(nve)
+    }
+
+    /// Replaces the setup. Port numbers are stable by attachment name; the mapping table is changed entry by entry.
+    ///
+    /// # Errors
+    /// See [`ApplyError`]; the running state is as it was.
+    pub fn apply(&self, setup: CheckedSetup) -> Result<(), ApplyError> {
+        let needed = identifier_count(&setup);
+        if needed > self.table.capacity() {
+            return Err(ApplyError::TooManyMappings { needed, capacity: self.table.capacity() });
+        }
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let ports = registry.number(&setup)?;
+        let world = World::build(&setup, &ports, &registry.locators);
+        let wanted = registry.targets(&setup, &world);
+        registry.settle(ports);
+        drop(registry);
+
+        // Identifiers that leave go first: their room is needed, and an old port must not be found under them.
+        let leaving: Vec<_> =
+            self.table.iter().map(|(id, _)| id).filter(|id| !wanted.contains_key(id)).collect();
+        for identifier in leaving {
+            self.table.remove(identifier);
+        }
+        self.world.store(Arc::new(world));
+        for (identifier, target) in wanted {
+            let stored = self.table.insert(identifier, target);
+            debug_assert_ne!(stored, Err(TableFull), "counted above");
+        }
+        Ok(())
+    }
+
+    /// The number of an attachment.
+    pub fn port(&self, name: &str) -> Option<PortId> {
+        self.world.load().attachments().find(|a| a.name == name).map(|a| a.port)
+    }
+    /// The name of an attachment.
+    pub fn port_name(&self, port: PortId) -> Option<String> {
+        self.world.load().attachment(port).map(|a| a.name.clone())
+    }
+    /// Every attachment, by number.
+    pub fn ports(&self) -> Vec<Attachment> {
+        self.world.load().attachments().cloned().collect()
+    }
+    /// The world as it is now.
+    pub fn world(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+    /// The MTU told to the guest behind `port`: virtio config space, DHCP option 26, RA. Zero where there is no such port.
+    pub fn mtu(&self, port: PortId) -> u16 {
+        let world = self.world.load();
+        world.attachment(port).and_then(|a| world.network(a.network)).map_or(0, |network| network.mtu)
+    }
+
+    /// What the guest behind `port` can take from now on.
+    pub fn set_receiver(&self, port: PortId, receiver: Receiver) {
+        if let Some(cell) = self.receivers.get(usize::from(port.0)) {
+            cell.store(receiver.pack(), Relaxed);
+        }
+    }
+    /// What the guest behind `port` can take.
+    #[inline]
+    pub fn receiver(&self, port: PortId) -> Receiver {
+        self.receivers
+            .get(usize::from(port.0))
+            .map_or(Receiver::default(), |c| Receiver::unpack(c.load(Relaxed)))
+    }
+
+    /// Every mapping, ordered by network and address.
+    pub fn mappings(&self) -> Vec<MappingLine> {
+        let world = self.world.load();
+        let mut lines: Vec<_> =
+            self.table.iter().filter_map(|(id, target)| mapping_line(&world, id, target)).collect();
+        lines.sort_by(|a, b| (&a.network, a.address).cmp(&(&b.network, b.address)));
+        lines
+    }
+
+    /// Sums over all workers, past and present.
+    pub fn counters(&self) -> Totals {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut totals = Totals::default();
+        for attachment in self.world.load().attachments() {
+            let mut port = PortTotals::default();
+            workers.iter().for_each(|cells| cells.add_port(attachment.port, &mut port));
+            totals.ports.push((attachment.name.clone(), port));
+        }
+        workers.iter().for_each(|cells| cells.add_uplink(&mut totals.uplink));
+        totals
+    }
+
+    /// Cells for one more worker.
+    pub(super) fn register_worker(&self) -> Arc<WorkerCells> {
+        let cells = Arc::new(WorkerCells::default());
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(cells.clone());
+        cells
+    }
+}
+
+fn identifier_count(setup: &CheckedSetup) -> usize {
+    let setup = setup.setup();
+    setup.attachments.iter().map(|a| a.addresses.len()).sum::<usize>() + setup.mappings.len()
+}
+
+fn mapping_line(world: &World, identifier: Identifier, target: Target) -> Option<MappingLine> {
+    let (_, network) = world.network_of_vnid(identifier.vnid()?)?;
+    let address = match identifier.kind() {
+        Kind::Ipv4(_, address) => IpAddr::V4(address),
+        Kind::Ipv6(_, low) => IpAddr::V6(network.ipv6?.address(low)),
+        _ => return None,
+    };
+    let (locator, neutral, attachment) = match target {
+        Target::Local(port) => (world.locator, None, Some(world.attachment(port)?.name.clone())),
+        Target::Remote(id, neutral) => (world.locator(id)?, neutral, None),
+    };
+    let wire = match neutral {
+        Some(neutral) => locator.neutral(identifier, neutral),
+        None => locator.unmodified(identifier),
+    };
+    let network = network.name.clone();
+    Some(MappingLine { network, address, identifier, locator, attachment, wire: wire.ipv6() })
+}
+
+impl Registry {
+    /// Numbers for every attachment and locator of `setup`: old ones where they had one.
+    fn number(&mut self, setup: &CheckedSetup) -> Result<HashMap<String, PortId>, ApplyError> {
+        let setup = setup.setup();
+        let taken: std::collections::HashSet<PortId> =
+            self.ports.values().chain(&self.resting).copied().collect();
+        let mut free = (0..MAX_PORTS as u16).map(PortId).filter(|port| !taken.contains(port));
+        let mut ports = HashMap::new();
+        for attachment in &setup.attachments {
+            let port = match self.ports.get(&attachment.name) {
+                Some(port) => *port,
+                None => free.next().ok_or(ApplyError::NoFreePort)?,
+            };
+            ports.insert(attachment.name.clone(), port);
+        }
+        for mapping in &setup.mappings {
+            let next = LocatorId(self.locators.len() as u32);
+            if *self.locator_ids.entry(mapping.locator).or_insert(next) == next {
+                self.locators.push(mapping.locator);
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Every identifier of `setup` and where it lives.
+    fn targets(&self, setup: &CheckedSetup, world: &World) -> HashMap<Identifier, Target> {
+        let mut targets = HashMap::new();
+        for mapping in &setup.setup().mappings {
+            let network = setup.setup().networks.iter().find(|n| n.name == mapping.network);
+            let network = network.and_then(|n| world.network_of_vnid(n.vnid)).map(|(_, network)| network);
+            let Some(network) = network else { continue };
+            let Some(identifier) = identifier_in(network, mapping.address) else { continue };
+            let Some(id) = self.locator_ids.get(&mapping.locator) else { continue };
+            // A low word of 0xffff has no neutral form (reading notes, section 2).
+            let neutral = match (world.checksum, identifier.kind()) {
+                _ if identifier.bits() as u16 == 0xffff => None,
+                (ChecksumMode::Unmodified, _) => None,
+                (_, Kind::Ipv6(vnid, _)) => {
+                    network.ipv6.map(|vnet| Neutral::vnet(mapping.locator, vnid, vnet))
+                }
+                _ => Some(Neutral::sir(mapping.locator, world.sir)),
+            };
+            targets.insert(identifier, Target::Remote(*id, neutral));
+        }
+        // After the mappings: where one names this host, the attachment is the better answer.
+        for attachment in world.attachments() {
+            let Some(network) = world.network(attachment.network) else { continue };
+            for identifier in attachment.addresses.iter().filter_map(|a| identifier_in(network, *a)) {
+                targets.insert(identifier, Target::Local(attachment.port));
+            }
+        }
+        targets
+    }
+
+    /// Makes `ports` the numbers in use; the ones no longer used rest until the apply after the next.
+    fn settle(&mut self, ports: HashMap<String, PortId>) {
+        self.resting =
+            self.ports.iter().filter(|(name, _)| !ports.contains_key(*name)).map(|(_, port)| *port).collect();
+        self.ports = ports;
+    }
+}

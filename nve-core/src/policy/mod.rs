@@ -1,0 +1,11 @@
+//! The small things a decision needs beside the mapping table: networks, attachments, locators; and what may cross between networks.
+//!
+//! What must stay true: a [`World`] never changes. It is made whole from a checked setup, swapped whole, and pinned by each worker for a
+//! batch; numbers in it ([`NetworkId`], [`crate::pipeline::PortId`], [`LocatorId`]) keep their meaning over a swap or are not reused.
+
+mod crossing;
+mod world;
+
+pub use crossing::{Admission, Crossing};
+pub(crate) use world::identifier_in;
+pub use world::{Attachment, LocatorId, Network, NetworkId, World};

@@ -1,0 +1,247 @@
+//! Networks, attachments and locators as the data path reads them.
+//!
+//! What must stay true: built only from a [`CheckedSetup`]; read-only afterwards. An attachment's identifiers are those of its addresses,
+//! and nothing is delivered to it under another.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{HashMap, HashSet};
+
+use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
+
+use super::Crossing;
+use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
+use crate::pipeline::PortId;
+use crate::setup::{self, CheckedSetup, default_gateway4, default_gateway6};
+
+/// A network's number within one [`World`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct NetworkId(pub(crate) u16);
+
+/// A locator's number on this host: never reused while the process lives, so that a value read from the mapping table during a
+/// swap cannot mean another host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LocatorId(pub(crate) u32);
+
+/// One virtual network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Name in config, counters and captures.
+    pub name: String,
+    /// Its number on the wire.
+    pub vnid: Vnid,
+    /// The tenant's IPv4 prefix.
+    pub ipv4: Option<Ipv4Cidr>,
+    /// The tenant's /96.
+    pub ipv6: Option<Vnet>,
+    /// The virtual gateway's IPv4 address: present where `ipv4` is.
+    pub gateway4: Option<Ipv4Addr>,
+    /// The virtual gateway's global IPv6 address: present where `ipv6` is.
+    pub gateway6: Option<Ipv6Addr>,
+    /// Resolvers told by DHCPv4 and RA.
+    pub dns: Vec<IpAddr>,
+    /// Search domain told by DHCPv4 and RA.
+    pub domain: Option<String>,
+    /// Told to guests: uplink MTU minus 20 where the network has IPv4 (design, section 5).
+    pub mtu: u16,
+    /// Adjustment between our locator and the /96.
+    pub(crate) neutral6: Option<Neutral>,
+}
+
+/// One NIC of a tenant system.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// Identifiers of its first addresses; zero where there are fewer.
+    first: [u64; 4],
+    /// Identifiers of the others.
+    further: Box<[u64]>,
+    /// The only source MAC it may use.
+    pub mac: EthernetAddress,
+    /// Its number, stable while its name is configured.
+    pub port: PortId,
+    /// Its network.
+    pub network: NetworkId,
+    /// Name in config, counters and captures.
+    pub name: String,
+    /// The only source addresses it may use; the first of each family is the one told by DHCP.
+    pub addresses: Vec<IpAddr>,
+    /// Host name told by DHCPv4.
+    pub hostname: Option<String>,
+}
+
+impl Attachment {
+    /// Whether one of its addresses has this identifier.
+    #[inline]
+    pub fn holds(&self, identifier: Identifier) -> bool {
+        self.first.contains(&identifier.bits()) || self.further.contains(&identifier.bits())
+    }
+    /// The address told by DHCPv4.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|a| if let IpAddr::V4(v4) = a { Some(*v4) } else { None })
+    }
+    /// The first IPv6 address.
+    pub fn ipv6(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|a| if let IpAddr::V6(v6) = a { Some(*v6) } else { None })
+    }
+}
+
+/// Everything small, as of one `apply`.
+#[derive(Debug)]
+pub struct World {
+    /// Name of this host.
+    pub name: String,
+    /// Where this host is.
+    pub locator: Locator,
+    /// The domain served.
+    pub sir: SirPrefix,
+    /// What we send; we receive both.
+    pub checksum: ChecksumMode,
+    /// Bytes of the largest IPv6 packet the uplink takes.
+    pub uplink_mtu: u16,
+    /// Between networks.
+    pub crossings: Box<[Crossing]>,
+    /// Adjustment between our locator and the SIR prefix.
+    pub(crate) neutral: Neutral,
+    networks: Box<[Network]>,
+    ports: Box<[Option<Attachment>]>,
+    by_vnid: Box<[(Vnid, NetworkId)]>,
+    by_vnet: Box<[(u128, NetworkId)]>,
+    locators: Box<[Locator]>,
+    locators_sorted: Box<[u64]>,
+}
+
+impl World {
+    /// Everything of `setup`, with the numbers the registry gave its attachments and locators.
+    pub(crate) fn build(setup: &CheckedSetup, ports: &HashMap<String, PortId>, locators: &[Locator]) -> Self {
+        let setup = setup.setup();
+        let host = &setup.host;
+        let networks: Box<[Network]> = setup.networks.iter().map(|n| Network::build(n, host)).collect();
+        let mut attachments: Vec<Option<Attachment>> = Vec::new();
+        for attachment in &setup.attachments {
+            let Some(port) = ports.get(&attachment.name).copied() else { continue };
+            let Some(index) = networks.iter().position(|n| n.name == attachment.network) else { continue };
+            let number = usize::from(port.0);
+            if attachments.len() <= number {
+                attachments.resize(number + 1, None);
+            }
+            if let Some(slot) = attachments.get_mut(number) {
+                *slot = Some(Attachment::build(attachment, port, NetworkId(index as u16), &networks[index]));
+            }
+        }
+        let mut by_vnid: Vec<_> =
+            networks.iter().enumerate().map(|(i, n)| (n.vnid, NetworkId(i as u16))).collect();
+        by_vnid.sort_unstable_by_key(|(vnid, _)| *vnid);
+        let vnet_of = |(i, n): (usize, &Network)| n.ipv6.map(|vnet| (vnet.upper(), NetworkId(i as u16)));
+        let mut by_vnet: Vec<_> = networks.iter().enumerate().filter_map(vnet_of).collect();
+        by_vnet.sort_unstable_by_key(|(upper, _)| *upper);
+        let known: HashSet<u64> =
+            setup.mappings.iter().map(|m| m.locator.upper()).chain([host.locator.upper()]).collect();
+        let mut locators_sorted: Vec<u64> = known.into_iter().collect();
+        locators_sorted.sort_unstable();
+        Self {
+            name: host.name.clone(),
+            locator: host.locator,
+            sir: host.sir,
+            checksum: host.checksum,
+            uplink_mtu: host.uplink_mtu,
+            crossings: Box::new([]),
+            neutral: Neutral::sir(host.locator, host.sir),
+            networks,
+            ports: attachments.into(),
+            by_vnid: by_vnid.into(),
+            by_vnet: by_vnet.into(),
+            locators: locators.into(),
+            locators_sorted: locators_sorted.into(),
+        }
+    }
+
+    /// The attachment of this number.
+    #[inline]
+    pub fn attachment(&self, port: PortId) -> Option<&Attachment> {
+        self.ports.get(usize::from(port.0))?.as_ref()
+    }
+    /// All attachments, by number.
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.ports.iter().flatten()
+    }
+    /// The network of this number.
+    #[inline]
+    pub fn network(&self, id: NetworkId) -> Option<&Network> {
+        self.networks.get(usize::from(id.0))
+    }
+    /// The network with this VNID.
+    #[inline]
+    pub fn network_of_vnid(&self, vnid: Vnid) -> Option<(NetworkId, &Network)> {
+        let at = self.by_vnid.binary_search_by_key(&vnid, |(v, _)| *v).ok()?;
+        let (_, id) = *self.by_vnid.get(at)?;
+        Some((id, self.network(id)?))
+    }
+    /// The network whose /96 contains `address`.
+    #[inline]
+    pub fn network_of_address(&self, address: Ipv6Addr) -> Option<(NetworkId, &Network)> {
+        let upper = address.to_bits() >> 32;
+        let at = self.by_vnet.binary_search_by_key(&upper, |(u, _)| *u).ok()?;
+        let (_, id) = *self.by_vnet.get(at)?;
+        Some((id, self.network(id)?))
+    }
+    /// The locator of this number.
+    #[inline]
+    pub fn locator(&self, id: LocatorId) -> Option<Locator> {
+        self.locators.get(id.0 as usize).copied()
+    }
+    /// Whether these upper 64 bits are a locator of this or any other host we know of.
+    #[inline]
+    pub fn is_locator(&self, upper: u64) -> bool {
+        self.locators_sorted.binary_search(&upper).is_ok()
+    }
+}
+
+impl Network {
+    fn build(network: &setup::Network, host: &setup::Host) -> Self {
+        let mtu = if network.ipv4.is_some() { host.uplink_mtu - 20 } else { host.uplink_mtu };
+        Self {
+            name: network.name.clone(),
+            vnid: network.vnid,
+            ipv4: network.ipv4,
+            ipv6: network.ipv6,
+            gateway4: network.gateway4.or_else(|| network.ipv4.and_then(default_gateway4)),
+            gateway6: network.gateway6.or_else(|| network.ipv6.map(default_gateway6)),
+            dns: network.dns.clone(),
+            domain: network.domain.clone(),
+            mtu,
+            neutral6: network.ipv6.map(|vnet| Neutral::vnet(host.locator, network.vnid, vnet)),
+        }
+    }
+}
+
+impl Attachment {
+    fn build(attachment: &setup::Attachment, port: PortId, network: NetworkId, facts: &Network) -> Self {
+        let identifiers: Vec<u64> = attachment
+            .addresses
+            .iter()
+            .filter_map(|address| identifier_in(facts, *address))
+            .map(Identifier::bits)
+            .collect();
+        let mut first = [0; 4];
+        for (slot, bits) in first.iter_mut().zip(&identifiers) {
+            *slot = *bits;
+        }
+        Self {
+            first,
+            further: identifiers.get(4..).unwrap_or_default().into(),
+            mac: attachment.mac,
+            port,
+            network,
+            name: attachment.name.clone(),
+            addresses: attachment.addresses.clone(),
+            hostname: attachment.hostname.clone(),
+        }
+    }
+}
+
+/// The identifier of a unicast address in `network`.
+pub(crate) fn identifier_in(network: &Network, address: IpAddr) -> Option<Identifier> {
+    match address {
+        IpAddr::V4(v4) => Some(Identifier::ipv4(network.vnid, v4)),
+        IpAddr::V6(v6) => Identifier::ipv6_address(network.vnid, network.ipv6?, v6).ok(),
+    }
+}

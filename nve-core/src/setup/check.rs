@@ -1,0 +1,251 @@
+//! The checks across objects, each refused with the object, the reason and a remedy.
+//!
+//! What must stay true: a [`CheckedSetup`] is only made by [`Setup::check`], and the core takes nothing else.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{HashMap, HashSet};
+
+use smoltcp::wire::Ipv4Cidr;
+
+use super::{Attachment, Host, Mapping, Network, Setup};
+use crate::addr::Vnet;
+
+/// A [`Setup`] in which everything fits together.
+#[derive(Clone, Debug)]
+pub struct CheckedSetup(Setup);
+
+impl CheckedSetup {
+    /// What was checked.
+    pub fn setup(&self) -> &Setup {
+        &self.0
+    }
+}
+
+/// What does not fit. `object` names the offender as the configuration does, such as `attachment.vm1`.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{object}: {reason}; {remedy}")]
+pub struct SetupError {
+    /// `host`, `network.NAME`, `attachment.NAME` or `mapping ADDRESS in NAME`.
+    pub object: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+fn refuse(object: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> SetupError {
+    SetupError { object: object.into(), reason: reason.into(), remedy: remedy.into() }
+}
+
+/// The last usable address of `prefix`; `None` where it has no two usable addresses (/31, /32).
+pub fn default_gateway4(prefix: Ipv4Cidr) -> Option<Ipv4Addr> {
+    if prefix.prefix_len() > 30 {
+        return None;
+    }
+    prefix.broadcast().map(|broadcast| Ipv4Addr::from_bits(broadcast.to_bits().wrapping_sub(1)))
+}
+
+/// `VNET:ffff:fffe`.
+pub fn default_gateway6(vnet: Vnet) -> Ipv6Addr {
+    vnet.address(0xffff_fffe)
+}
+
+/// Whether `address` is one that a tenant of `prefix` may have: neither network nor broadcast.
+fn usable4(prefix: Ipv4Cidr, address: Ipv4Addr) -> bool {
+    prefix.contains_addr(&address)
+        && (prefix.prefix_len() > 30
+            || (address != prefix.network().address() && Some(address) != prefix.broadcast()))
+}
+
+impl Setup {
+    /// Checks everything against everything.
+    ///
+    /// # Errors
+    /// The first object that does not fit, with a remedy.
+    pub fn check(self) -> Result<CheckedSetup, SetupError> {
+        check_host(&self.host)?;
+        check_networks(&self.host, &self.networks)?;
+        let networks: HashMap<&str, &Network> = self.networks.iter().map(|n| (n.name.as_str(), n)).collect();
+        let mut held = check_attachments(&self.attachments, &networks)?;
+        for mapping in &self.mappings {
+            check_mapping(mapping, &self.host, &networks, &mut held)?;
+        }
+        Ok(CheckedSetup(self))
+    }
+}
+
+fn check_host(host: &Host) -> Result<(), SetupError> {
+    if host.uplink_mtu < 1280 {
+        return Err(refuse(
+            "uplink",
+            format!("mtu {} is below 1280", host.uplink_mtu),
+            "IPv6 needs links of 1280 bytes or more (RFC 8200, section 5)",
+        ));
+    }
+    if host.locator.upper() == host.sir.upper() {
+        return Err(refuse(
+            "host",
+            format!("locator and sir are both {}", host.sir),
+            "give the domain a SIR prefix that is no host's locator",
+        ));
+    }
+    Ok(())
+}
+
+fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
+    let (mut names, mut vnids, mut vnets) = (HashSet::new(), HashMap::new(), HashMap::new());
+    for network in networks {
+        let object = format!("network.{}", network.name);
+        if !names.insert(network.name.as_str()) {
+            return Err(refuse(object, "there are two of this name", "rename one"));
+        }
+        if let Some(other) = vnids.insert(network.vnid, &network.name) {
+            let reason = format!("vni {} is already network.{other}'s", network.vnid);
+            return Err(refuse(object, reason, "each network needs its own VNI"));
+        }
+        if network.ipv4.is_none() && network.ipv6.is_none() {
+            return Err(refuse(object, "it has neither ipv4 nor ipv6", "give it at least one prefix"));
+        }
+        if let Some(vnet) = network.ipv6 {
+            if let Some(other) = vnets.insert(vnet, &network.name) {
+                let reason = format!("{vnet} is already network.{other}'s");
+                return Err(refuse(object, reason, "networks may overlap in IPv4, never in IPv6"));
+            }
+            let upper = (vnet.prefix().to_bits() >> 64) as u64;
+            if upper == host.sir.upper() || upper == host.locator.upper() {
+                let reason = format!("{vnet} lies in the host's locator or SIR prefix");
+                return Err(refuse(object, reason, "choose a /96 outside of both"));
+            }
+        }
+        check_gateways(&object, network)?;
+    }
+    Ok(())
+}
+
+fn check_gateways(object: &str, network: &Network) -> Result<(), SetupError> {
+    match (network.ipv4, network.gateway4) {
+        (Some(prefix), Some(gateway)) if !usable4(prefix, gateway) => Err(refuse(
+            object,
+            format!("gateway4 {gateway} is no usable address of {prefix}"),
+            "leave it out for the last usable address",
+        )),
+        (None, Some(gateway)) => {
+            Err(refuse(object, format!("gateway4 {gateway} without ipv4"), "add ipv4 or remove it"))
+        }
+        (Some(prefix), None) if default_gateway4(prefix).is_none() => {
+            Err(refuse(object, format!("{prefix} has no room for a gateway"), "tell gateway4"))
+        }
+        _ => Ok(()),
+    }?;
+    match (network.ipv6, network.gateway6) {
+        (Some(vnet), Some(gateway)) if !vnet.contains(gateway) => Err(refuse(
+            object,
+            format!("gateway6 {gateway} is not in {vnet}"),
+            "leave it out for the prefix's ffff:fffe",
+        )),
+        (None, Some(gateway)) => {
+            Err(refuse(object, format!("gateway6 {gateway} without ipv6"), "add ipv6 or remove it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Who holds an address: the object's name by (network, address).
+type Held<'a> = HashMap<(&'a str, IpAddr), String>;
+
+fn check_attachments<'a>(
+    attachments: &'a [Attachment],
+    networks: &HashMap<&str, &'a Network>,
+) -> Result<Held<'a>, SetupError> {
+    let (mut names, mut macs, mut held) = (HashSet::new(), HashMap::new(), HashMap::new());
+    for attachment in attachments {
+        let object = format!("attachment.{}", attachment.name);
+        if !names.insert(attachment.name.as_str()) {
+            return Err(refuse(object, "there are two of this name", "rename one"));
+        }
+        let Some(network) = networks.get(attachment.network.as_str()) else {
+            let reason = format!("network {:?} is not defined", attachment.network);
+            return Err(refuse(object, reason, format!("define [network.{}]", attachment.network)));
+        };
+        if !attachment.mac.is_unicast() || attachment.mac == crate::gateway::GATEWAY_MAC {
+            let reason = format!("mac {} is a group, zero or the gateway's", attachment.mac);
+            return Err(refuse(object, reason, "use a unicast address such as 52:54:00:00:00:01"));
+        }
+        if let Some(other) = macs.insert((&network.name, attachment.mac), &attachment.name) {
+            let reason = format!("mac {} is already attachment.{other}'s", attachment.mac);
+            return Err(refuse(object, reason, "each NIC of a network needs its own"));
+        }
+        if attachment.addresses.is_empty() {
+            return Err(refuse(object, "it has no addresses", "list at least one"));
+        }
+        for address in &attachment.addresses {
+            check_address(&object, *address, network)?;
+            if let Some(other) = held.insert((network.name.as_str(), *address), object.clone()) {
+                let reason = format!("{address} is already {other}'s");
+                return Err(refuse(object, reason, "an address has one holder"));
+            }
+        }
+    }
+    if attachments.len() > crate::pipeline::MAX_PORTS {
+        let reason = format!("{} attachments", attachments.len());
+        return Err(refuse("host", reason, format!("one host serves up to {}", crate::pipeline::MAX_PORTS)));
+    }
+    Ok(held)
+}
+
+fn check_address(object: &str, address: IpAddr, network: &Network) -> Result<(), SetupError> {
+    let gateway4 = network.gateway4.or_else(|| network.ipv4.and_then(default_gateway4));
+    let gateway6 = network.gateway6.or_else(|| network.ipv6.map(default_gateway6));
+    let fits = match address {
+        IpAddr::V4(v4) => network.ipv4.is_some_and(|prefix| usable4(prefix, v4)) && Some(v4) != gateway4,
+        IpAddr::V6(v6) => {
+            network.ipv6.is_some_and(|vnet| vnet.contains(v6) && v6.to_bits() as u32 != 0)
+                && Some(v6) != gateway6
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(refuse(
+        object,
+        format!("{address} is no free address of network.{}", network.name),
+        "use one inside its ipv4 or ipv6 prefix that is neither network, broadcast nor gateway",
+    ))
+}
+
+fn check_mapping<'a>(
+    mapping: &'a Mapping,
+    host: &Host,
+    networks: &HashMap<&str, &'a Network>,
+    held: &mut Held<'a>,
+) -> Result<(), SetupError> {
+    let object = format!("mapping {} in {}", mapping.address, mapping.network);
+    let Some(network) = networks.get(mapping.network.as_str()) else {
+        let reason = format!("network {:?} is not defined", mapping.network);
+        return Err(refuse(object, reason, format!("define [network.{}]", mapping.network)));
+    };
+    check_address(&object, mapping.address, network)?;
+    if mapping.locator.upper() == host.sir.upper() {
+        return Err(refuse(
+            object,
+            "its locator is the SIR prefix",
+            "tell the locator of the host that has it",
+        ));
+    }
+    let vnets = networks.values().filter_map(|n| n.ipv6);
+    if vnets.into_iter().any(|vnet| (vnet.prefix().to_bits() >> 64) as u64 == mapping.locator.upper()) {
+        let reason = format!("its locator {} contains a network's /96", mapping.locator);
+        return Err(refuse(object, reason, "locators and tenant prefixes must not overlap"));
+    }
+    // A mapping to ourselves repeats what an attachment says already; written by a tool that lists every host's, it does no harm.
+    if mapping.locator == host.locator {
+        return match held.contains_key(&(network.name.as_str(), mapping.address)) {
+            true => Ok(()),
+            false => Err(refuse(object, "it says the address is here, and no attachment has it", "add one")),
+        };
+    }
+    if let Some(other) = held.insert((network.name.as_str(), mapping.address), object.clone()) {
+        return Err(refuse(object, format!("the address is already {other}'s"), "an address has one holder"));
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! Large tables, changed in place while workers read them.
+//!
+//! What must stay true: readers never block and never see half of a change; a table is never cloned or rebuilt to change an entry.
+
+mod mapping;
+
+pub use mapping::{MappingTable, TableFull, Target};
