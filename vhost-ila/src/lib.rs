@@ -1,3 +1,4 @@
 //! Everything that touches the machine; what happens to a packet is decided in `nve-core`.
 
+pub mod cli;
 pub mod config;

@@ -1,2 +1,28 @@
 //! The daemon and its client.
-fn main() {}
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use vhost_ila::cli::{self, Cli, Command};
+
+fn main() -> ExitCode {
+    let Cli { config, command } = Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let answer = match command {
+        Command::Check(args) => cli::check::run(args, &config),
+        Command::Addr(args) => cli::addr::run(args, &config),
+        Command::QemuArgs(args) => cli::qemu_args::run(args, &config),
+    };
+    match answer {
+        // A reader that has seen enough (`| head`) is no failure.
+        Ok(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -10,12 +10,73 @@
 //!   PATH (a file, or a directory of *.toml)
 //!     source.rs   bytes, and where each byte is: file and line
 //!     raw.rs      RawFile: shape and spelling checked by serde, every value with its span
-//!     merge.rs    one RawConfig: what host.toml owns, what is written twice
-//!     check.rs    Config: each value parsed into its witness type, then nve-core's check across objects
+//!     check.rs    each value parsed into its witness type (value.rs), who owns what, what is written twice
+//!     across.rs   nve-core's check across objects, its refusals brought back to a line
 //! ```
 
-use std::path::PathBuf;
+mod across;
+mod attachment;
+mod check;
+pub(crate) mod nearest;
+mod raw;
+mod refused;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nve_core::setup::CheckedSetup;
+
+pub use refused::{Problem, Refused};
+pub use source::Place;
+
+/// Where sockets live if `[host] runtime` does not say.
+pub const DEFAULT_RUNTIME: &str = "/run/vhost-ila";
+
+/// The control socket's name in the runtime directory.
+pub const CONTROL_SOCKET: &str = "control.sock";
+
+/// Everything a daemon is told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For the core: host, networks, attachments and mappings.
+    pub setup: CheckedSetup,
+    /// One per attachment, in the same order.
+    pub devices: Vec<DeviceConfig>,
+    /// The way to the fabric.
+    pub uplink: UplinkConfig,
+    /// How the workers poll.
+    pub worker: WorkerConfig,
+    /// Directory of the sockets.
+    pub runtime: PathBuf,
+}
+
+impl Config {
+    /// Reads and checks `path`: a file, or a directory with a `host.toml` and any other `*.toml`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, by file and line. Where a file's shape is wrong, its values are not judged yet.
+    pub fn load(path: &Path) -> Result<Self, Refused> {
+        let mut problems = Vec::new();
+        let mut files = Vec::new();
+        for source in source::read(path)? {
+            match raw::parse(&source) {
+                Ok(raw) => files.push((source, raw)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Refused::unless_empty(problems)?;
+        check::check(&files)
+    }
+
+    /// Path of the control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.runtime.join(CONTROL_SOCKET)
+    }
+}
 
 /// One vhost-user socket to serve.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +116,15 @@ pub enum UplinkConfig {
         /// As for a TUN; it decides what tenants are told.
         mtu: u16,
     },
+}
+
+impl UplinkConfig {
+    /// Bytes of the largest packet of the fabric.
+    pub const fn mtu(&self) -> u16 {
+        match self {
+            Self::Tun { mtu, .. } | Self::None { mtu } => *mtu,
+        }
+    }
 }
 
 /// How the workers poll.

@@ -1,0 +1,38 @@
+//! The command line: what may be typed, and one short file per command.
+//!
+//! What must stay true: standard output carries the answer and nothing else, so that it can be piped; what went wrong goes to
+//! standard error, with exit status 1 (2 for a command line that is not understood).
+
+pub mod addr;
+pub mod check;
+pub mod qemu_args;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Where the config is if `--config` does not say.
+pub const DEFAULT_CONFIG: &str = "/etc/vhost-ila";
+
+/// A network virtualization edge for hypervisors: vhost-user NICs for virtual machines, plain IPv6 between the hosts.
+#[derive(Debug, Parser)]
+#[command(name = "vhost-ila", version, max_term_width = 100)]
+pub struct Cli {
+    /// Config: a TOML file, or a directory with a host.toml and any other *.toml
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the config, or what the host needs
+    Check(check::Args),
+    /// Read and write ILA addresses
+    Addr(addr::Args),
+    /// Print QEMU, cloud-hypervisor and libvirt configuration for an attachment
+    QemuArgs(qemu_args::Args),
+}

@@ -1,0 +1,121 @@
+//! `qemu-args`: what to paste so that a virtual machine gets an attachment's NIC.
+//!
+//! What must stay true: each form names the same MAC, MTU and socket as the daemon serves, and shares the guest's memory, without which
+//! a vhost-user device cannot reach it. Config refuses names and paths that would need quoting in any of the three.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use clap::ValueEnum;
+use smoltcp::wire::EthernetAddress;
+
+use crate::config::{Config, DeviceConfig, SocketMode, nearest};
+
+/// `qemu-args ...`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The attachment, as the config names it
+    name: String,
+    /// Print one form, without comments
+    #[arg(long, value_enum)]
+    only: Option<Form>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Form {
+    /// QEMU command line arguments
+    Qemu,
+    /// cloud-hypervisor command line arguments
+    CloudHypervisor,
+    /// libvirt domain XML elements
+    Libvirt,
+}
+
+/// Runs the command; the text to paste.
+///
+/// # Errors
+/// The config is refused, or has no such attachment.
+pub fn run(args: Args, config: &Path) -> Result<String> {
+    let config = Config::load(config)?;
+    let setup = config.setup.setup();
+    let Some(device) = config.devices.iter().find(|device| device.name == args.name) else {
+        let names = config.devices.iter().map(|device| device.name.as_str());
+        let remedy = match nearest::of(&args.name, names.clone()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("there are: {}", names.collect::<Vec<_>>().join(", ")),
+        };
+        return Err(anyhow!("there is no attachment {}; {remedy}", args.name));
+    };
+    let mtu = setup.host.uplink_mtu; // TODO
+    let nic = Nic { device, mac: EthernetAddress(device.mac), mtu };
+    Ok(match args.only {
+        Some(Form::Qemu) => nic.qemu(),
+        Some(Form::CloudHypervisor) => nic.cloud_hypervisor(),
+        Some(Form::Libvirt) => nic.libvirt(),
+        None => format!(
+            "# QEMU (7.2 under TCG: also vectors=0 on the device; from 9.2 reconnect-ms=1000 replaces reconnect=1)\n{}\n\
+             # cloud-hypervisor\n{}\n\
+             # libvirt: memoryBacking in <domain>, interface in <devices>\n{}",
+            nic.qemu(),
+            nic.cloud_hypervisor(),
+            nic.libvirt()
+        ),
+    })
+}
+
+/// What a virtual machine monitor is told.
+struct Nic<'a> {
+    device: &'a DeviceConfig,
+    mac: EthernetAddress,
+    /// Bytes of the largest IP packet of the guest.
+    mtu: u16,
+}
+
+impl Nic<'_> {
+    fn qemu(&self) -> String {
+        let Self { device: DeviceConfig { name, socket, mode, .. }, mac, mtu } = self;
+        let role = match mode {
+            SocketMode::Server => "reconnect=1",
+            SocketMode::Client => "server=on,wait=off",
+        };
+        format!(
+            "-m 1G -object memory-backend-memfd,id=mem0,size=1G,share=on -machine memory-backend=mem0 \\\n\
+             -chardev socket,id=chr-{name},path={},{role} \\\n\
+             -netdev vhost-user,id=net-{name},chardev=chr-{name} \\\n\
+             -device virtio-net-pci,netdev=net-{name},mac={mac},host_mtu={mtu}\n",
+            socket.display()
+        )
+    }
+
+    fn cloud_hypervisor(&self) -> String {
+        let Self { device: DeviceConfig { socket, mode, .. }, mac, mtu } = self;
+        let role = match mode {
+            SocketMode::Server => "client",
+            SocketMode::Client => "server",
+        };
+        format!(
+            "--memory size=1G,shared=on \\\n\
+             --net vhost_user=true,socket={},vhost_mode={role},mac={mac},mtu={mtu}\n",
+            socket.display()
+        )
+    }
+
+    fn libvirt(&self) -> String {
+        let Self { device: DeviceConfig { socket, mode, .. }, mac, mtu } = self;
+        let source = match mode {
+            SocketMode::Server => format!(
+                "  <source type='unix' path='{}' mode='client'>\n    \
+                 <reconnect enabled='yes' timeout='1'/>\n  </source>\n",
+                socket.display()
+            ),
+            SocketMode::Client => {
+                format!("  <source type='unix' path='{}' mode='server'/>\n", socket.display())
+            }
+        };
+        format!(
+            "<memoryBacking>\n  <source type='memfd'/>\n  <access mode='shared'/>\n</memoryBacking>\n\
+             <interface type='vhostuser'>\n  <mac address='{mac}'/>\n{source}  \
+             <model type='virtio'/>\n  <mtu size='{mtu}'/>\n</interface>\n"
+        )
+    }
+}

@@ -1,0 +1,97 @@
+//! `[attachment.X]`: the facts for the core, and the socket for the device.
+//!
+//! What must stay true: every device has its own socket path, it fits a Unix socket address, and none is the control socket.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use nve_core::setup::Attachment;
+
+use super::raw::RawAttachment;
+use super::value::Judge;
+use super::{CONTROL_SOCKET, DeviceConfig, Place, Problem, Refused, SocketMode};
+
+/// `sun_path` without its terminating zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// One attachment, its values checked.
+pub(super) struct Attached {
+    pub(super) facts: Attachment,
+    pub(super) socket: Socket,
+}
+
+/// Where the front-end is met.
+pub(super) struct Socket {
+    /// As written: relative to the runtime directory, or absolute.
+    path: PathBuf,
+    mode: SocketMode,
+    place: Place,
+}
+
+pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) -> Option<Attached> {
+    let at = |key: &str| format!("attachment.{name}.{key}");
+    let kind = match &raw.kind {
+        Some(kind) => judge.keyword(&at("kind"), kind, &[("vhost-user", ())]),
+        None => Some(()),
+    };
+    let mode = match &raw.mode {
+        Some(text) => {
+            let words = [("server", SocketMode::Server), ("client", SocketMode::Client)];
+            judge.keyword(&at("mode"), text, &words)
+        }
+        None => Some(SocketMode::default()),
+    };
+    let mac = judge.mac(&at("mac"), &raw.mac);
+    let hostname = judge.optional(&raw.hostname, |judge, text| judge.domain(&at("hostname"), text));
+    let remedy = "write an IPv4 or IPv6 address without a prefix length";
+    let addresses = raw.addresses.get_ref().iter();
+    let addresses: Vec<Option<_>> =
+        addresses.map(|text| judge.parse(&at("addresses"), text, remedy)).collect();
+    if addresses.is_empty() {
+        let what = format!("{}: an attachment without an address could send nothing", at("addresses"));
+        judge.refuse(raw.addresses.span(), what, "list at least one address of its network".into());
+    }
+    kind?;
+    let (path, span) = match &raw.socket {
+        Some(text) => (judge.path(&at("socket"), text), text.span()),
+        None => (Some(PathBuf::from(format!("{name}.sock"))), raw.mac.span()),
+    };
+    let facts = Attachment {
+        name: name.to_owned(),
+        network: raw.network.get_ref().clone(),
+        mac: mac?,
+        addresses: addresses.into_iter().collect::<Option<_>>()?,
+        hostname: hostname?,
+    };
+    Some(Attached { facts, socket: Socket { path: path?, mode: mode?, place: judge.place(span) } })
+}
+
+/// The devices to serve, their sockets under `runtime` unless absolute.
+pub(super) fn devices(
+    attachments: &[Attachment],
+    sockets: Vec<Socket>,
+    runtime: &Path,
+) -> Result<Vec<DeviceConfig>, Refused> {
+    let mut problems = Vec::new();
+    let mut taken: BTreeMap<PathBuf, String> = BTreeMap::new();
+    taken.insert(runtime.join(CONTROL_SOCKET), "the control socket".into());
+    let mut devices = Vec::new();
+    for (attachment, socket) in attachments.iter().zip(sockets) {
+        let path = runtime.join(&socket.path);
+        let item = format!("attachment.{}.socket", attachment.name);
+        let mut refuse = |what: String, remedy: &str| {
+            problems.push(Problem { place: socket.place.clone(), what, remedy: remedy.into() });
+        };
+        if path.as_os_str().len() > MAX_SOCKET_PATH {
+            let what = format!("{item}: {} is longer than {MAX_SOCKET_PATH} bytes", path.display());
+            refuse(what, "shorten host.runtime or the socket's name");
+        }
+        if let Some(holder) = taken.insert(path.clone(), format!("attachment.{}", attachment.name)) {
+            refuse(format!("{item}: {} is taken by {holder}", path.display()), "give it a path of its own");
+        }
+        let mac = attachment.mac.0;
+        devices.push(DeviceConfig { name: attachment.name.clone(), socket: path, mode: socket.mode, mac });
+    }
+    Refused::unless_empty(problems)?;
+    Ok(devices)
+}

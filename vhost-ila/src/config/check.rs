@@ -1,0 +1,232 @@
+//! Raw -> checked: each value into its witness type, then the objects against each other.
+//!
+//! What must stay true: checking goes on after a problem, so that one run names them all; [`Config`] is made only if there is none.
+
+use std::path::PathBuf;
+
+use nve_core::setup::{Host, Mapping, Network, Setup};
+
+use super::across::{Item, Places};
+use super::attachment::{self, Attached};
+use super::raw::{RawFile, RawHost, RawMapping, RawNetwork, RawUplink};
+use super::source::Source;
+use super::value::Judge;
+use super::{Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, value};
+
+/// `[host]` with its values checked.
+struct HostSection {
+    host: Host,
+    runtime: PathBuf,
+    worker: WorkerConfig,
+}
+
+#[derive(Default)]
+struct Gathered {
+    host: Option<HostSection>,
+    uplink: Option<UplinkConfig>,
+    networks: Vec<Network>,
+    attached: Vec<Attached>,
+    mappings: Vec<Mapping>,
+    places: Places,
+}
+
+/// Checks every file and what they make together.
+pub(super) fn check(files: &[(Source, RawFile)]) -> Result<Config, Refused> {
+    let mut problems = Vec::new();
+    let mut gathered = Gathered::default();
+    // Networks first, so that a reference to one may come before it, or from another file.
+    for (source, raw) in files {
+        gathered.networks(&mut Judge::new(source, &mut problems), raw);
+    }
+    for (source, raw) in files {
+        let mut judge = Judge::new(source, &mut problems);
+        gathered.host_and_uplink(&mut judge, raw);
+        gathered.attachments(&mut judge, raw);
+        gathered.mappings(&mut judge, raw);
+    }
+    let whole = files.first().map(|(source, _)| source.place(0));
+    if let Some(place) = whole {
+        gathered.missing_sections(&place, &mut problems);
+    }
+    Refused::unless_empty(problems)?;
+    gathered.together()
+}
+
+impl Gathered {
+    fn missing_sections(&self, place: &Place, problems: &mut Vec<Problem>) {
+        for (section, present, remedy) in [
+            ("[host]", self.places.host.is_some(), "add [host] with name, locator and sir"),
+            ("[uplink]", self.places.uplink.is_some(), "add [uplink] with kind = \"tun\" or \"none\""),
+        ] {
+            if !present {
+                let what = format!("{section} is missing");
+                problems.push(Problem { place: place.clone(), what, remedy: remedy.into() });
+            }
+        }
+    }
+
+    fn host_and_uplink(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
+        if let Some(host) = &raw.host
+            && judge.owns("[host]", host.span())
+        {
+            self.places.host = Some(
+                Item::new(judge.place(host.span()))
+                    .texts(judge.source(), [&host.get_ref().locator, &host.get_ref().sir]),
+            );
+            self.host = host_section(judge, host.get_ref());
+        }
+        if let Some(uplink) = &raw.uplink
+            && judge.owns("[uplink]", uplink.span())
+        {
+            self.places.uplink =
+                Some(Item::new(judge.place(uplink.span())).numbers(judge.source(), &uplink.get_ref().mtu));
+            self.uplink = uplink_section(judge, uplink.get_ref());
+        }
+    }
+
+    fn networks(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
+        for (name, network) in &raw.network {
+            let texts =
+                [&network.ipv4, &network.ipv6, &network.gateway4, &network.gateway6].into_iter().flatten();
+            let item = judge.item(name).numbers(judge.source(), [&network.vni]).texts(judge.source(), texts);
+            if judge.named("network", name, item, &mut self.places.networks) {
+                self.networks.extend(network_section(judge, name.get_ref(), network));
+            }
+        }
+    }
+
+    fn attachments(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
+        for (name, raw) in &raw.attachment {
+            let item = format!("attachment.{}", name.get_ref());
+            let network_known = self.knows_network(judge, &item, &raw.network);
+            let values = std::iter::once(&raw.mac).chain(raw.addresses.get_ref());
+            let written = judge.item(name).texts(judge.source(), values);
+            if judge.named("attachment", name, written, &mut self.places.attachments) && network_known {
+                self.attached.extend(attachment::section(judge, name.get_ref(), raw));
+            }
+        }
+    }
+
+    fn mappings(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
+        for mapping in &raw.mapping {
+            let network_known = self.knows_network(judge, "mapping", &mapping.get_ref().network);
+            if let Some(checked) = mapping_section(judge, mapping.get_ref())
+                && network_known
+            {
+                let name = format!("mapping {} in {}", checked.address, checked.network);
+                let texts = [&mapping.get_ref().address, &mapping.get_ref().locator];
+                let item = Item::new(judge.place(mapping.span())).texts(judge.source(), texts);
+                self.places.mappings.push((name, item));
+                self.mappings.push(checked);
+            }
+        }
+    }
+
+    fn knows_network(&self, judge: &mut Judge<'_>, item: &str, name: &toml::Spanned<String>) -> bool {
+        let known = &self.places.networks;
+        if known.contains_key(name.get_ref()) {
+            return true;
+        }
+        let remedy = match nearest::of(name.get_ref(), known.keys().map(String::as_str)) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("add [network.{}], or name one that exists", name.get_ref()),
+        };
+        judge.refuse(
+            name.span(),
+            format!("{item}.network: there is no network \"{}\"", name.get_ref()),
+            remedy,
+        );
+        false
+    }
+
+    /// The objects against each other; what belongs to this machine here, the rest in nve-core.
+    fn together(self) -> Result<Config, Refused> {
+        let (Some(section), Some(uplink)) = (self.host, self.uplink) else {
+            unreachable!("a section that is missing or wrong is a problem, and problems have been returned");
+        };
+        let mut host = section.host;
+        host.uplink_mtu = uplink.mtu();
+        let (attachments, sockets): (Vec<_>, Vec<_>) =
+            self.attached.into_iter().map(|attached| (attached.facts, attached.socket)).unzip();
+        let devices = attachment::devices(&attachments, sockets, &section.runtime)?;
+        let setup = Setup { host, networks: self.networks, attachments, mappings: self.mappings };
+        let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
+        Ok(Config { setup, devices, uplink, worker: section.worker, runtime: section.runtime })
+    }
+}
+
+fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
+    let name = judge.name("host.name", &raw.name);
+    let locator = judge.prefix("host.locator", &raw.locator, 64);
+    let sir = judge.prefix("host.sir", &raw.sir, 64);
+    let checksum = match &raw.checksum {
+        Some(text) => judge.keyword("host.checksum", text, value::CHECKSUMS),
+        None => Some(Default::default()),
+    };
+    let runtime = match &raw.runtime {
+        Some(text) => judge.absolute("host.runtime", text),
+        None => Some(PathBuf::from(super::DEFAULT_RUNTIME)),
+    };
+    let spin = match &raw.spin {
+        Some(text) => judge.spin("host.spin", text),
+        None => Some(Default::default()),
+    };
+    if let Some(workers) = &raw.workers
+        && *workers.get_ref() != 1
+    {
+        let what = format!("host.workers: {} workers are not supported", workers.get_ref());
+        judge.refuse(workers.span(), what, "write workers = 1, or remove the line".into());
+    }
+    // The MTU is the uplink's: `together` sets it.
+    let host = Host { name: name?, locator: locator?, sir: sir?, checksum: checksum?, uplink_mtu: 0 };
+    Some(HostSection { host, runtime: runtime?, worker: WorkerConfig { spin: spin? } })
+}
+
+fn uplink_section(judge: &mut Judge<'_>, raw: &RawUplink) -> Option<UplinkConfig> {
+    let mtu = match &raw.mtu {
+        Some(mtu) => judge.number("uplink.mtu", mtu, 1280..=65535),
+        None => Some(1500),
+    };
+    let tun = judge.keyword("uplink.kind", &raw.kind, &[("tun", true), ("none", false)])?;
+    match &raw.name {
+        Some(name) if !tun => {
+            let what = "uplink.name: an uplink of kind \"none\" has no name".into();
+            judge.refuse(name.span(), what, "remove the line, or write kind = \"tun\"".into());
+            None
+        }
+        Some(name) => Some(UplinkConfig::Tun { name: judge.interface("uplink.name", name)?, mtu: mtu? }),
+        None if tun => Some(UplinkConfig::Tun { name: "ila0".into(), mtu: mtu? }),
+        None => Some(UplinkConfig::None { mtu: mtu? }),
+    }
+}
+
+fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Option<Network> {
+    let at = |key: &str| format!("network.{name}.{key}");
+    let vnid = judge.vnid(&at("vni"), &raw.vni);
+    let ipv4 = judge.optional(&raw.ipv4, |judge, text| judge.cidr4(&at("ipv4"), text));
+    let ipv6 = judge.optional(&raw.ipv6, |judge, text| judge.prefix(&at("ipv6"), text, 96));
+    let gateway4 = judge
+        .optional(&raw.gateway4, |judge, text| judge.parse(&at("gateway4"), text, "write an IPv4 address"));
+    let gateway6 = judge
+        .optional(&raw.gateway6, |judge, text| judge.parse(&at("gateway6"), text, "write an IPv6 address"));
+    let dns = raw.dns.iter().map(|text| judge.parse(&at("dns"), text, "write an IPv4 or IPv6 address"));
+    let dns: Vec<Option<_>> = dns.collect();
+    let domain = judge.optional(&raw.domain, |judge, text| judge.domain(&at("domain"), text));
+    Some(Network {
+        name: name.to_owned(),
+        vnid: vnid?,
+        ipv4: ipv4?,
+        ipv6: ipv6?,
+        gateway4: gateway4?,
+        gateway6: gateway6?,
+        dns: dns.into_iter().collect::<Option<_>>()?,
+        domain: domain?,
+    })
+}
+
+fn mapping_section(judge: &mut Judge<'_>, raw: &RawMapping) -> Option<Mapping> {
+    let address =
+        judge.parse("mapping.address", &raw.address, "write an IPv4 or IPv6 address of the network");
+    let locator = judge.prefix("mapping.locator", &raw.locator, 64);
+    Some(Mapping { network: raw.network.get_ref().clone(), address: address?, locator: locator? })
+}

@@ -1,0 +1,160 @@
+//! The shape of a config file: which tables and keys there are, each value with its span, nothing judged yet.
+//!
+//! What must stay true: every table denies unknown keys, and every value that can be wrong is [`Spanned`].
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::source::Source;
+use super::{Problem, nearest};
+
+/// A value and where it is written.
+pub(super) type Text = Spanned<String>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFile {
+    pub(super) host: Option<Spanned<RawHost>>,
+    pub(super) uplink: Option<Spanned<RawUplink>>,
+    #[serde(default)]
+    pub(super) network: BTreeMap<Text, RawNetwork>,
+    #[serde(default)]
+    pub(super) attachment: BTreeMap<Text, RawAttachment>,
+    #[serde(default)]
+    pub(super) mapping: Vec<Spanned<RawMapping>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHost {
+    pub(super) name: Text,
+    pub(super) locator: Text,
+    pub(super) sir: Text,
+    pub(super) checksum: Option<Text>,
+    pub(super) runtime: Option<Text>,
+    pub(super) spin: Option<Text>,
+    pub(super) workers: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUplink {
+    pub(super) kind: Text,
+    pub(super) name: Option<Text>,
+    pub(super) mtu: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNetwork {
+    pub(super) vni: Spanned<i64>,
+    pub(super) ipv4: Option<Text>,
+    pub(super) ipv6: Option<Text>,
+    pub(super) gateway4: Option<Text>,
+    pub(super) gateway6: Option<Text>,
+    #[serde(default)]
+    pub(super) dns: Vec<Text>,
+    pub(super) domain: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAttachment {
+    pub(super) network: Text,
+    pub(super) kind: Option<Text>,
+    pub(super) socket: Option<Text>,
+    pub(super) mode: Option<Text>,
+    pub(super) mac: Text,
+    pub(super) addresses: Spanned<Vec<Text>>,
+    pub(super) hostname: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMapping {
+    pub(super) network: Text,
+    pub(super) address: Text,
+    pub(super) locator: Text,
+}
+
+/// Reads one file's text; the refusal says where and what to write instead.
+pub(super) fn parse(source: &Source) -> Result<RawFile, Problem> {
+    toml::from_str(&source.text).map_err(|error| {
+        let place = source.place(error.span().map_or(0, |span| span.start));
+        Problem { place, what: error.message().trim().to_owned(), remedy: remedy(error.message()) }
+    })
+}
+
+/// What to do about a message of serde or of the TOML parser. Both quote names in backticks.
+fn remedy(message: &str) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match *quoted.as_slice() {
+        [unknown, ref known @ ..] if message.starts_with("unknown field") => {
+            match nearest::of(unknown, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("remove it; known here: {}", known.join(", ")),
+            }
+        }
+        [missing] if message.starts_with("missing field") => format!("add a line `{missing} = ...`"),
+        _ if message.starts_with("duplicate key") => "keep one of the two".into(),
+        _ if message.starts_with("invalid type") => "write a value of the expected type".into(),
+        _ => "see docs/configuration.md for the syntax; the file is TOML".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> (usize, String, String) {
+        let source = Source { path: "x.toml".into(), text: text.into(), owns_host: true };
+        let problem = parse(&source).expect_err("refused");
+        (problem.place.line, problem.what, problem.remedy)
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_with_its_line_and_its_neighbour() {
+        let (line, what, remedy) = refusal("[uplink]\nkind = \"tun\"\nmtuu = 1500\n");
+        assert_eq!((line, remedy.as_str()), (3, "did you mean `mtu`?"));
+        assert!(what.contains("mtuu"), "{what}");
+    }
+
+    #[test]
+    fn a_key_like_no_other_is_refused_with_the_list() {
+        let (line, _, remedy) = refusal("[uplink]\nkind = \"tun\"\ncolour = 1\n");
+        assert_eq!((line, remedy.as_str()), (3, "remove it; known here: kind, name, mtu"));
+    }
+
+    #[test]
+    fn a_misspelt_table_is_refused() {
+        let (line, _, remedy) = refusal("\n[netwrok.blue]\nvni = 1\n");
+        assert_eq!((line, remedy.as_str()), (2, "did you mean `network`?"));
+    }
+
+    #[test]
+    fn a_key_written_twice_is_refused_at_the_second() {
+        let (line, _, remedy) = refusal("[uplink]\nkind = \"tun\"\nkind = \"none\"\n");
+        assert_eq!((line, remedy.as_str()), (3, "keep one of the two"));
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let (line, what, remedy) = refusal("[network.blue]\nipv4 = \"10.0.0.0/8\"\n");
+        assert!(what.contains("vni"), "{what}");
+        assert_eq!((line, remedy.as_str()), (1, "add a line `vni = ...`"));
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused() {
+        let (line, what, _) = refusal("[network.blue]\nvni = \"1001\"\n");
+        assert_eq!(line, 2);
+        assert!(what.contains("expected i64"), "{what}");
+    }
+
+    #[test]
+    fn text_that_is_no_toml_is_refused_with_its_line() {
+        assert_eq!(refusal("[uplink]\nkind = tun\n").0, 2);
+    }
+}

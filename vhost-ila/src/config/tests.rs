@@ -1,0 +1,194 @@
+//! Whole configs: what is refused, where, and with what remedy.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+const HOST: &str = r#"[host]
+name = "hv1"
+locator = "2001:db8:0:1::/64"
+sir = "2001:db8:51::/64"
+[uplink]
+kind = "tun"
+"#;
+
+const BLUE: &str = r#"[network.blue]
+vni = 1001
+ipv4 = "10.1.0.0/16"
+ipv6 = "2001:db8:b1:e::/96"
+[attachment.vm1]
+network = "blue"
+mac = "52:54:00:00:00:01"
+addresses = ["10.1.0.1", "2001:db8:b1:e::1"]
+"#;
+
+fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).expect("written");
+    }
+    directory
+}
+
+fn load(text: &str) -> Result<Config, Refused> {
+    Config::load(&directory(&[("one.toml", text)]).path().join("one.toml"))
+}
+
+/// Line, text and remedy of each problem of HOST + BLUE with `from` replaced by `to`.
+fn refusals(from: &str, to: &str) -> Vec<(usize, String, String)> {
+    let text = format!("{HOST}{BLUE}");
+    assert!(text.contains(from), "{from} is in the text");
+    let refused = load(&text.replacen(from, to, 1)).expect_err("refused");
+    refused.problems().iter().map(|p| (p.place.line, p.what.clone(), p.remedy.clone())).collect()
+}
+
+#[track_caller]
+fn refused(from: &str, to: &str, line: usize, what: &str, remedy: &str) {
+    let problems = refusals(from, to);
+    let [(at, said, told)] = problems.as_slice() else { panic!("one problem, not {problems:?}") };
+    assert_eq!(*at, line, "{said}");
+    assert!(said.contains(what), "{said:?} should contain {what:?}");
+    assert!(told.contains(remedy), "{told:?} should contain {remedy:?}");
+}
+
+#[test]
+fn a_small_config_gets_its_defaults() {
+    let config = load(&format!("{HOST}{BLUE}")).expect("accepted");
+    assert_eq!(config.uplink, UplinkConfig::Tun { name: "ila0".into(), mtu: 1500 });
+    assert_eq!(config.setup.setup().host.uplink_mtu, 1500);
+    assert_eq!(config.runtime, PathBuf::from("/run/vhost-ila"));
+    assert_eq!(config.worker.spin, Duration::ZERO);
+    let [device] = config.devices.as_slice() else { panic!("one device") };
+    assert_eq!(device.socket, PathBuf::from("/run/vhost-ila/vm1.sock"));
+    assert_eq!(device.mode, SocketMode::Server);
+    assert_eq!(device.mac, [0x52, 0x54, 0, 0, 0, 1]);
+}
+
+#[test]
+fn every_example_is_accepted() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    for name in ["two-hosts/hv1", "two-hosts/hv2", "one-host.toml"] {
+        Config::load(&examples.join(name)).unwrap_or_else(|refused| panic!("{name}:\n{refused}"));
+    }
+}
+
+#[test]
+fn every_value_is_refused_at_its_line_with_a_remedy() {
+    refused("\"hv1\"", "\"h v\"", 2, "host.name", "letters, digits");
+    refused("2001:db8:0:1::/64", "2001:db8:0:1::1/64", 3, "host.locator", "2001:db8:0:1::/64");
+    refused("2001:db8:51::/64", "2001:db8:51::/48", 4, "host.sir", "2001:db8:51::/64");
+    refused("\"tun\"", "\"tunn\"", 6, "uplink.kind", "did you mean \"tun\"?");
+    refused("kind = \"tun\"", "kind = \"tun\"\nmtu = 1279", 7, "1279", "1280 to 65535");
+    refused("kind = \"tun\"", "kind = \"tun\"\nname = \"a/b\"", 7, "uplink.name", "1 to 15");
+    refused("1001", "268435456", 8, "network.blue.vni", "1 to 268435455");
+    refused("1001", "0", 8, "network.blue.vni", "1 to 268435455");
+    refused("10.1.0.0/16", "10.1.0.0/8", 9, "network.blue.ipv4", "did you mean 10.0.0.0/8?");
+    refused("10.1.0.0/16", "10.1.0.0", 9, "network.blue.ipv4", "ADDRESS/LENGTH");
+    refused("b1:e::/96", "b1:e::/64", 10, "network.blue.ipv6", "2001:db8:b1:e::/96");
+    refused("\"blue\"", "\"bleu\"", 12, "attachment.vm1.network", "did you mean \"blue\"?");
+    refused("52:54:00:00:00:01", "01:00:5e:00:00:01", 13, "attachment.vm1.mac", "unicast");
+    refused("52:54:00:00:00:01", "52:54", 13, "attachment.vm1.mac", "six bytes");
+    refused("\"10.1.0.1\"", "\"10.1.0.1/16\"", 14, "attachment.vm1.addresses", "without a prefix");
+    refused("\"10.1.0.1\", \"2001:db8:b1:e::1\"", "", 14, "attachment.vm1.addresses", "at least one");
+}
+
+#[test]
+fn optional_values_are_refused_at_their_lines() {
+    let host = |line: &str| format!("sir = \"2001:db8:51::/64\"\n{line}");
+    let sir = "sir = \"2001:db8:51::/64\"";
+    refused(sir, &host("checksum = \"neutrl\""), 5, "host.checksum", "did you mean \"neutral\"?");
+    refused(sir, &host("runtime = \"run\""), 5, "host.runtime", "from '/'");
+    refused(sir, &host("spin = \"50\""), 5, "host.spin", "us, ms or s");
+    refused(sir, &host("spin = \"2s\""), 5, "host.spin", "us, ms or s");
+    refused(sir, &host("spin = \"99999999999999999999s\""), 5, "host.spin", "us, ms or s");
+    refused(sir, &host("workers = 2"), 5, "host.workers", "workers = 1");
+    let attachment = |line: &str| format!("network = \"blue\"\n{line}");
+    let network = "network = \"blue\"";
+    refused(network, &attachment("kind = \"tun\""), 13, "attachment.vm1.kind", "\"vhost-user\"");
+    refused(network, &attachment("mode = \"sever\""), 13, "attachment.vm1.mode", "did you mean \"server\"?");
+    refused(network, &attachment("hostname = \"-x\""), 13, "attachment.vm1.hostname", "labels");
+    refused(network, &attachment("socket = \"a,b.sock\""), 13, "attachment.vm1.socket", "letters, digits");
+    refused(network, &attachment("socket = \"control.sock\""), 13, "the control socket", "of its own");
+    let long = format!("socket = \"{}\"", "x".repeat(120));
+    refused(network, &attachment(&long), 13, "longer than 107 bytes", "shorten");
+}
+
+#[test]
+fn one_run_names_every_problem() {
+    let text = format!("{HOST}{BLUE}").replace("1001", "0").replace("52:54:00:00:00:01", "x");
+    let refused = load(&text).expect_err("refused");
+    let lines: Vec<usize> = refused.problems().iter().map(|problem| problem.place.line).collect();
+    assert_eq!(lines, [8, 13]);
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_at_the_value_that_says_so() {
+    // A second attachment with the address of the first: line 18 is its list of addresses.
+    let second =
+        "[attachment.vm2]\nnetwork = \"blue\"\nmac = \"52:54:00:00:00:02\"\naddresses = [\"10.1.0.1\"]\n";
+    let refused = load(&format!("{HOST}{BLUE}{second}")).expect_err("refused");
+    let [problem] = refused.problems() else { panic!("one problem, not {refused}") };
+    assert_eq!(problem.place.line, 18, "{problem}");
+    assert!(problem.what.contains("attachment.vm1"), "{problem}");
+    // An address outside its network.
+    let problems = refusals("10.1.0.1", "10.2.0.1");
+    assert_eq!(problems[0].0, 14, "{problems:?}");
+    // A mapping of an address that an attachment here holds.
+    let mapping =
+        "[[mapping]]\nnetwork = \"blue\"\naddress = \"10.1.0.1\"\nlocator = \"2001:db8:0:2::/64\"\n";
+    let refused = load(&format!("{HOST}{BLUE}{mapping}")).expect_err("refused");
+    assert_eq!(refused.problems()[0].place.line, 17, "{refused}");
+}
+
+#[test]
+fn two_sockets_of_one_path_are_refused() {
+    let second = "[attachment.vm2]\nnetwork = \"blue\"\nsocket = \"vm1.sock\"\nmac = \"52:54:00:00:00:02\"\naddresses = [\"10.1.0.2\"]\n";
+    let refused = load(&format!("{HOST}{BLUE}{second}")).expect_err("refused");
+    let [problem] = refused.problems() else { panic!("one problem, not {refused}") };
+    assert_eq!(problem.place.line, 17);
+    assert!(problem.what.contains("taken by attachment.vm1"), "{problem}");
+}
+
+#[test]
+fn a_directory_is_one_config_and_a_reference_may_cross_files() {
+    let (network, attachment) = BLUE.split_at(BLUE.find("[attachment").expect("it is there"));
+    let files =
+        [("host.toml", HOST), ("z.toml", network), ("a.toml", attachment), (".a.toml", "x"), ("b.txt", "x")];
+    let config = Config::load(directory(&files).path()).expect("accepted");
+    assert_eq!(config.devices.len(), 1);
+}
+
+#[test]
+fn only_host_toml_owns_the_host() {
+    let directory = directory(&[("host.toml", HOST), ("more.toml", "\n[uplink]\nkind = \"none\"\n")]);
+    let refused = Config::load(directory.path()).expect_err("refused");
+    let [problem] = refused.problems() else { panic!("one problem, not {refused}") };
+    assert_eq!(problem.place, Place { file: directory.path().join("more.toml"), line: 2 });
+    assert_eq!(problem.remedy, "move [uplink] to host.toml");
+}
+
+#[test]
+fn a_directory_without_host_toml_is_refused() {
+    let directory = directory(&[("blue.toml", BLUE)]);
+    let refused = Config::load(directory.path()).expect_err("refused");
+    assert!(refused.to_string().contains("create host.toml"), "{refused}");
+}
+
+#[test]
+fn a_name_in_two_files_is_refused_with_both_places() {
+    let directory =
+        directory(&[("host.toml", HOST), ("a.toml", BLUE), ("b.toml", "[network.blue]\nvni = 7\n")]);
+    let refused = Config::load(directory.path()).expect_err("refused");
+    let [problem] = refused.problems() else { panic!("one problem, not {refused}") };
+    assert_eq!(problem.place, Place { file: directory.path().join("b.toml"), line: 1 });
+    assert!(problem.what.contains("a.toml:1"), "{problem}");
+}
+
+#[test]
+fn missing_sections_and_missing_files_are_named() {
+    let refused = load(BLUE).expect_err("refused");
+    assert_eq!(refused.problems().len(), 2, "{refused}");
+    assert!(refused.to_string().contains("[host] is missing"), "{refused}");
+    let refused = Config::load(Path::new("/nowhere/at/all")).expect_err("refused");
+    assert!(refused.to_string().starts_with("/nowhere/at/all:1: cannot be read"), "{refused}");
+}

@@ -1,0 +1,292 @@
+//! One value at a time: from what is written to the type that proves it legal, or a problem with a remedy.
+//!
+//! What must stay true: a method that returns `None` (or `false`) has recorded why.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use nve_core::addr::{ChecksumMode, Vnid};
+use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
+use toml::Spanned;
+
+use super::across::Item;
+use super::raw::Text;
+use super::source::Source;
+use super::{Place, Problem, nearest};
+
+/// The words of `host.checksum`.
+pub(super) const CHECKSUMS: &[(&str, ChecksumMode)] =
+    &[("neutral", ChecksumMode::Neutral), ("unmodified", ChecksumMode::Unmodified)];
+
+/// The longest an idle worker may spin.
+const MAX_SPIN: Duration = Duration::from_secs(1);
+
+/// Judges the values of one file and keeps what is wrong with them.
+pub(super) struct Judge<'a> {
+    source: &'a Source,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(source: &'a Source, problems: &'a mut Vec<Problem>) -> Self {
+        Self { source, problems }
+    }
+
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
+        self.source.place(span.start)
+    }
+
+    pub(super) fn source(&self) -> &'a Source {
+        self.source
+    }
+
+    /// The item of the table called `name`.
+    pub(super) fn item(&self, name: &Text) -> Item {
+        Item::new(self.place(name.span()))
+    }
+
+    pub(super) fn refuse(&mut self, span: Range<usize>, what: String, remedy: String) {
+        let place = self.place(span);
+        self.problems.push(Problem { place, what, remedy });
+    }
+
+    /// Whether this file may hold `section`.
+    pub(super) fn owns(&mut self, section: &str, span: Range<usize>) -> bool {
+        if !self.source.owns_host {
+            let remedy = format!("move {section} to host.toml");
+            self.refuse(span, format!("{section} belongs to host.toml, which owns it"), remedy);
+        }
+        self.source.owns_host
+    }
+
+    /// Records a table's name; refused if another file has it, or it is no name.
+    pub(super) fn named(
+        &mut self,
+        table: &str,
+        name: &Text,
+        written: Item,
+        places: &mut BTreeMap<String, Item>,
+    ) -> bool {
+        let item = format!("{table}.{}", name.get_ref());
+        let legal = self.name(&item, name).is_some();
+        if let Some(first) = places.get(name.get_ref()) {
+            let what = format!("[{item}] is already written at {}", first.place);
+            self.refuse(name.span(), what, "keep one of the two, or rename one".into());
+            return false;
+        }
+        places.insert(name.get_ref().clone(), written);
+        legal
+    }
+
+    /// `None` -> `Some(None)`: absent is legal.
+    pub(super) fn optional<T>(
+        &mut self,
+        text: &Option<Text>,
+        judge: impl FnOnce(&mut Self, &Text) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match text {
+            None => Some(None),
+            Some(text) => judge(self, text).map(Some),
+        }
+    }
+
+    /// Anything that parses, with the type's own words for what is wrong.
+    pub(super) fn parse<T: FromStr>(&mut self, item: &str, text: &Text, remedy: &str) -> Option<T>
+    where
+        T::Err: Display,
+    {
+        match text.get_ref().parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let what = format!("{item}: \"{}\": {error}", text.get_ref());
+                self.refuse(text.span(), what, remedy.into());
+                None
+            }
+        }
+    }
+
+    /// An IPv6 prefix of exactly `length` bits.
+    pub(super) fn prefix<T: FromStr>(&mut self, item: &str, text: &Text, length: u8) -> Option<T>
+    where
+        T::Err: Display,
+    {
+        let address = text.get_ref().split('/').next().unwrap_or_default().parse::<Ipv6Addr>();
+        let remedy = match address {
+            Ok(address) => {
+                let prefix = Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> length));
+                format!("write a unicast /{length}, such as {prefix}/{length}")
+            }
+            Err(_) => format!("write ADDRESS/{length}"),
+        };
+        self.parse(item, text, &remedy)
+    }
+
+    /// A tenant's IPv4 prefix: /1 to /30, nothing behind it.
+    pub(super) fn cidr4(&mut self, item: &str, text: &Text) -> Option<Ipv4Cidr> {
+        let parts = text.get_ref().split_once('/');
+        let parts = parts.and_then(|(a, n)| Some((a.parse::<Ipv4Addr>().ok()?, n.parse::<u8>().ok()?)));
+        let remedy = match parts {
+            Some((address, length @ 1..=30)) => {
+                let prefix = Ipv4Addr::from_bits(address.to_bits() & !(u32::MAX >> length));
+                if prefix == address {
+                    return Some(Ipv4Cidr::new(address, length));
+                }
+                format!("did you mean {prefix}/{length}?")
+            }
+            Some(_) => "choose a length from /1 to /30: a gateway and a neighbour need room".into(),
+            None => "write ADDRESS/LENGTH, such as 10.1.0.0/16".into(),
+        };
+        let what = format!("{item}: \"{}\" is not the IPv4 prefix of a network", text.get_ref());
+        self.refuse(text.span(), what, remedy);
+        None
+    }
+
+    /// A virtual network identifier.
+    pub(super) fn vnid(&mut self, item: &str, number: &Spanned<i64>) -> Option<Vnid> {
+        let vnid = u32::try_from(*number.get_ref()).ok().and_then(Vnid::new);
+        if vnid.is_none() {
+            let what = format!("{item}: {} is no virtual network identifier", number.get_ref());
+            self.refuse(number.span(), what, "choose a number from 1 to 268435455 (28 bits)".into());
+        }
+        vnid
+    }
+
+    /// A number of bytes within `range`.
+    pub(super) fn number(
+        &mut self,
+        item: &str,
+        number: &Spanned<i64>,
+        range: RangeInclusive<u16>,
+    ) -> Option<u16> {
+        let value = u16::try_from(*number.get_ref()).ok().filter(|value| range.contains(value));
+        if value.is_none() {
+            let remedy = format!("choose a number from {} to {}", range.start(), range.end());
+            self.refuse(number.span(), format!("{item}: {} is out of range", number.get_ref()), remedy);
+        }
+        value
+    }
+
+    /// A MAC address one NIC can have.
+    pub(super) fn mac(&mut self, item: &str, text: &Text) -> Option<EthernetAddress> {
+        match text.get_ref().parse::<EthernetAddress>() {
+            Ok(mac) if mac.is_unicast() => Some(mac),
+            Ok(_) => {
+                let what = format!("{item}: {} is a group or the zero address", text.get_ref());
+                let remedy = "choose a unicast address: the second digit is even, such as 52:54:00:00:00:01";
+                self.refuse(text.span(), what, remedy.into());
+                None
+            }
+            Err(()) => {
+                let what = format!("{item}: \"{}\" is no MAC address", text.get_ref());
+                let remedy = "write six bytes in hexadecimal, such as 52:54:00:00:00:01";
+                self.refuse(text.span(), what, remedy.into());
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn keyword<T: Copy>(&mut self, item: &str, text: &Text, words: &[(&str, T)]) -> Option<T> {
+        let given = text.get_ref();
+        if let Some(&(_, value)) = words.iter().find(|(word, _)| word == given) {
+            return Some(value);
+        }
+        let remedy = match nearest::of(given, words.iter().map(|(word, _)| *word)) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => {
+                let words: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+                format!("write {}", words.join(" or "))
+            }
+        };
+        self.refuse(text.span(), format!("{item}: \"{given}\" is not known"), remedy);
+        None
+    }
+
+    /// The name of a host, network or attachment: it goes into file names, URLs and captures.
+    pub(super) fn name(&mut self, item: &str, text: &Text) -> Option<String> {
+        let name = text.get_ref();
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if starts_well && name.len() <= 63 && name.chars().all(legal) && name != "uplink" {
+            return Some(name.clone());
+        }
+        let what = format!("{item}: \"{name}\" cannot be a name");
+        let remedy =
+            "use 1 to 63 letters, digits, '-', '_' and '.', a letter or digit first, and not \"uplink\"";
+        self.refuse(text.span(), what, remedy.into());
+        None
+    }
+
+    /// The name of a network interface, as Linux takes it.
+    pub(super) fn interface(&mut self, item: &str, text: &Text) -> Option<String> {
+        let name = text.get_ref();
+        let legal = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+        if (1..=15).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".." {
+            return Some(name.clone());
+        }
+        let what = format!("{item}: \"{name}\" is no interface name");
+        self.refuse(text.span(), what, "use 1 to 15 characters without '/', ':', '%' or space".into());
+        None
+    }
+
+    /// A host name or a domain (RFC 1123).
+    pub(super) fn domain(&mut self, item: &str, text: &Text) -> Option<String> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let label = |l: &str| {
+            (1..=63).contains(&l.len()) && l.chars().all(legal) && !l.starts_with('-') && !l.ends_with('-')
+        };
+        if text.get_ref().len() <= 253 && text.get_ref().split('.').all(label) {
+            return Some(text.get_ref().clone());
+        }
+        let what = format!("{item}: \"{}\" is no domain name", text.get_ref());
+        self.refuse(text.span(), what, "write labels of letters, digits and '-', joined by '.'".into());
+        None
+    }
+
+    /// A path from the root.
+    pub(super) fn absolute(&mut self, item: &str, text: &Text) -> Option<PathBuf> {
+        let path = self.path(item, text)?;
+        if path.is_absolute() {
+            return Some(path);
+        }
+        let what = format!("{item}: \"{}\" is not an absolute path", text.get_ref());
+        self.refuse(text.span(), what, "write the path from '/'".into());
+        None
+    }
+
+    /// A path that can be pasted into a shell, a QEMU option and XML as it is.
+    pub(super) fn path(&mut self, item: &str, text: &Text) -> Option<PathBuf> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "/._-+@:".contains(c);
+        if !text.get_ref().is_empty() && text.get_ref().chars().all(legal) {
+            return Some(text.get_ref().into());
+        }
+        let what =
+            format!("{item}: \"{}\" would need quoting in a virtual machine's configuration", text.get_ref());
+        self.refuse(text.span(), what, "use letters, digits and the characters / . _ - + @ :".into());
+        None
+    }
+
+    /// How long an idle worker spins: `0us` to `1s`.
+    pub(super) fn spin(&mut self, item: &str, text: &Text) -> Option<Duration> {
+        let given = text.get_ref();
+        let digits = given.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit: Option<fn(u64) -> Duration> = match &given[digits.len()..] {
+            "us" => Some(Duration::from_micros),
+            "ms" => Some(Duration::from_millis),
+            "s" => Some(Duration::from_secs),
+            _ => None,
+        };
+        let spin = unit.and_then(|unit| Some(unit(digits.trim_end().parse().ok()?)));
+        if let Some(spin) = spin.filter(|spin| *spin <= MAX_SPIN) {
+            return Some(spin);
+        }
+        let what = format!("{item}: \"{given}\" is no time from 0us to 1s");
+        self.refuse(text.span(), what, "write a number with us, ms or s, such as \"50us\"".into());
+        None
+    }
+}
