@@ -117,6 +117,16 @@ impl Identifier {
     pub const fn type_number(self) -> u8 {
         (self.0 >> 61) as u8
     }
+    /// Whether it may be sent with C = 1 (reading notes, section 2, "Trap"): a low word of 0xffff cannot be told from 0x0000 once
+    /// adjusted, and a type 1 peer may be a Linux host, which reads both back as 0xffff.
+    #[inline]
+    pub const fn has_neutral_form(self) -> bool {
+        match self.0 as u16 {
+            0xffff => false,
+            0 => self.type_number() != 1,
+            _ => true,
+        }
+    }
     /// The virtual network of types 2 to 4.
     #[inline]
     pub const fn vnid(self) -> Option<Vnid> {

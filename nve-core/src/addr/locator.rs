@@ -40,17 +40,17 @@ impl Locator {
     pub const fn unmodified(self, identifier: Identifier) -> IlaAddress {
         IlaAddress(((self.0 as u128) << 64) | identifier.bits() as u128)
     }
-    /// `L:I` with C = 1 and the low word adjusted (draft, section 4.4.1); C = 0 where the low word is 0xffff, which has no
-    /// neutral form (reading notes, section 2, "Trap"). `neutral` must be the one made for this locator.
+    /// `L:I` with C = 1 and the low word adjusted (draft, section 4.4.1); C = 0 where [`Identifier::has_neutral_form`] says no.
+    /// `neutral` must be the one made for this locator.
     #[inline]
     pub const fn neutral(self, identifier: Identifier, neutral: Neutral) -> IlaAddress {
         let bits = identifier.bits();
         match neutral.apply(bits as u16) {
-            Some(word) => {
+            Some(word) if identifier.has_neutral_form() => {
                 let low = bits & !0xffff | word as u64 | Identifier::C_BIT;
                 IlaAddress(((self.0 as u128) << 64) | low as u128)
             }
-            None => self.unmodified(identifier),
+            _ => self.unmodified(identifier),
         }
     }
 }

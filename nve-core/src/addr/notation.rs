@@ -49,7 +49,7 @@ pub struct Decoded {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The identifier is not legal.
-    #[error("{0}")]
+    #[error(transparent)]
     Identifier(#[from] IdentifierError),
     /// The upper 64 bits are neither a unicast locator, nor SIR, nor a network told.
     #[error("the upper 64 bits are no unicast prefix")]
@@ -66,7 +66,7 @@ pub enum DecodeError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EncodeError {
     /// The tenant's address has no identifier in this network.
-    #[error("{0}")]
+    #[error(transparent)]
     Identifier(#[from] IdentifierError),
     /// An IPv6 address in a network whose /96 is not known.
     #[error("the /96 of network {0} is not known: tell it with VNI=PREFIX96")]

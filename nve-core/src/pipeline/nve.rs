@@ -282,9 +282,8 @@ impl Registry {
             let Some(network) = network else { continue };
             let Some(identifier) = identifier_in(network, mapping.address) else { continue };
             let Some(id) = self.locator_ids.get(&mapping.locator) else { continue };
-            // A low word of 0xffff has no neutral form (reading notes, section 2).
             let neutral = match (world.checksum, identifier.kind()) {
-                _ if identifier.bits() as u16 == 0xffff => None,
+                _ if !identifier.has_neutral_form() => None,
                 (ChecksumMode::Unmodified, _) => None,
                 (_, Kind::Ipv6(vnid, _)) => {
                     network.ipv6.map(|vnet| Neutral::vnet(mapping.locator, vnid, vnet))

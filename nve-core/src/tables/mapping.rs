@@ -132,7 +132,7 @@ impl MappingTable {
     #[inline]
     fn index(&self, key: u64) -> u64 {
         // Multiply, fold, multiply: every bit of a VNID and of an address reaches the index; the seed is unknown to tenants.
-        let wide = u128::from(key ^ self.seed) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let wide = u128::from(key ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let folded = (wide >> 64) as u64 ^ wide as u64;
         (folded ^ folded >> 32) & self.mask
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
-use smoltcp::wire::EthernetAddress;
+use nve_core::pipeline::Nve;
 
 use crate::config::{Config, DeviceConfig, SocketMode, nearest};
 
@@ -37,7 +37,6 @@ enum Form {
 /// The config is refused, or has no such attachment.
 pub fn run(args: Args, config: &Path) -> Result<String> {
     let config = Config::load(config)?;
-    let setup = config.setup.setup();
     let Some(device) = config.devices.iter().find(|device| device.name == args.name) else {
         let names = config.devices.iter().map(|device| device.name.as_str());
         let remedy = match nearest::of(&args.name, names.clone()) {
@@ -46,8 +45,11 @@ pub fn run(args: Args, config: &Path) -> Result<String> {
         };
         return Err(anyhow!("there is no attachment {}; {remedy}", args.name));
     };
-    let mtu = setup.host.uplink_mtu; // TODO
-    let nic = Nic { device, mac: EthernetAddress(device.mac), mtu };
+    // The core says what the guest is told; an NVE that serves nobody is enough to ask.
+    let nve = Nve::new(config.setup, 0);
+    let mtu = nve.port(&device.name).map_or(0, |port| nve.mtu(port));
+    let mac = device.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let nic = Nic { device, mac, mtu };
     Ok(match args.only {
         Some(Form::Qemu) => nic.qemu(),
         Some(Form::CloudHypervisor) => nic.cloud_hypervisor(),
@@ -66,7 +68,7 @@ pub fn run(args: Args, config: &Path) -> Result<String> {
 /// What a virtual machine monitor is told.
 struct Nic<'a> {
     device: &'a DeviceConfig,
-    mac: EthernetAddress,
+    mac: String,
     /// Bytes of the largest IP packet of the guest.
     mtu: u16,
 }
