@@ -1,9 +1,12 @@
-//! Positive control of the harness: guests that are joined by a Linux bridge instead of the daemon.
+//! Positive controls of the harness: the fabric without the daemon, and guests joined by a Linux bridge instead of it.
 
 use std::time::Duration;
 
+use vhost_ila_tests::fabric::Fabric;
 use vhost_ila_tests::guest::{Accel, Guest, Nic, Qemu, Spec};
 use vhost_ila_tests::namespace::Namespace;
+use vhost_ila_tests::process::output;
+use vhost_ila_tests::tools::Set;
 use vhost_ila_tests::{capture, initramfs, sandbox, traffic};
 
 #[test]
@@ -36,4 +39,22 @@ fn two_guests_on_a_linux_bridge_ping_and_move_20_megabytes() {
     assert_eq!(sum.sent, sum.received);
     let capture = capture.finish().unwrap();
     assert_eq!(capture.count("arp.opcode == 1 && arp.dst.proto_ipv4 == 10.1.0.2").unwrap(), 1);
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn the_fabric_routes_between_locators_and_nothing_else() {
+    sandbox::entered().unwrap();
+    let fabric = Fabric::new(&["2001:db8:b1:e::/96".to_owned()]).unwrap();
+    fabric.offloads("off").unwrap();
+    let busybox = Set::open("guest").unwrap().tool("busybox").unwrap();
+    let ping = |from: usize, to: &str| {
+        let mut command = fabric.hosts[from].namespace.tool(&busybox);
+        command.args(["ping", "-6", "-c", "2", "-W", "1", to]);
+        output(command)
+    };
+    let [one, two] = &fabric.hosts;
+    ping(0, &format!("{}1", two.locator_stem())).unwrap();
+    ping(1, &format!("{}1", one.locator_stem())).unwrap();
+    ping(1, "2001:db8:9::1").unwrap_err();
 }

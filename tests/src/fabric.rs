@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            2001:db8:f:1::/64                  2001:db8:f:2::/64
-//!   hv1 [up] ::2 ────────── ::1 [hv1] fabric [hv2] ::1 ────────── ::2 [up] hv2
+//!   hv1 [fabric0] ::2 ────────── ::1 [hv1] fabric [hv2] ::1 ────────── ::2 [fabric0] hv2
 //!   locator 2001:db8:0:1::/64    │ routes: a locator to its host,     locator 2001:db8:0:2::/64
 //!                                │ SIR and VNETs to hv1
 //! ```
@@ -73,8 +73,8 @@ impl Host {
     fn prepare(&self) -> Result<()> {
         let host = &self.namespace;
         host.sysctl("net/ipv6/conf/all/forwarding", "1")?;
-        host.ip(&format!("-6 addr add {}/64 dev up nodad", self.underlay()))?;
-        host.ip("link set up up")?;
+        host.ip(&format!("-6 addr add {}/64 dev fabric0 nodad", self.underlay()))?;
+        host.ip("link set dev fabric0 up")?;
         host.ip(&format!("-6 route add default via {}", self.gateway()))?;
         host.ip(&format!("-6 addr add {}1/128 dev lo nodad", self.locator_stem()))?;
         host.ip(&format!("-6 route add default via {} table 100", self.gateway()))?;
@@ -111,9 +111,9 @@ impl Fabric {
         let name = format!("hv{number}");
         let host = Host { namespace: Namespace::new(&name)?, name, number };
         let name = &host.name;
-        router.ip(&format!("link add {name} type veth peer name up netns {name}"))?;
+        router.ip(&format!("link add {name} type veth peer name fabric0 netns {name}"))?;
         router.ip(&format!("-6 addr add {}/64 dev {name} nodad", host.gateway()))?;
-        router.ip(&format!("link set {name} up"))?;
+        router.ip(&format!("link set dev {name} up"))?;
         host.prepare()?;
         router.ip(&format!("-6 route add {} via {}", host.locator(), host.underlay()))?;
         Ok(host)
@@ -127,7 +127,7 @@ impl Fabric {
     pub fn offloads(&self, state: &str) -> Result<()> {
         for host in &self.hosts {
             self.router.offloads(&host.name, &OFFLOADS, state)?;
-            host.namespace.offloads("up", &OFFLOADS, state)?;
+            host.namespace.offloads("fabric0", &OFFLOADS, state)?;
         }
         Ok(())
     }
@@ -138,6 +138,6 @@ impl Fabric {
     ///
     /// Fails when `ip` does.
     pub fn narrow(&self, index: usize, mtu: u16) -> Result<()> {
-        self.router.ip(&format!("link set {} mtu {mtu}", self.hosts[index].name)).map(drop)
+        self.router.ip(&format!("link set dev {} mtu {mtu}", self.hosts[index].name)).map(drop)
     }
 }

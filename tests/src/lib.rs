@@ -26,6 +26,7 @@ pub mod fabric;
 pub mod guest;
 pub mod initramfs;
 pub mod namespace;
+pub mod notation;
 pub mod process;
 pub mod sandbox;
 pub mod site;

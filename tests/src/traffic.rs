@@ -21,6 +21,47 @@ pub fn ping(guest: &mut Guest, target: &str, count: u32) -> Result<String> {
     Ok(said)
 }
 
+/// A packet as a guest's tcpdump printed it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Seen {
+    /// Source address.
+    pub source: String,
+    /// Destination address.
+    pub destination: String,
+    /// Source port.
+    pub source_port: u16,
+}
+
+/// Starts a tcpdump in `guest` that prints the first packet of `filter` (which must be TCP or UDP) to the guest's `file`.
+///
+/// # Errors
+///
+/// Fails when tcpdump does not begin.
+pub fn watch(guest: &mut Guest, filter: &str, file: &str) -> Result<()> {
+    guest.spawn(&format!("tcpdump -Z root -n -l -c 1 -i eth0 '{filter}'"), file)?;
+    guest.run(&format!("until grep -q 'listening on' {file}; do sleep 0.1; done")).map(drop)
+}
+
+/// Reads what [`watch`] has seen, which also puts it into the guest's log.
+///
+/// # Errors
+///
+/// Fails when it saw nothing within ten seconds.
+pub fn seen(guest: &mut Guest, file: &str) -> Result<Seen> {
+    let wait = format!("for i in $(seq 100); do grep ' > ' {file} && exit 0; sleep 0.1; done; exit 1");
+    let said = guest.run(&wait)?;
+    parse_seen(&said).with_context(|| format!("{}: tcpdump printed {said}", guest.name()))
+}
+
+/// Reads `12:00:00.5 IP6 2001:db8::1.43210 > 2001:db8::2.5001: Flags [S], ...`.
+fn parse_seen(line: &str) -> Option<Seen> {
+    let (from, to) = line.split_once(" > ")?;
+    let (source, source_port) = from.rsplit(' ').next()?.rsplit_once('.')?;
+    let (destination, _port) = to.split(": ").next()?.rsplit_once('.')?;
+    let source_port = source_port.parse().ok()?;
+    Some(Seen { source: source.into(), destination: destination.into(), source_port })
+}
+
 /// The two ends of a TCP transfer.
 #[derive(Clone, Debug)]
 pub struct Transfer {
@@ -39,8 +80,10 @@ pub struct Transfer {
 /// Fails when the connection cannot be made or does not end within three minutes.
 pub fn transfer(sender: &mut Guest, receiver: &mut Guest, address: &str, megabytes: u32) -> Result<Transfer> {
     let limit = Duration::from_secs(180);
-    receiver.run("rm -f /tmp/received /tmp/received.all")?;
-    receiver.spawn(&format!("nc -l -p {PORT} >/tmp/received && touch /tmp/received.all"), "/tmp/nc.log")?;
+    // The receiver's input never ends (a FIFO opened both ways), or its nc would close first and end the sender's.
+    receiver.run("rm -f /tmp/received /tmp/received.all; [ -p /tmp/open ] || mkfifo /tmp/open")?;
+    let listen = format!("nc -l -p {PORT} 0<>/tmp/open >/tmp/received && touch /tmp/received.all");
+    receiver.spawn(&listen, "/tmp/nc.log")?;
     receiver.run(&format!("until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done"))?;
     let made =
         format!("dd if=/dev/urandom of=/tmp/sent bs=1M count={megabytes} 2>/dev/null; sha256sum </tmp/sent");
@@ -60,4 +103,17 @@ fn sum_of(said: &str) -> Result<String> {
     let sum = said.split_whitespace().next().context("sha256sum said nothing")?;
     ensure!(sum.len() == 64, "not a SHA-256: {said}");
     Ok(sum.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcpdumps_line_names_both_ends() {
+        let line = "12:00:00.5 IP6 2001:db8::1.43210 > 2001:db8::2.5001: Flags [S], seq 1, win 64\n";
+        let seen = parse_seen(line).unwrap();
+        assert_eq!((&*seen.source, &*seen.destination), ("2001:db8::1", "2001:db8::2"));
+        assert_eq!(seen.source_port, 43210);
+    }
 }

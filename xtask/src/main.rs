@@ -11,6 +11,7 @@
 //! sysctl behind; all that is written lies under cargo's target directory.
 
 mod build;
+mod demo;
 mod e2e;
 mod fetch;
 mod sandbox;
@@ -34,6 +35,8 @@ enum Chore {
         #[arg(value_enum)]
         sets: Vec<fetch::Set>,
     },
+    /// Two guests on two hosts talk IPv4 and IPv6 through ILA; target/demo keeps the evidence
+    Demo,
     /// Run tests
     Test {
         /// Run only end-to-end tests whose name contains one of these words
@@ -44,6 +47,7 @@ enum Chore {
 fn main() -> Result<()> {
     match Cli::parse().chore {
         Chore::Fetch { sets } => fetch::run(&sets),
+        Chore::Demo => demo::run(),
         Chore::Test { filters } => e2e::run(&filters).map(drop),
     }
 }

@@ -50,6 +50,9 @@ pub fn make(directory: &Path) -> Result<Image> {
     archive.character_device("dev/console", 5, 1);
     archive.file("init", 0o755, INIT.as_bytes());
     archive.file("etc/udhcpc.sh", 0o755, UDHCPC.as_bytes());
+    // tcpdump looks up whom to become.
+    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
+    archive.file("etc/group", 0o644, b"root:x:0:\n");
 
     let busybox = guest.file("bin/busybox")?;
     archive.copy("bin/busybox", &busybox)?;
