@@ -14,7 +14,10 @@ mod build;
 mod demo;
 mod e2e;
 mod fetch;
+mod fuzz;
+mod lint;
 mod sandbox;
+mod test;
 mod workspace;
 
 use anyhow::Result;
@@ -37,10 +40,29 @@ enum Chore {
     },
     /// Two guests on two hosts talk IPv4 and IPv6 through ILA; target/demo keeps the evidence
     Demo,
-    /// Run tests
+    /// Everything that can fail: format, clippy, lint, cargo test, 30 s of each fuzz target, end to end
     Test {
-        /// Run only end-to-end tests whose name contains one of these words
+        /// Run only end-to-end tests and fuzz targets whose name contains one of these words
         filters: Vec<String>,
+        /// Fuzz ten minutes a target; for docs/long-runs.md
+        #[arg(long)]
+        long: bool,
+        /// Where fuzzing starts
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
+    /// The rules that neither rustc nor clippy knows
+    Lint,
+    /// Run the fuzz targets whose name contains one of these words, or all
+    Fuzz {
+        /// Words
+        targets: Vec<String>,
+        /// How long each runs
+        #[arg(long, default_value_t = 30)]
+        seconds: u32,
+        /// Where fuzzing starts
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
     },
 }
 
@@ -48,6 +70,12 @@ fn main() -> Result<()> {
     match Cli::parse().chore {
         Chore::Fetch { sets } => fetch::run(&sets),
         Chore::Demo => demo::run(),
-        Chore::Test { filters } => e2e::run(&filters).map(drop),
+        Chore::Test { filters, long, seed } => test::run(&filters, long, seed),
+        Chore::Lint => lint::command(),
+        Chore::Fuzz { targets, seconds, seed } => {
+            let (_, findings) = fuzz::run(&targets, seconds, seed)?;
+            anyhow::ensure!(findings == 0, "{findings} targets found something");
+            Ok(())
+        }
     }
 }

@@ -1,0 +1,99 @@
+//! Fuzz targets under stable Rust: libFuzzer with coverage, without a sanitizer.
+//!
+//! What cargo-fuzz asks nightly for is the address sanitizer; the coverage that guides libFuzzer comes from LLVM's own pass,
+//! which stable can turn on. The targets' own assertions, overflow checks and bounds checks find what is looked for.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use toml::Table;
+
+use crate::{build, workspace};
+
+/// What makes LLVM count edges and comparisons for libFuzzer.
+const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing";
+
+/// The platform, named so that build scripts and proc macros are built without coverage.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
+/// Runs every target of `fuzz/` whose name contains one of `filters`, or all, for `seconds` each, starting from `seed`.
+/// Returns how many survived and how many found something.
+///
+/// # Errors
+///
+/// Fails when the targets do not build. A finding is an outcome: its input is kept in `fuzz/artifacts/TARGET`.
+pub(crate) fn run(filters: &[String], seconds: u32, seed: u32) -> Result<(usize, usize)> {
+    let targets = targets()?;
+    let chosen = |name: &String| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let targets: Vec<String> = targets.into_iter().filter(chosen).collect();
+    if targets.is_empty() {
+        return Ok((0, 0));
+    }
+    let directory = workspace::root().join("fuzz");
+    let output = workspace::target().join("fuzz");
+    let status = build::cargo()
+        .args(["build", "--quiet", "--release", "--target", PLATFORM])
+        .args(["--config", "profile.release.debug-assertions=true"])
+        .args(["--config", "profile.release.overflow-checks=true"])
+        .env("RUSTFLAGS", COVERAGE)
+        .env("CARGO_TARGET_DIR", &output)
+        .current_dir(&directory)
+        .status()?;
+    ensure!(status.success(), "the fuzz targets do not build");
+    let mut findings = 0;
+    for target in &targets {
+        if !one(target, &output.join(PLATFORM).join("release").join(target), seconds, seed)? {
+            findings += 1;
+        }
+    }
+    Ok((targets.len() - findings, findings))
+}
+
+/// Runs one target; whether it survived.
+fn one(target: &str, binary: &PathBuf, seconds: u32, seed: u32) -> Result<bool> {
+    let fuzz = workspace::root().join("fuzz");
+    let (corpus, artifacts) = (fuzz.join("corpus").join(target), fuzz.join("artifacts").join(target));
+    let log = workspace::target().join("fuzz").join(format!("{target}.log"));
+    fs::create_dir_all(&corpus)?;
+    fs::create_dir_all(&artifacts)?;
+    let mut command = Command::new(binary);
+    command.arg(&corpus);
+    // Seeds that are kept with the sources, if there are any; libFuzzer writes to the first directory only.
+    let seeds = fuzz.join("seeds").join(target);
+    if seeds.is_dir() {
+        command.arg(seeds);
+    }
+    let status = command
+        .args([format!("-max_total_time={seconds}"), format!("-seed={seed}"), "-timeout=10".into()])
+        .args([format!("-artifact_prefix={}/", artifacts.display()), "-print_final_stats=1".into()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log)?)
+        .status()
+        .with_context(|| format!("starting {}", binary.display()))?;
+    let said = fs::read_to_string(&log).unwrap_or_default();
+    if status.success() {
+        let runs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+        println!("ok      fuzz: {target} ({} runs in {seconds} s)", runs.unwrap_or("?").trim());
+    } else {
+        println!("FAILED  fuzz: {target}; the end of {}:", log.display());
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(25)..].iter().for_each(|line| println!("    {line}"));
+    }
+    Ok(status.success())
+}
+
+/// The names of the `[[bin]]` sections of `fuzz/Cargo.toml`, none when there is no such file.
+fn targets() -> Result<Vec<String>> {
+    let path = workspace::root().join("fuzz/Cargo.toml");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let manifest: Table = fs::read_to_string(&path)?.parse().context("reading fuzz/Cargo.toml")?;
+    let bins = manifest.get("bin").and_then(|bins| bins.as_array()).into_iter().flatten();
+    Ok(bins.filter_map(|bin| Some(bin.get("name")?.as_str()?.to_owned())).collect())
+}
