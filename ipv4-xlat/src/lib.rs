@@ -30,6 +30,7 @@ pub mod address;
 pub mod checksum;
 mod config;
 pub mod generated;
+pub mod limit;
 pub mod mtu;
 mod multipart;
 mod offload;
