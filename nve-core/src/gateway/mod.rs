@@ -17,8 +17,8 @@
 //! | silence | [`arp`], [`nd`] | announcements and advertisements are never answered |
 //! | own source | all | a MAC or an address that is not the attachment's is dropped by name |
 //! | router | [`ra`] | RS brings M=1, the MTU, the default router, resolvers; no prefix, because a /96 cannot SLAAC |
-//! | lease | [`dhcpv4`] | the attachment's configured address and no other; the attachment is the client's identity |
-//! | relay | [`dhcpv4`] | relayed messages are refused by name |
+//! | lease | [`dhcpv4`], [`dhcpv6`] | the attachment's configured address and no other; the attachment is the client's identity |
+//! | relay | [`dhcpv4`], [`dhcpv6`] | relayed messages are refused by name |
 //! | echo | [`echo`] | every gateway address answers ping |
 //!
 //! ```text
@@ -39,6 +39,7 @@ use crate::DropReason;
 
 mod arp;
 mod dhcpv4;
+mod dhcpv6;
 mod echo;
 mod emit;
 mod limits;
@@ -105,6 +106,10 @@ impl GatewayContext<'_> {
         self.addresses.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None })
     }
 
+    fn first6(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None })
+    }
+
     fn is_gateway6(&self, address: Ipv6Addr) -> bool {
         address == GATEWAY_LINK_LOCAL || Some(address) == self.gateway6
     }
@@ -149,6 +154,7 @@ enum Kind {
     Arp,
     Nd,
     Dhcp4,
+    Dhcp6,
     Echo4,
     Echo6,
     /// Addressed to the gateway, and nothing it serves.
@@ -160,7 +166,7 @@ impl Kind {
         match self {
             Kind::Arp => Some(Protocol::Arp),
             Kind::Nd => Some(Protocol::Nd),
-            Kind::Dhcp4 => Some(Protocol::Dhcp),
+            Kind::Dhcp4 | Kind::Dhcp6 => Some(Protocol::Dhcp),
             Kind::Echo4 | Kind::Echo6 => Some(Protocol::Icmp),
             Kind::NoService => None,
         }
@@ -171,7 +177,7 @@ impl Kind {
 ///
 /// `head` holds the frame's first bytes, its Ethernet, IP and transport headers at least.
 pub fn needs_whole(ctx: &GatewayContext<'_>, head: &[u8]) -> bool {
-    matches!(classify(ctx, head), Some(Kind::Arp | Kind::Nd | Kind::Dhcp4))
+    matches!(classify(ctx, head), Some(Kind::Arp | Kind::Nd | Kind::Dhcp4 | Kind::Dhcp6))
 }
 
 /// Answers one frame of the attachment `ctx` describes, at time `now` (since any fixed epoch).
@@ -224,6 +230,7 @@ fn try_answer(
         Kind::Arp => arp::answer(ctx, frame.payload(), out),
         Kind::Nd => nd::answer(ctx, limits, now, frame.payload(), out),
         Kind::Dhcp4 => dhcpv4::answer(ctx, asked, frame.payload(), out),
+        Kind::Dhcp6 => dhcpv6::answer(ctx, asked, frame.payload(), out),
         Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
         Kind::Echo6 => echo::answer_v6(ctx, frame.payload(), asked.len, out),
         Kind::NoService => Err(DropReason::GatewayNoService),
@@ -266,6 +273,9 @@ fn classify_v6(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
     let ip = headers_v6(packet)?;
     let to_gateway = ctx.is_gateway6(ip.dst_addr());
     let transport = packet.get(40..)?;
+    if ip.next_header() == IpProtocol::Udp && ip.dst_addr() == dhcpv6::SERVERS {
+        return (transport.get(2..4)? == dhcpv6::SERVER_PORT.to_be_bytes()).then_some(Kind::Dhcp6);
+    }
     match (ip.next_header(), transport.first()) {
         (IpProtocol::Icmpv6, Some(133..=137)) => Some(Kind::Nd),
         (IpProtocol::Icmpv6, Some(128)) if to_gateway => Some(Kind::Echo6),
