@@ -7,10 +7,15 @@ use core::net::{IpAddr, Ipv4Addr};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetProtocol};
 
 use super::emit::Emit;
-use super::{GATEWAY_MAC, GatewayContext, Sent};
+use super::{GATEWAY_MAC, GatewayContext, whole};
 use crate::DropReason;
+use crate::pipeline::Rewritten;
 
-pub(super) fn answer(ctx: &GatewayContext<'_>, packet: &[u8], out: &mut [u8]) -> Result<Sent, DropReason> {
+pub(super) fn answer(
+    ctx: &GatewayContext<'_>,
+    packet: &[u8],
+    out: &mut [u8],
+) -> Result<Rewritten, DropReason> {
     let packet = ArpPacket::new_checked(packet).map_err(|_| DropReason::Malformed)?;
     let Ok(ArpRepr::EthernetIpv4 {
         operation,
@@ -48,7 +53,7 @@ pub(super) fn answer(ctx: &GatewayContext<'_>, packet: &[u8], out: &mut [u8]) ->
     reply.emit(&mut ArpPacket::new_unchecked(&mut body[..]));
     let mut emit = Emit::ethernet(out, ctx.mac, EthernetProtocol::Arp);
     emit.put(&body);
-    Sent::whole(emit.finish())
+    whole(emit.finish())
 }
 
 /// An address of the VN that is not the asker's, nor the prefix's network or broadcast address; or the gateway's.

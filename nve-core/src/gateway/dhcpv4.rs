@@ -16,8 +16,9 @@ use smoltcp::wire::{
 };
 
 use super::emit::Emit;
-use super::{Asked, GatewayContext, Lease4, Sent, names};
+use super::{GatewayContext, Lease4, names, whole};
 use crate::DropReason;
+use crate::pipeline::Rewritten;
 
 /// Seconds: changes of the configuration reach guests within half of it.
 const LEASE: u32 = 3600;
@@ -75,10 +76,10 @@ enum Verdict {
 
 pub(super) fn answer(
     ctx: &GatewayContext<'_>,
-    asked: Asked<'_>,
     packet: &[u8],
+    checksum_pending: bool,
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
+) -> Result<Rewritten, DropReason> {
     let ip = Ipv4Packet::new_checked(packet).map_err(|_| DropReason::Malformed)?;
     if !ip.verify_checksum() {
         return Err(DropReason::BadChecksum);
@@ -87,7 +88,7 @@ pub(super) fn answer(
         return Err(DropReason::DhcpUnanswered);
     }
     let udp = UdpPacket::new_checked(ip.payload()).map_err(|_| DropReason::Malformed)?;
-    if !asked.checksum_pending && !udp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()) {
+    if !checksum_pending && !udp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()) {
         return Err(DropReason::BadChecksum);
     }
     let message = parse(udp.payload())?;
@@ -183,7 +184,7 @@ fn reply(
     message: &Message<'_>,
     verdict: &Verdict,
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
+) -> Result<Rewritten, DropReason> {
     let (to, mac) = destination(ctx, own, message, verdict);
     let mut emit = Emit::ethernet(out, mac, EthernetProtocol::Ipv4);
     let ip_at = emit.len();
@@ -198,7 +199,7 @@ fn reply(
     let written = emit.len() - message_at;
     emit.zeros(SHORTEST.saturating_sub(written));
     close(&mut emit, ip_at, gateway, to);
-    Sent::whole(emit.finish())
+    whole(emit.finish())
 }
 
 /// RFC 2131, 4.1: where a reply goes. The gateway knows the client's MAC, so only those who ask for it are sent broadcasts.

@@ -13,8 +13,9 @@ use core::net::{IpAddr, Ipv6Addr};
 use smoltcp::wire::{EthernetProtocol, IpProtocol, Ipv6Packet, UdpPacket};
 
 use super::emit::{Emit, HOP_LIMIT};
-use super::{Asked, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GatewayContext, Sent, names};
+use super::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, GatewayContext, names, whole};
 use crate::DropReason;
+use crate::pipeline::Rewritten;
 
 /// All_DHCP_Relay_Agents_and_Servers.
 pub(super) const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
@@ -102,21 +103,21 @@ struct Message<'a> {
 
 pub(super) fn answer(
     ctx: &GatewayContext<'_>,
-    asked: Asked<'_>,
     packet: &[u8],
+    checksum_pending: bool,
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
+) -> Result<Rewritten, DropReason> {
     let ip = Ipv6Packet::new_checked(packet).map_err(|_| DropReason::Malformed)?;
     let (source, to) = (ip.src_addr(), ip.dst_addr());
     let udp = UdpPacket::new_checked(ip.payload()).map_err(|_| DropReason::Malformed)?;
     let verified = udp.checksum() != 0 && udp.verify_checksum(&source.into(), &to.into());
-    if !asked.checksum_pending && !verified {
+    if !checksum_pending && !verified {
         return Err(DropReason::BadChecksum);
     }
     if !ctx.may_speak6(source) {
         return Err(DropReason::SpoofedAddress);
     }
-    if ctx.prefix6.is_none() {
+    if ctx.vnet.is_none() {
         return Err(DropReason::DhcpUnanswered);
     }
     let message = parse(udp.payload())?;
@@ -222,7 +223,7 @@ fn reply(
     asked: &Message<'_>,
     verdict: Verdict,
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
+) -> Result<Rewritten, DropReason> {
     let mut emit = Emit::ethernet(out, ctx.mac, EthernetProtocol::Ipv6);
     let ip_at = emit.len();
     emit.ipv6(GATEWAY_LINK_LOCAL, to, IpProtocol::Udp, (0, 0), HOP_LIMIT, 0);
@@ -255,7 +256,7 @@ fn reply(
     let udp_len = u16::try_from(emit.len() - udp_at).unwrap_or(0);
     emit.patch(udp_at + 4, udp_len);
     emit.close_ipv6(ip_at, IpProtocol::Udp, 6);
-    Sent::whole(emit.finish())
+    whole(emit.finish())
 }
 
 /// Each association the client named, in its order: the first IA_NA with the address, others with why not.

@@ -6,8 +6,9 @@
 use smoltcp::wire::{EthernetProtocol, IpProtocol, Ipv4Packet, checksum};
 
 use super::emit::{Emit, HOP_LIMIT};
-use super::{GatewayContext, Sent, headers_v4, headers_v6};
+use super::{GatewayContext, headers_v4, headers_v6};
 use crate::DropReason;
+use crate::pipeline::Rewritten;
 
 const ETHERNET: usize = 14;
 const ECHO_HEADER: usize = 8;
@@ -18,7 +19,7 @@ pub(super) fn answer_v4(
     packet: &[u8],
     frame_len: usize,
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
+) -> Result<Rewritten, DropReason> {
     let ip = headers_v4(packet).ok_or(DropReason::Malformed)?;
     if !ctx.owns(ip.src_addr()) {
         return Err(DropReason::SpoofedAddress);
@@ -43,7 +44,7 @@ pub(super) fn answer_v6(
     packet: &[u8],
     frame_len: usize,
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
+) -> Result<Rewritten, DropReason> {
     let ip = headers_v6(packet).ok_or(DropReason::Malformed)?;
     if !ctx.may_speak6(ip.src_addr()) {
         return Err(DropReason::SpoofedAddress);
@@ -86,9 +87,9 @@ fn put_reply(emit: &mut Emit<'_>, reply_type: u8, echo: [u8; ECHO_HEADER]) {
     emit.put(&rest);
 }
 
-fn sent(emit: Emit<'_>, header: usize, end: usize) -> Result<Sent, DropReason> {
+fn sent(emit: Emit<'_>, header: usize, end: usize) -> Result<Rewritten, DropReason> {
     let head = emit.finish().ok_or(DropReason::GatewayNoRoom)?;
-    Ok(Sent { head, tail: ETHERNET + header + ECHO_HEADER..ETHERNET + end })
+    Ok(Rewritten { tail: ETHERNET + header + ECHO_HEADER..ETHERNET + end, ..Rewritten::whole(0..head) })
 }
 
 fn tos(ip: &Ipv4Packet<&[u8]>) -> u8 {

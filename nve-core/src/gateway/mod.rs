@@ -22,20 +22,23 @@
 //! | echo | [`echo`] | every gateway address answers ping |
 //!
 //! ```text
-//!   frame (whole) ──> addressed to us? ──> its bucket ──> its file ──> Reply { head in `out`, tail of the frame }
+//!   frame (whole) ──> addressed to us? ──> its bucket ──> its file ──> Reply: head in `out`, tail of the frame
 //!                          │ no               │ empty        │ not due
-//!                          NotMine            Ignore(GatewayRate)  Ignore(reason)
+//!                          LetGo              Drop(GatewayRate)  Drop(reason)
 //! ```
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::ops::Range;
 use core::time::Duration;
 
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Cidr, Ipv4Packet, Ipv6Cidr, Ipv6Packet,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Cidr, Ipv4Packet, Ipv6Packet,
 };
 
 use crate::DropReason;
+use crate::addr::Vnet;
+use crate::packet::{ChecksumState, Frame};
+use crate::pipeline::Rewritten;
+use crate::policy::{Attachment, Network};
 
 mod arp;
 mod dhcpv4;
@@ -82,7 +85,7 @@ pub struct GatewayContext<'a> {
     /// The gateway's address in it.
     pub gateway4: Option<Ipv4Addr>,
     /// The VN's /96.
-    pub prefix6: Option<Ipv6Cidr>,
+    pub vnet: Option<Vnet>,
     /// The gateway's address in it.
     pub gateway6: Option<Ipv6Addr>,
     /// Resolvers, both families.
@@ -97,7 +100,29 @@ pub struct GatewayContext<'a> {
     pub held_by_another: &'a dyn Fn(IpAddr) -> bool,
 }
 
-impl GatewayContext<'_> {
+impl<'a> GatewayContext<'a> {
+    /// What the configuration in force says of `attachment` in `network`; `held_by_another` as in the field.
+    pub fn new(
+        attachment: &'a Attachment,
+        network: &'a Network,
+        held_by_another: &'a dyn Fn(IpAddr) -> bool,
+    ) -> Self {
+        Self {
+            mac: attachment.mac,
+            addresses: &attachment.addresses,
+            hostname: attachment.hostname.as_deref(),
+            prefix4: network.ipv4,
+            gateway4: network.gateway4,
+            vnet: network.ipv6,
+            gateway6: network.gateway6,
+            dns: &network.dns,
+            domain: network.domain.as_deref(),
+            mtu: network.mtu,
+            lease4: Lease4::default(),
+            held_by_another,
+        }
+    }
+
     fn owns(&self, address: impl Into<IpAddr>) -> bool {
         self.addresses.contains(&address.into())
     }
@@ -120,32 +145,17 @@ impl GatewayContext<'_> {
     }
 }
 
-/// A frame for [`answer`].
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The Ethernet frame, or as much of it as [`needs_whole`] asks for.
-    pub frame: &'a [u8],
-    /// Bytes of the whole frame.
-    pub len: usize,
-    /// The guest left the transport checksum to its device (virtio 1.2, 5.1.6.2): the field holds a seed, there is nothing to
-    /// verify, and the bytes never crossed a wire.
-    pub checksum_pending: bool,
-}
-
 /// What [`answer`] says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// Send back the first `head` bytes of `out`, then bytes `tail` of the asking frame.
-    Reply {
-        /// Bytes written at the start of `out`, from the Ethernet header on.
-        head: usize,
-        /// Range of the asking frame, from its first byte; empty but for echo.
-        tail: Range<usize>,
-    },
+    /// Send this back: a head in `out`, and for echo, the tail of the asking frame.
+    Reply(Rewritten),
     /// It was for the gateway and gets no answer.
-    Ignore(DropReason),
+    Drop(DropReason),
+    /// Nothing is decided until the frame is whole. Never asked of a frame that is.
+    Whole,
     /// Not for the gateway: the walk goes on.
-    NotMine,
+    LetGo,
 }
 
 /// Which of the gateway's protocols a frame is for.
@@ -171,44 +181,40 @@ impl Kind {
             Kind::NoService => None,
         }
     }
+
+    fn reads_everything(self) -> bool {
+        !matches!(self, Kind::Echo4 | Kind::Echo6 | Kind::NoService)
+    }
+
+    fn is_udp(self) -> bool {
+        matches!(self, Kind::Dhcp4 | Kind::Dhcp6 | Kind::NoService)
+    }
 }
 
-/// Whether [`answer`] would want the whole frame: true for everything it answers but echo, whose head is enough.
-///
-/// `head` holds the frame's first bytes, its Ethernet, IP and transport headers at least.
-pub fn needs_whole(ctx: &GatewayContext<'_>, head: &[u8]) -> bool {
-    matches!(classify(ctx, head), Some(Kind::Arp | Kind::Nd | Kind::Dhcp4 | Kind::Dhcp6))
-}
-
-/// Answers one frame of the attachment `ctx` describes, at time `now` (since any fixed epoch).
+/// Answers one Ethernet frame of the attachment `ctx` describes, at time `now` (since any fixed epoch).
 ///
 /// `out` receives the reply's head, from the Ethernet header on; with less than 1514 bytes of room a long reply is not sent.
-/// The frame is not changed. Every frame is legal input.
+/// Every frame is legal input, and so is every head of one that [`Frame`] allows: echo is answered from the head alone.
 pub fn answer(
     ctx: &GatewayContext<'_>,
     limits: &mut Limits,
     now: Duration,
-    asked: Asked<'_>,
+    frame: &Frame<'_>,
     out: &mut [u8],
 ) -> Answer {
-    let Some(kind) = classify(ctx, asked.frame) else { return Answer::NotMine };
-    match try_answer(ctx, limits, now, kind, asked, out) {
-        Ok(Sent { head, tail }) => Answer::Reply { head, tail },
-        Err(reason) => Answer::Ignore(reason),
+    let Some(kind) = classify(ctx, frame.head) else { return Answer::LetGo };
+    if !frame.is_whole() && kind.reads_everything() {
+        return Answer::Whole;
+    }
+    match try_answer(ctx, limits, now, kind, frame, out) {
+        Ok(reply) => Answer::Reply(reply),
+        Err(reason) => Answer::Drop(reason),
     }
 }
 
-/// A reply that was written.
-struct Sent {
-    head: usize,
-    tail: Range<usize>,
-}
-
-impl Sent {
-    /// `None` (there was no room) becomes a named drop.
-    fn whole(head: Option<usize>) -> Result<Self, DropReason> {
-        head.map(|head| Self { head, tail: 0..0 }).ok_or(DropReason::GatewayNoRoom)
-    }
+/// A reply of `head` bytes that is whole in the buffer; what did not fit becomes a named drop.
+fn whole(head: Option<usize>) -> Result<Rewritten, DropReason> {
+    head.map(|head| Rewritten::whole(0..head)).ok_or(DropReason::GatewayNoRoom)
 }
 
 fn try_answer(
@@ -216,12 +222,15 @@ fn try_answer(
     limits: &mut Limits,
     now: Duration,
     kind: Kind,
-    asked: Asked<'_>,
+    asked: &Frame<'_>,
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
-    let frame = EthernetFrame::new_checked(asked.frame).map_err(|_| DropReason::Malformed)?;
+) -> Result<Rewritten, DropReason> {
+    let frame = EthernetFrame::new_checked(asked.head).map_err(|_| DropReason::Malformed)?;
     if frame.src_addr() != ctx.mac {
         return Err(DropReason::SpoofedMac);
+    }
+    if asked.offload.gso.is_some() || (is_pending(asked) && !kind.is_udp()) {
+        return Err(DropReason::BadOffload);
     }
     if let Some(protocol) = kind.bucket() {
         limits.take(protocol, now)?;
@@ -229,12 +238,18 @@ fn try_answer(
     match kind {
         Kind::Arp => arp::answer(ctx, frame.payload(), out),
         Kind::Nd => nd::answer(ctx, limits, now, frame.payload(), out),
-        Kind::Dhcp4 => dhcpv4::answer(ctx, asked, frame.payload(), out),
-        Kind::Dhcp6 => dhcpv6::answer(ctx, asked, frame.payload(), out),
+        Kind::Dhcp4 => dhcpv4::answer(ctx, frame.payload(), is_pending(asked), out),
+        Kind::Dhcp6 => dhcpv6::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
         Kind::Echo6 => echo::answer_v6(ctx, frame.payload(), asked.len, out),
         Kind::NoService => Err(DropReason::GatewayNoService),
     }
+}
+
+/// The guest left the transport checksum to its device: the field holds a seed, and there is nothing to verify, because the
+/// bytes never crossed a wire.
+fn is_pending(frame: &Frame<'_>) -> bool {
+    matches!(frame.offload.checksum, ChecksumState::Partial { .. })
 }
 
 /// Which protocol's file a frame belongs to, from its headers alone; `None` if it is not for the gateway.

@@ -9,8 +9,9 @@ use core::time::Duration;
 use smoltcp::wire::{EthernetAddress, EthernetProtocol, IpProtocol, Ipv6Packet, checksum};
 
 use super::emit::Emit;
-use super::{GATEWAY_MAC, GatewayContext, Limits, Protocol, Sent, ra};
+use super::{GATEWAY_MAC, GatewayContext, Limits, Protocol, ra, whole};
 use crate::DropReason;
+use crate::pipeline::Rewritten;
 
 /// ff02::1.
 pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -29,7 +30,7 @@ pub(super) fn answer(
     now: Duration,
     packet: &[u8],
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
+) -> Result<Rewritten, DropReason> {
     let ip = Ipv6Packet::new_checked(packet).map_err(|_| DropReason::Malformed)?;
     let source = ip.src_addr();
     if ip.hop_limit() != ND_HOP_LIMIT {
@@ -63,7 +64,7 @@ fn answer_solicitation(
     ip: &Ipv6Packet<&[u8]>,
     target: Ipv6Addr,
     out: &mut [u8],
-) -> Result<Sent, DropReason> {
+) -> Result<Rewritten, DropReason> {
     if target.is_multicast() || target.is_unspecified() {
         return Err(DropReason::Malformed);
     }
@@ -91,7 +92,7 @@ fn answer_solicitation(
     emit.put(&[OPTION_TARGET_LINK_LAYER, 1]);
     emit.put(GATEWAY_MAC.as_bytes());
     emit.close_ipv6(ip_at, IpProtocol::Icmpv6, 2);
-    Sent::whole(emit.finish())
+    whole(emit.finish())
 }
 
 /// An address of the VN that is not the asker's, or one of the gateway's. Of link-local addresses only ours: another
@@ -106,7 +107,7 @@ fn is_taken(ctx: &GatewayContext<'_>, target: Ipv6Addr) -> bool {
 }
 
 fn is_in_network(ctx: &GatewayContext<'_>, target: Ipv6Addr) -> bool {
-    ctx.prefix6.is_some_and(|prefix| prefix.contains_addr(&target))
+    ctx.vnet.is_some_and(|vnet| vnet.contains(target))
 }
 
 /// RFC 4291, 2.7.1.

@@ -9,8 +9,9 @@ use smoltcp::wire::{EthernetAddress, EthernetProtocol, IpProtocol};
 
 use super::emit::{Emit, HOP_LIMIT};
 use super::nd::{ALL_NODES, ND_HOP_LIMIT};
-use super::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, GatewayContext, Sent, names};
+use super::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, GatewayContext, names, whole};
 use crate::DropReason;
+use crate::pipeline::Rewritten;
 
 /// Managed addresses and other configuration: both by DHCPv6.
 const FLAGS_MANAGED: u8 = 0xc0;
@@ -21,8 +22,12 @@ const LIFETIME: u16 = u16::MAX;
 const MAX_RESOLVERS: usize = 8;
 
 /// Writes an advertisement for `to`, the asker's address or all nodes.
-pub(super) fn advertise(ctx: &GatewayContext<'_>, to: Ipv6Addr, out: &mut [u8]) -> Result<Sent, DropReason> {
-    if ctx.prefix6.is_none() {
+pub(super) fn advertise(
+    ctx: &GatewayContext<'_>,
+    to: Ipv6Addr,
+    out: &mut [u8],
+) -> Result<Rewritten, DropReason> {
+    if ctx.vnet.is_none() {
         return Err(DropReason::NdUnanswered);
     }
     let mac = if to == ALL_NODES { EthernetAddress([0x33, 0x33, 0, 0, 0, 1]) } else { ctx.mac };
@@ -39,7 +44,7 @@ pub(super) fn advertise(ctx: &GatewayContext<'_>, to: Ipv6Addr, out: &mut [u8]) 
     put_resolvers(ctx, &mut emit);
     put_search_list(ctx, &mut emit);
     emit.close_ipv6(ip_at, IpProtocol::Icmpv6, 2);
-    Sent::whole(emit.finish())
+    whole(emit.finish())
 }
 
 /// RDNSS (RFC 8106, 5.1).

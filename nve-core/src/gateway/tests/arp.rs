@@ -99,13 +99,13 @@ fn arp_for_another_medium_is_malformed() {
 #[test]
 fn more_requests_than_the_bucket_holds_are_dropped() {
     let frame = request(OWN4, PEER4);
-    let asked = Asked { frame: &frame, len: frame.len(), checksum_pending: false };
+    let asked = Frame::whole(&frame);
     let (ctx, mut limits, mut out) = (context(), Limits::default(), [0; 64]);
     let mut replies = 0;
     for _ in 0..1000 {
-        match answer(&ctx, &mut limits, Duration::ZERO, asked, &mut out) {
-            Answer::Reply { .. } => replies += 1,
-            other => assert_eq!(other, Answer::Ignore(DropReason::GatewayRate)),
+        match answer(&ctx, &mut limits, Duration::ZERO, &asked, &mut out) {
+            Answer::Reply(_) => replies += 1,
+            other => assert_eq!(other, Answer::Drop(DropReason::GatewayRate)),
         }
     }
     assert_eq!(replies, 256);

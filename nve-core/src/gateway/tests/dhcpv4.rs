@@ -1,6 +1,7 @@
 use smoltcp::wire::{DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr};
 
 use super::*;
+use crate::packet::Offload;
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
@@ -205,12 +206,22 @@ fn a_pending_checksum_is_not_judged_and_a_wrong_one_is() {
     let mut bytes = frame(&client(DhcpMessageType::Discover));
     bytes[40] ^= 0x55;
     assert_eq!(ask(&bytes), ignored(DropReason::BadChecksum));
-    let asked = Asked { frame: &bytes, len: bytes.len(), checksum_pending: true };
-    let answer = answer(&context(), &mut Limits::default(), Duration::ZERO, asked, &mut [0; 2048]);
-    assert!(matches!(answer, Answer::Reply { .. }));
+    let pending = ChecksumState::Partial { start: 20, offset: 6 };
+    let offload = Offload { checksum: pending, gso: None };
+    let asked = Frame { offload, ..Frame::whole(&bytes) };
+    let answer = answer(&context(), &mut Limits::default(), Duration::ZERO, &asked, &mut [0; 2048]);
+    assert!(matches!(answer, Answer::Reply(_)));
 }
 
 #[test]
 fn a_tenants_own_server_is_reached_by_unicast() {
-    assert_eq!(ask(&udp4((OWN4, 68), (PEER4, 67), b"")), Err(Answer::NotMine));
+    assert_eq!(ask(&udp4((OWN4, 68), (PEER4, 67), b"")), Err(Answer::LetGo));
+}
+
+#[test]
+fn a_head_is_not_enough() {
+    let bytes = frame(&client(DhcpMessageType::Discover));
+    let asked = Frame { head: &bytes[..128], ..Frame::whole(&bytes) };
+    let answer = answer(&context(), &mut Limits::default(), Duration::ZERO, &asked, &mut [0; 2048]);
+    assert_eq!(answer, Answer::Whole);
 }

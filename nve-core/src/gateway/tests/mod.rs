@@ -14,6 +14,7 @@ use super::*;
 mod any_bytes;
 mod arp;
 mod dhcpv4;
+mod dhcpv6;
 mod echo;
 mod nd;
 
@@ -48,7 +49,7 @@ fn context() -> GatewayContext<'static> {
         hostname: Some("vm1"),
         prefix4: Some(Ipv4Cidr::new(Ipv4Addr::new(10, 1, 0, 0), 16)),
         gateway4: Some(GATEWAY4),
-        prefix6: Some(Ipv6Cidr::new(Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 0), 96)),
+        vnet: Vnet::new(Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 0)).ok(),
         gateway6: Some(GATEWAY6),
         dns: &RESOLVERS,
         domain: Some("blue.example"),
@@ -61,11 +62,14 @@ fn context() -> GatewayContext<'static> {
 /// The answer to `frame`, asked of full buckets; a reply as the guest would receive it.
 fn ask_with(ctx: &GatewayContext<'_>, frame: &[u8]) -> Result<Vec<u8>, Answer> {
     let mut out = [0xaa; 2048];
-    let asked = Asked { frame, len: frame.len(), checksum_pending: false };
-    match answer(ctx, &mut Limits::default(), Duration::ZERO, asked, &mut out) {
-        Answer::Reply { head, tail } => Ok([&out[..head], &frame[tail]].concat()),
+    match answer(ctx, &mut Limits::default(), Duration::ZERO, &Frame::whole(frame), &mut out) {
+        Answer::Reply(reply) => Ok(bytes_of(&reply, &out, frame)),
         other => Err(other),
     }
+}
+
+fn bytes_of(reply: &Rewritten, out: &[u8], asking: &[u8]) -> Vec<u8> {
+    [&out[reply.head.clone()], &asking[reply.tail.clone()]].concat()
 }
 
 fn ask(frame: &[u8]) -> Result<Vec<u8>, Answer> {
@@ -73,7 +77,7 @@ fn ask(frame: &[u8]) -> Result<Vec<u8>, Answer> {
 }
 
 fn ignored(reason: DropReason) -> Result<Vec<u8>, Answer> {
-    Err(Answer::Ignore(reason))
+    Err(Answer::Drop(reason))
 }
 
 fn ethernet(

@@ -172,7 +172,7 @@ fn a_router_advertisement_tells_resolvers_and_search_domain() {
 
 #[test]
 fn a_network_without_ipv6_has_no_router() {
-    let ctx = GatewayContext { prefix6: None, gateway6: None, ..context() };
+    let ctx = GatewayContext { vnet: None, gateway6: None, ..context() };
     let message = Icmpv6Repr::Ndisc(NdiscRepr::RouterSolicit { lladdr: Some(MAC.into()) });
     let frame = icmpv6(OWN_LINK_LOCAL, ALL_ROUTERS, 255, &message);
     assert_eq!(ask_with(&ctx, &frame), ignored(DropReason::NdUnanswered));
