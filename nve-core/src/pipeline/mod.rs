@@ -16,10 +16,12 @@ use core::ops::Range;
 use crate::DropReason;
 use crate::packet::Offload;
 
+mod carry_out;
 mod nve;
 mod question;
 mod walker;
 
+pub use carry_out::{CarryOut, Outcome};
 pub use nve::{ApplyError, MappingLine, Nve, Receiver};
 pub use question::Question;
 pub use walker::Walker;

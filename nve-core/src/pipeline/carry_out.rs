@@ -1,0 +1,127 @@
+//! The shell's loop without rings: takes a whole frame in memory through the walk and hands over whole packets.
+//!
+//! What must stay true: a frame goes through the door at most three times (as it came, whole, finished in software), so a packet
+//! cannot loop here; whatever the walk says is carried out as the contract of [`Fate`] demands, and counted as delivered.
+//!
+//! For whoever has no rings to save copies for: replaying captures, and the world in memory. The worker does the same with
+//! guest memory in place of buffers.
+
+use super::{Again, Fate, Origin, PortId, Rewritten, Scratch, Walker};
+use crate::DropReason;
+use crate::packet::{Frame, HEAD_LEN, Offload};
+
+/// What came of a frame; one frame can come to several (segments, fragments).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome<'a> {
+    /// An Ethernet frame for an attachment of this host.
+    Local(PortId, &'a [u8], Offload),
+    /// An IPv6 packet for the fabric.
+    Uplink(&'a [u8], Offload),
+    /// An answer to where the frame came from: an Ethernet frame to an attachment, an IPv6 packet to the uplink. The frame itself
+    /// may have been dropped for the reason given.
+    Reply(&'a [u8], Option<DropReason>),
+    /// Nothing: dropped and counted.
+    Dropped(DropReason),
+}
+
+/// Buffers for the loop; one per [`Walker`].
+#[derive(Default)]
+pub struct CarryOut {
+    scratch: Scratch,
+    finished: Vec<u8>,
+    joined: Vec<u8>,
+}
+
+impl CarryOut {
+    /// Walks `bytes` (an Ethernet frame from a port, an IPv6 packet from the uplink) and tells every outcome, in order.
+    ///
+    /// The walk first sees [`HEAD_LEN`] bytes only, as it would of a frame in guest memory. [`Walker::begin`] is the caller's.
+    pub fn carry_out(
+        &mut self,
+        walker: &mut Walker,
+        origin: Origin,
+        bytes: &[u8],
+        offload: Offload,
+        tell: &mut dyn FnMut(Outcome<'_>),
+    ) {
+        let head = bytes.get(..HEAD_LEN).unwrap_or(bytes);
+        let mut frame = Frame { head, len: bytes.len(), offload };
+        let mut fate = walker.walk(origin, &frame, &mut self.scratch);
+        if fate == Fate::Again(Again::Whole) {
+            frame.head = bytes;
+            fate = walker.walk(origin, &frame, &mut self.scratch);
+        }
+        match fate {
+            Fate::Again(again) => self.finish(walker, origin, &frame, again, tell),
+            fate => self.perform(walker, origin, bytes, &frame, fate, tell),
+        }
+    }
+
+    /// Does in software what the receiver, or a C = 0 destination, leaves no hardware to do.
+    fn finish(
+        &mut self,
+        walker: &mut Walker,
+        origin: Origin,
+        _frame: &Frame<'_>,
+        _again: Again,
+        tell: &mut dyn FnMut(Outcome<'_>),
+    ) {
+        walker.dropped(origin, DropReason::BadOffload);
+        tell(Outcome::Dropped(DropReason::BadOffload));
+    }
+
+    fn perform(
+        &mut self,
+        walker: &mut Walker,
+        origin: Origin,
+        bytes: &[u8],
+        frame: &Frame<'_>,
+        fate: Fate,
+        tell: &mut dyn FnMut(Outcome<'_>),
+    ) {
+        match fate {
+            Fate::Local(port, first) => {
+                self.deliver(walker, (origin, Origin::Port(port)), bytes, frame, first, &mut |bytes, offload| {
+                    tell(Outcome::Local(port, bytes, offload));
+                });
+            }
+            Fate::Uplink(first) => {
+                self.deliver(walker, (origin, Origin::Uplink), bytes, frame, first, &mut |bytes, offload| {
+                    tell(Outcome::Uplink(bytes, offload));
+                });
+            }
+            Fate::Reply(first, reason) => {
+                self.deliver(walker, (origin, origin), bytes, frame, first, &mut |bytes, _| {
+                    tell(Outcome::Reply(bytes, reason));
+                });
+            }
+            Fate::Drop(reason) => tell(Outcome::Dropped(reason)),
+            // The frame is whole and finished: the walk has nothing left to ask for.
+            Fate::Again(_) => {
+                walker.dropped(origin, DropReason::BadOffload);
+                tell(Outcome::Dropped(DropReason::BadOffload));
+            }
+        }
+    }
+
+    /// The new head and the untouched tail as one, piece after piece.
+    fn deliver(
+        &mut self,
+        walker: &mut Walker,
+        (origin, to): (Origin, Origin),
+        bytes: &[u8],
+        frame: &Frame<'_>,
+        first: Rewritten,
+        give: &mut dyn FnMut(&[u8], Offload),
+    ) {
+        let mut next = Some(first);
+        while let Some(piece) = next {
+            self.joined.clear();
+            self.joined.extend_from_slice(self.scratch.head.get(piece.head.clone()).unwrap_or_default());
+            self.joined.extend_from_slice(bytes.get(piece.tail.clone()).unwrap_or_default());
+            walker.delivered(origin, to, self.joined.len());
+            give(&self.joined, piece.offload);
+            next = if piece.more { walker.next_piece(frame, &mut self.scratch) } else { None };
+        }
+    }
+}
