@@ -81,9 +81,16 @@ impl CarryOut {
     ) {
         match fate {
             Fate::Local(port, first) => {
-                self.deliver(walker, (origin, Origin::Port(port)), bytes, frame, first, &mut |bytes, offload| {
-                    tell(Outcome::Local(port, bytes, offload));
-                });
+                self.deliver(
+                    walker,
+                    (origin, Origin::Port(port)),
+                    bytes,
+                    frame,
+                    first,
+                    &mut |bytes, offload| {
+                        tell(Outcome::Local(port, bytes, offload));
+                    },
+                );
             }
             Fate::Uplink(first) => {
                 self.deliver(walker, (origin, Origin::Uplink), bytes, frame, first, &mut |bytes, offload| {
