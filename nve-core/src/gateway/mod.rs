@@ -20,11 +20,12 @@
 //! | lease | [`dhcpv4`], [`dhcpv6`] | the attachment's configured address and no other; the attachment is the client's identity |
 //! | relay | [`dhcpv4`], [`dhcpv6`] | relayed messages are refused by name |
 //! | echo | [`echo`] | every gateway address answers ping |
+//! | refusal | [`icmp_error`] | a port of the gateway that serves nothing is unreachable |
 //!
 //! ```text
-//!   frame (whole) ──> addressed to us? ──> its bucket ──> its file ──> Reply: head in `out`, tail of the frame
-//!                          │ no               │ empty        │ not due
-//!                          LetGo              Drop(GatewayRate)  Drop(reason)
+//!   frame ──> addressed to us? ──> whole? ──> its bucket ───> its file ──> Reply: head in `out`, tail of the frame
+//!                  │ no              │ no        │ empty           │ not due
+//!                  LetGo             Whole       Drop(GatewayRate)  Drop(reason)
 //! ```
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,6 +46,7 @@ mod dhcpv4;
 mod dhcpv6;
 mod echo;
 mod emit;
+mod icmp_error;
 mod limits;
 mod names;
 mod nd;
@@ -52,6 +54,7 @@ mod ra;
 #[cfg(test)]
 mod tests;
 
+pub use icmp_error::{tell_v4, tell_v6};
 pub use limits::{Limits, Protocol};
 
 /// The virtual gateway's MAC, the same on every host and in every VN, so that a guest that moves needs to learn nothing.
@@ -148,8 +151,9 @@ impl<'a> GatewayContext<'a> {
 /// What [`answer`] says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// Send this back: a head in `out`, and for echo, the tail of the asking frame.
-    Reply(Rewritten),
+    /// Send this back: a head in `out`, and for echo, the tail of the asking frame. With a reason, what is sent is an ICMP error
+    /// about the frame, which is itself dropped.
+    Reply(Rewritten, Option<DropReason>),
     /// It was for the gateway and gets no answer.
     Drop(DropReason),
     /// Nothing is decided until the frame is whole. Never asked of a frame that is.
@@ -207,7 +211,7 @@ pub fn answer(
         return Answer::Whole;
     }
     match try_answer(ctx, limits, now, kind, frame, out) {
-        Ok(reply) => Answer::Reply(reply),
+        Ok(reply) => Answer::Reply(reply, (kind == Kind::NoService).then_some(DropReason::GatewayNoService)),
         Err(reason) => Answer::Drop(reason),
     }
 }
@@ -242,7 +246,8 @@ fn try_answer(
         Kind::Dhcp6 => dhcpv6::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
         Kind::Echo6 => echo::answer_v6(ctx, frame.payload(), asked.len, out),
-        Kind::NoService => Err(DropReason::GatewayNoService),
+        Kind::NoService => icmp_error::no_service(ctx, limits, now, frame.payload(), out)?
+            .ok_or(DropReason::GatewayNoService),
     }
 }
 

@@ -16,6 +16,7 @@ mod arp;
 mod dhcpv4;
 mod dhcpv6;
 mod echo;
+mod icmp_error;
 mod nd;
 
 const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 1]);
@@ -63,7 +64,7 @@ fn context() -> GatewayContext<'static> {
 fn ask_with(ctx: &GatewayContext<'_>, frame: &[u8]) -> Result<Vec<u8>, Answer> {
     let mut out = [0xaa; 2048];
     match answer(ctx, &mut Limits::default(), Duration::ZERO, &Frame::whole(frame), &mut out) {
-        Answer::Reply(reply) => Ok(bytes_of(&reply, &out, frame)),
+        Answer::Reply(reply, None) => Ok(bytes_of(&reply, &out, frame)),
         other => Err(other),
     }
 }
