@@ -1,0 +1,475 @@
+//! What each vhost-user message does: the request handler under the `vhost` crate's dispatcher (decision 0001).
+//!
+//! What must stay true:
+//!
+//! * A ring runs exactly while it has a kick, addresses in the present memory, and a legal size; every message that changes one of
+//!   those, or the features, first takes the ring back from the worker (`pause`) and afterwards hands it out again (`resume`).
+//!   The front-end's answer is sent when that is done.
+//! * Every index, size and address is checked in the width it arrives in.
+//! * A refused message ends the connection (the dispatcher says so to the front-end first, where it asked); a ring that cannot
+//!   start because the *guest* wrote nonsense does not: that is the ring's fault, shown in its status until it is set up again.
+//! * Dropping a [`Session`] undoes everything: rings are back, the receiver is down, memory is unmapped.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use nve_core::pipeline::{Nve, PortId};
+use vhost::vhost_user::message::{
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
+    VhostUserMemoryRegion, VhostUserMemoryRegionBase, VhostUserProtocolFeatures, VhostUserShMemConfig,
+    VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
+};
+use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
+
+use super::config_space;
+use super::event::{PeerEvent, close_on_exec};
+use super::features::{self, Accepted};
+use super::handover::{Events, Queue, ReceiveQueue, Side, TransmitQueue, WorkerLink};
+use super::memory::{GuestMemory, MAX_REGIONS, MemoryError, RegionSpec};
+use super::ring::{self, ReceiveRing, RingAddresses, RingSpec, TransmitRing};
+use super::status::{RINGS, Status};
+
+/// Rings by vhost-user index.
+const SIDES: [Side; RINGS] = [Side::Receive, Side::Transmit];
+
+/// What a front-end has said about one ring so far.
+#[derive(Debug, Default)]
+struct RingState {
+    size: u16,
+    addresses: Option<RingAddresses>,
+    events: Events,
+    enabled: bool,
+    /// The worker has it.
+    running: bool,
+    /// Where the front-end may go on, when the worker does not have it.
+    base: u16,
+}
+
+/// One front-end's session with one attachment, from connect to disconnect.
+#[derive(Debug)]
+pub struct Session {
+    nve: Arc<Nve>,
+    port: PortId,
+    mac: [u8; 6],
+    worker: WorkerLink,
+    status: Arc<Status>,
+    features: Accepted,
+    owned: bool,
+    memory: Arc<GuestMemory>,
+    rings: [RingState; RINGS],
+}
+
+impl Session {
+    /// A fresh session: nothing negotiated, no memory, no rings.
+    #[must_use]
+    pub fn new(nve: Arc<Nve>, port: PortId, mac: [u8; 6], worker: WorkerLink, status: Arc<Status>) -> Self {
+        Self {
+            nve,
+            port,
+            mac,
+            worker,
+            status,
+            features: Accepted::default(),
+            owned: false,
+            memory: Arc::new(GuestMemory::new()),
+            rings: Default::default(),
+        }
+    }
+
+    /// Undoes everything the front-end set up.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub fn reset(&mut self) -> Result<()> {
+        self.pause_all()?;
+        self.rings = Default::default();
+        self.memory = Arc::new(GuestMemory::new());
+        self.features = Accepted::default();
+        self.owned = false;
+        Ok(())
+    }
+
+    /// Takes ring `index` back from the worker, if it has it.
+    fn pause(&mut self, index: usize) -> Result<()> {
+        let (Some(ring), Some(side)) = (self.rings.get_mut(index), SIDES.get(index)) else {
+            return Err(Error::InvalidParam);
+        };
+        if !ring.running {
+            return Ok(());
+        }
+        if *side == Side::Receive {
+            // First, so that other senders stop deciding for it.
+            self.nve.set_receiver(self.port, self.features.receiver(false));
+        }
+        let queue = self.worker.stop(self.port, *side).map_err(Error::ReqHandlerError)?;
+        ring.running = false;
+        if let Some(queue) = queue {
+            ring.base = queue.base();
+            ring.events = queue.into_events();
+        }
+        self.show(index);
+        Ok(())
+    }
+
+    fn pause_all(&mut self) -> Result<()> {
+        (0..RINGS).try_for_each(|index| self.pause(index))
+    }
+
+    /// Hands ring `index` to the worker, if it is complete.
+    fn resume(&mut self, index: usize) -> Result<()> {
+        let (Some(ring), Some(side)) = (self.rings.get_mut(index), SIDES.get(index)) else {
+            return Err(Error::InvalidParam);
+        };
+        let (Some(addresses), true, false) = (ring.addresses, ring.events.kick.is_some(), ring.running) else {
+            return Ok(());
+        };
+        // A disabled receive ring receives nothing; a disabled transmit ring is emptied into nowhere (vhost-user, "Ring states").
+        if ring.size == 0 || (*side == Side::Receive && !ring.enabled) {
+            self.show(index);
+            return Ok(());
+        }
+        let spec = RingSpec {
+            memory: Arc::clone(&self.memory),
+            addresses,
+            size: ring.size,
+            event_idx: self.features.event_idx(),
+            indirect: self.features.indirect(),
+        };
+        let queue = match make_queue(*side, &spec, self.features, ring.enabled, &self.status) {
+            Ok(make) => make(std::mem::take(&mut ring.events)),
+            Err(fault) => {
+                self.fault(index, Some(fault));
+                return Ok(());
+            }
+        };
+        ring.base = queue.base();
+        self.worker.start(self.port, queue).map_err(Error::ReqHandlerError)?;
+        ring.running = true;
+        let enabled = ring.enabled;
+        self.fault(index, None);
+        self.show(index);
+        if *side == Side::Receive {
+            self.nve.set_receiver(self.port, self.features.receiver(enabled));
+        }
+        Ok(())
+    }
+
+    fn resume_all(&mut self) -> Result<()> {
+        (0..RINGS).try_for_each(|index| self.resume(index))
+    }
+
+    fn show(&self, index: usize) {
+        if let (Some(ring), Some(status)) = (self.rings.get(index), self.status.ring(index)) {
+            status.set_state(ring.running, ring.enabled, ring.size);
+        }
+    }
+
+    fn fault(&self, index: usize, fault: Option<ring::RingFault>) {
+        if let Some(status) = self.status.ring(index) {
+            status.set_fault(fault);
+        }
+    }
+
+    /// Changes ring `index` while the worker does not have it.
+    fn change(&mut self, index: u32, change: impl FnOnce(&mut RingState) -> Result<()>) -> Result<()> {
+        let index = usize::try_from(index).map_err(|_| Error::InvalidParam)?;
+        self.pause(index)?;
+        change(self.rings.get_mut(index).ok_or(Error::InvalidParam)?)?;
+        self.resume(index)
+    }
+
+    /// Changes the memory while the worker has no ring.
+    fn change_memory(&mut self, new: Result<GuestMemory>) -> Result<()> {
+        let new = new?;
+        self.pause_all()?;
+        self.memory = Arc::new(new);
+        self.resume_all()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Fails only when the worker has ended, and then it holds nothing.
+        let _ = self.reset();
+        self.status.disconnected();
+    }
+}
+
+/// A ring that only wants its descriptors; nothing is lost when it cannot be made.
+fn make_queue(
+    side: Side,
+    spec: &RingSpec,
+    features: Accepted,
+    enabled: bool,
+    status: &Arc<Status>,
+) -> std::result::Result<impl FnOnce(Events) -> Queue + use<>, ring::RingFault> {
+    enum Made {
+        Receive(ReceiveRing),
+        Transmit(TransmitRing),
+    }
+    let made = match side {
+        Side::Receive => {
+            Made::Receive(ReceiveRing::new(spec, features.mergeable(), features.header_len())?)
+        }
+        Side::Transmit => Made::Transmit(TransmitRing::new(spec)?),
+    };
+    let status = Arc::clone(status);
+    Ok(move |events| match made {
+        Made::Receive(ring) => Queue::Receive(Box::new(ReceiveQueue {
+            ring,
+            events,
+            verified: features.receiver(true).csum,
+            fault: None,
+            status,
+        })),
+        Made::Transmit(ring) => Queue::Transmit(Box::new(TransmitQueue {
+            ring,
+            events,
+            header_len: features.header_len(),
+            allowed: features.sender(),
+            enabled,
+            fault: None,
+            status,
+        })),
+    })
+}
+
+fn refused(error: MemoryError) -> Error {
+    Error::ReqHandlerError(io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+fn peer_event(file: Option<File>) -> Result<Option<PeerEvent>> {
+    file.map(PeerEvent::new).transpose().map_err(Error::ReqHandlerError)
+}
+
+impl VhostUserBackendReqHandlerMut for Session {
+    fn set_owner(&mut self) -> Result<()> {
+        if self.owned {
+            return Err(Error::InvalidOperation("already claimed"));
+        }
+        self.owned = true;
+        Ok(())
+    }
+
+    fn reset_owner(&mut self) -> Result<()> {
+        self.reset()
+    }
+
+    /// Rings stop and forget their set-up; memory and protocol features stay, as the front-end's guest is the same.
+    fn reset_device(&mut self) -> Result<()> {
+        self.pause_all()?;
+        self.rings = Default::default();
+        self.features = Accepted::default();
+        self.status.set_features(0);
+        (0..RINGS).for_each(|index| self.show(index));
+        Ok(())
+    }
+
+    fn get_features(&mut self) -> Result<u64> {
+        Ok(features::OFFERED)
+    }
+
+    fn set_features(&mut self, features: u64) -> Result<()> {
+        let accepted = Accepted::new(features).ok_or(Error::InvalidParam)?;
+        self.pause_all()?;
+        self.features = accepted;
+        self.status.set_features(features);
+        if !accepted.protocol() {
+            // Without protocol features there is no SET_VRING_ENABLE: rings start enabled.
+            self.rings.iter_mut().for_each(|ring| ring.enabled = true);
+        }
+        self.resume_all()
+    }
+
+    fn set_mem_table(
+        &mut self,
+        regions: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+        _postcopy: Option<bool>,
+    ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
+        let table = regions.iter().zip(&files).try_fold(GuestMemory::new(), |table, (region, file)| {
+            let spec = RegionSpec {
+                gpa: region.guest_phys_addr,
+                uva: region.user_addr,
+                len: region.memory_size,
+                offset: region.mmap_offset,
+            };
+            table.with(spec, file)
+        });
+        self.change_memory(table.map_err(refused))?;
+        Ok(None)
+    }
+
+    fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
+        let size = u16::try_from(num).ok().filter(|n| n.is_power_of_two() && *n <= ring::MAX_SIZE);
+        let size = size.ok_or(Error::InvalidParam)?;
+        self.change(index, |ring| {
+            ring.size = size;
+            Ok(())
+        })
+    }
+
+    fn set_vring_addr(
+        &mut self,
+        index: u32,
+        _flags: VhostUserVringAddrFlags,
+        descriptors: u64,
+        used: u64,
+        available: u64,
+        _log: u64,
+    ) -> Result<()> {
+        // Whether they lie in memory is asked when the ring starts, and again whenever the memory changes.
+        self.change(index, |ring| {
+            ring.addresses = Some(RingAddresses { descriptors, available, used });
+            Ok(())
+        })
+    }
+
+    /// Taken note of only: a split ring starts at its used index (see [`ring`]).
+    fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
+        let base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
+        self.change(index, |ring| {
+            ring.base = base;
+            Ok(())
+        })
+    }
+
+    fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
+        let at = usize::try_from(index).map_err(|_| Error::InvalidParam)?;
+        self.pause(at)?;
+        let ring = self.rings.get_mut(at).ok_or(Error::InvalidParam)?;
+        // The ring is stopped until the next kick descriptor.
+        ring.events = Events::default();
+        Ok(VhostUserVringState::new(index, u32::from(ring.base)))
+    }
+
+    fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        let Some(kick) = peer_event(fd)? else {
+            // We would have to poll for one guest's sake, and never sleep.
+            return Err(Error::InvalidOperation("a ring without a kick descriptor"));
+        };
+        self.change(u32::from(index), |ring| {
+            ring.events.kick = Some(kick);
+            Ok(())
+        })
+    }
+
+    fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        let call = peer_event(fd)?;
+        self.change(u32::from(index), |ring| {
+            ring.events.call = call;
+            Ok(())
+        })
+    }
+
+    fn set_vring_err(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        let error = peer_event(fd)?;
+        self.change(u32::from(index), |ring| {
+            ring.events.error = error;
+            Ok(())
+        })
+    }
+
+    fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
+        Ok(features::PROTOCOL)
+    }
+
+    fn set_protocol_features(&mut self, features: u64) -> Result<()> {
+        if features & !features::PROTOCOL.bits() != 0 {
+            return Err(Error::InvalidParam);
+        }
+        self.status.set_protocol(features);
+        Ok(())
+    }
+
+    /// One queue pair; MQ is not offered, so no front-end should ask.
+    fn get_queue_num(&mut self) -> Result<u64> {
+        Ok(1)
+    }
+
+    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
+        self.change(index, |ring| {
+            ring.enabled = enable;
+            Ok(())
+        })
+    }
+
+    fn get_config(&mut self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
+        let space = config_space::bytes(self.mac, self.nve.mtu(self.port));
+        config_space::read(&space, offset, size).ok_or(Error::InvalidParam)
+    }
+
+    fn set_config(&mut self, _offset: u32, _buf: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
+        Err(Error::InvalidOperation("the configuration space is read only"))
+    }
+
+    fn get_max_mem_slots(&mut self) -> Result<u64> {
+        Ok(MAX_REGIONS as u64)
+    }
+
+    fn add_mem_region(
+        &mut self,
+        region: &VhostUserSingleMemoryRegion,
+        fd: File,
+        _postcopy: Option<bool>,
+    ) -> Result<Option<VhostUserMemoryRegionBase>> {
+        close_on_exec(&fd).map_err(Error::ReqHandlerError)?;
+        let table = self.memory.with(single(region), &fd).map_err(refused);
+        self.change_memory(table)?;
+        Ok(None)
+    }
+
+    fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
+        let table = self.memory.without(&single(region)).map_err(refused);
+        self.change_memory(table)
+    }
+
+    // What was never offered is refused.
+
+    fn set_gpu_socket(&mut self, _gpu_backend: GpuBackend) -> Result<()> {
+        Err(Error::InvalidOperation("not a GPU"))
+    }
+
+    fn get_shared_object(&mut self, _uuid: VhostUserSharedMsg) -> Result<File> {
+        Err(Error::InvalidOperation("shared objects were not offered"))
+    }
+
+    fn get_inflight_fd(&mut self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        Err(Error::InvalidOperation("inflight tracking was not offered"))
+    }
+
+    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
+        Err(Error::InvalidOperation("inflight tracking was not offered"))
+    }
+
+    fn set_device_state_fd(
+        &mut self,
+        _direction: VhostTransferStateDirection,
+        _phase: VhostTransferStatePhase,
+        _fd: File,
+    ) -> Result<Option<File>> {
+        Err(Error::InvalidOperation("device state was not offered"))
+    }
+
+    fn check_device_state(&mut self) -> Result<()> {
+        Err(Error::InvalidOperation("device state was not offered"))
+    }
+
+    fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
+        Err(Error::InvalidOperation("shared memory was not offered"))
+    }
+
+    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Result<()> {
+        Err(Error::InvalidOperation("dirty logging was not offered"))
+    }
+}
+
+fn single(region: &VhostUserSingleMemoryRegion) -> RegionSpec {
+    RegionSpec {
+        gpa: region.guest_phys_addr,
+        uva: region.user_addr,
+        len: region.memory_size,
+        offset: region.mmap_offset,
+    }
+}

@@ -1,0 +1,217 @@
+//! How rings move between an attachment's control thread and the worker: by value, one owner at a time.
+//!
+//! What must stay true: [`WorkerLink::start`] and [`WorkerLink::stop`] return only when the worker has done it, so what the
+//! control thread does next (unmapping memory, answering the front-end) finds nobody using the old state.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+
+use nve_core::pipeline::PortId;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::event::PeerEvent;
+use super::net_header::SenderOffloads;
+use super::ring::{ReceiveRing, RingFault, TransmitRing};
+use super::status::Status;
+
+/// The descriptors of one ring.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// The guest made buffers available.
+    pub kick: Option<PeerEvent>,
+    /// We finished buffers.
+    pub call: Option<PeerEvent>,
+    /// The ring is broken.
+    pub error: Option<PeerEvent>,
+}
+
+/// A running transmit ring and what belongs to it.
+#[derive(Debug)]
+pub struct TransmitQueue {
+    /// The ring.
+    pub ring: TransmitRing,
+    /// Its descriptors.
+    pub events: Events,
+    /// Bytes of the virtio-net header.
+    pub header_len: usize,
+    /// What headers may ask for.
+    pub allowed: SenderOffloads,
+    /// SET_VRING_ENABLE: a disabled transmit ring is emptied and what it held is dropped.
+    pub enabled: bool,
+    /// Set once it is broken; it is then left alone.
+    pub fault: Option<RingFault>,
+    /// Where that is shown.
+    pub status: Arc<Status>,
+}
+
+/// A running receive ring and what belongs to it.
+#[derive(Debug)]
+pub struct ReceiveQueue {
+    /// The ring.
+    pub ring: ReceiveRing,
+    /// Its descriptors.
+    pub events: Events,
+    /// The guest accepts DATA_VALID.
+    pub verified: bool,
+    /// Set once it is broken; it is then left alone.
+    pub fault: Option<RingFault>,
+    /// Where that is shown.
+    pub status: Arc<Status>,
+}
+
+/// One ring on its way.
+#[derive(Debug)]
+pub enum Queue {
+    /// The guest's receive ring.
+    Receive(Box<ReceiveQueue>),
+    /// The guest's transmit ring.
+    Transmit(Box<TransmitQueue>),
+}
+
+impl Queue {
+    /// Where another owner of the ring goes on.
+    #[must_use]
+    pub fn base(&self) -> u16 {
+        match self {
+            Self::Receive(q) => q.ring.base(),
+            Self::Transmit(q) => q.ring.base(),
+        }
+    }
+
+    /// Its descriptors, the ring itself gone.
+    #[must_use]
+    pub fn into_events(self) -> Events {
+        match self {
+            Self::Receive(q) => q.events,
+            Self::Transmit(q) => q.events,
+        }
+    }
+}
+
+/// Which ring of an attachment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// vhost-user index 0.
+    Receive,
+    /// vhost-user index 1.
+    Transmit,
+}
+
+/// What the worker is asked to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Serve a ring; the answer says whether its kick could be watched.
+    Start(PortId, Queue, Sender<io::Result<()>>),
+    /// Give a ring back.
+    Stop(PortId, Side, Sender<Option<Queue>>),
+    /// End.
+    Quit,
+}
+
+/// The control side's end.
+#[derive(Clone, Debug)]
+pub struct WorkerLink {
+    requests: Sender<Request>,
+    pending: Arc<AtomicBool>,
+    wake: Arc<EventFd>,
+}
+
+/// The worker's end.
+#[derive(Debug)]
+pub struct WorkerInbox {
+    requests: Receiver<Request>,
+    pending: Arc<AtomicBool>,
+    wake: Arc<EventFd>,
+}
+
+/// A pair of ends.
+///
+/// # Errors
+/// The system's, where no eventfd can be made.
+pub fn link() -> io::Result<(WorkerLink, WorkerInbox)> {
+    let (sender, receiver) = channel();
+    let pending = Arc::new(AtomicBool::new(false));
+    let wake = Arc::new(EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?);
+    let link = WorkerLink { requests: sender, pending: Arc::clone(&pending), wake: Arc::clone(&wake) };
+    let inbox = WorkerInbox { requests: receiver, pending, wake };
+    Ok((link, inbox))
+}
+
+fn worker_gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the worker has ended")
+}
+
+impl WorkerLink {
+    fn send(&self, request: Request) -> io::Result<()> {
+        self.requests.send(request).map_err(|_| worker_gone())?;
+        self.pending.store(true, Ordering::Release);
+        self.wake.write(1)
+    }
+
+    /// Hands a ring to the worker; returns when it serves it.
+    ///
+    /// # Errors
+    /// The kick descriptor cannot be watched, or the worker has ended.
+    pub fn start(&self, port: PortId, queue: Queue) -> io::Result<()> {
+        let (sender, receiver) = channel();
+        self.send(Request::Start(port, queue, sender))?;
+        receiver.recv().map_err(|_| worker_gone())?
+    }
+
+    /// Takes a ring back; returns when the worker has let go of it. None if it had none.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub fn stop(&self, port: PortId, side: Side) -> io::Result<Option<Queue>> {
+        let (sender, receiver) = channel();
+        self.send(Request::Stop(port, side, sender))?;
+        receiver.recv().map_err(|_| worker_gone())
+    }
+
+    /// Asks the worker to end.
+    pub fn quit(&self) {
+        // It may have ended already.
+        let _ = self.send(Request::Quit);
+    }
+}
+
+impl WorkerInbox {
+    /// What becomes readable when there is a request.
+    #[must_use]
+    pub fn wake(&self) -> &EventFd {
+        &self.wake
+    }
+
+    /// The next request, if any; one relaxed load when there is none.
+    #[inline]
+    pub fn next(&mut self) -> Option<Request> {
+        if !self.pending.load(Ordering::Relaxed) {
+            return None;
+        }
+        let request = self.requests.try_recv().ok();
+        if request.is_none() {
+            self.pending.store(false, Ordering::Relaxed);
+            std::sync::atomic::fence(Ordering::SeqCst);
+            // Ours and non-blocking; an empty counter is no news.
+            let _ = self.wake.read();
+            // A request sent between the two looks is not forgotten, nor one behind it.
+            let late = self.requests.try_recv().ok();
+            if late.is_some() {
+                self.pending.store(true, Ordering::Relaxed);
+            }
+            return late;
+        }
+        request
+    }
+}
+
+impl Events {
+    /// Where the driver is told that buffers were finished.
+    #[must_use]
+    pub fn call(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.call.as_ref().map(AsFd::as_fd)
+    }
+}

@@ -1,0 +1,203 @@
+//! Guest memory as one front-end shares it: a small table of regions, each a mapping of a file the front-end passed.
+//!
+//! What must stay true:
+//!
+//! * A translated range lies wholly inside one region's mapping; a guest range that crosses regions is handed out in pieces, and
+//!   one that touches a hole not at all. Every length is checked with its address, zero lengths included.
+//! * Regions never overlap, neither as the guest counts (`gpa`) nor as the front-end does (`uva`), and no sum of theirs overflows.
+//! * A table is immutable. Control changes build a new one; a mapping lives until the last table and ring that use it are gone.
+//! * Counts and bytes are capped per attachment ([`MAX_REGIONS`], [`MAX_BYTES`]): maps are a resource of the whole process.
+
+mod mapping;
+mod segment;
+mod sigbus;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use mapping::Mapping;
+pub use segment::{Payload, Segment};
+pub(crate) use segment::{Cursor, copy_out};
+pub(crate) use sigbus::poisoned_mappings;
+
+/// Regions one attachment may map: what we answer to GET_MAX_MEM_SLOTS.
+pub const MAX_REGIONS: usize = 64;
+/// Bytes one attachment may map.
+pub const MAX_BYTES: u64 = 4 << 40;
+
+/// Why a region was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Address, offset and size do not fit in 64 bits.
+    #[error("address, offset or size overflows")]
+    Overflow,
+    /// A region of no bytes.
+    #[error("region of size zero")]
+    Empty,
+    /// The descriptor is a directory, pipe, socket or device.
+    #[error("memory descriptor is not a regular file")]
+    NotAFile,
+    /// The file ends before the region does: touching it would raise SIGBUS.
+    #[error("file of {file} bytes is shorter than the region's end at {end}")]
+    ShortFile {
+        /// Size of the file in bytes.
+        file: u64,
+        /// Where the region ends in it.
+        end: u64,
+    },
+    /// Shares guest or front-end addresses with another region.
+    #[error("region overlaps another")]
+    Overlap,
+    /// More than [`MAX_REGIONS`].
+    #[error("more than {MAX_REGIONS} regions")]
+    TooManyRegions,
+    /// More than [`MAX_BYTES`].
+    #[error("more than {MAX_BYTES} bytes")]
+    TooManyBytes,
+    /// The process-wide table of mappings is full.
+    #[error("too many mappings in this process")]
+    TooManyMappings,
+    /// No such region to remove.
+    #[error("no such region")]
+    Unknown,
+    /// The system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// A region as a front-end describes it (vhost-user, "Memory region description"): all in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RegionSpec {
+    /// Guest physical address.
+    pub gpa: u64,
+    /// Address in the front-end's process; ring addresses are given in these.
+    pub uva: u64,
+    /// Size.
+    pub len: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Region {
+    spec: RegionSpec,
+    host: *mut u8,
+    mapping: Arc<Mapping>,
+}
+
+// SAFETY: `host` points into `mapping`, which the region keeps alive and which is the same in every thread.
+unsafe impl Send for Region {}
+// SAFETY: as above; a region is immutable.
+unsafe impl Sync for Region {}
+
+/// The regions of one attachment, sorted by guest address.
+#[derive(Clone, Default, Debug)]
+pub struct GuestMemory {
+    regions: Vec<Region>,
+}
+
+impl GuestMemory {
+    /// A table without regions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// This table and one region more.
+    ///
+    /// # Errors
+    /// Any [`MemoryError`]; the file is closed either way (a mapping does not need it).
+    pub fn with(&self, spec: RegionSpec, file: &File) -> Result<Self, MemoryError> {
+        if spec.len == 0 {
+            return Err(MemoryError::Empty);
+        }
+        let ends = (spec.gpa.checked_add(spec.len), spec.uva.checked_add(spec.len));
+        let (Some(gpa_end), Some(uva_end)) = ends else { return Err(MemoryError::Overflow) };
+        if self.regions.len() >= MAX_REGIONS {
+            return Err(MemoryError::TooManyRegions);
+        }
+        let mapped: u64 = self.regions.iter().map(|r| r.spec.len).sum();
+        if spec.len > MAX_BYTES || mapped > MAX_BYTES - spec.len {
+            return Err(MemoryError::TooManyBytes);
+        }
+        let overlaps = |r: &Region| {
+            (spec.gpa < r.spec.gpa + r.spec.len && r.spec.gpa < gpa_end)
+                || (spec.uva < r.spec.uva + r.spec.len && r.spec.uva < uva_end)
+        };
+        if self.regions.iter().any(overlaps) {
+            return Err(MemoryError::Overlap);
+        }
+        let (mapping, host) = Mapping::new(file, spec.offset, spec.len)?;
+        let mut regions = self.regions.clone();
+        let at = regions.partition_point(|r| r.spec.gpa < spec.gpa);
+        regions.insert(at, Region { spec, host, mapping: Arc::new(mapping) });
+        Ok(Self { regions })
+    }
+
+    /// This table without the region that has `spec`'s addresses and size (its offset is not compared: front-ends differ).
+    ///
+    /// # Errors
+    /// [`MemoryError::Unknown`].
+    pub fn without(&self, spec: &RegionSpec) -> Result<Self, MemoryError> {
+        let same = |r: &Region| (r.spec.gpa, r.spec.uva, r.spec.len) == (spec.gpa, spec.uva, spec.len);
+        let at = self.regions.iter().position(same).ok_or(MemoryError::Unknown)?;
+        let mut regions = self.regions.clone();
+        regions.remove(at);
+        Ok(Self { regions })
+    }
+
+    /// How many regions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
+    /// Whether a front-end cut off a file under any region.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.regions.iter().any(|r| r.mapping.is_poisoned())
+    }
+
+    /// The first piece of guest range `gpa .. gpa + len`: at most `len` bytes, at least one, all in one region.
+    ///
+    /// `last` is the caller's memory of which region answered last time. None for a hole, and for `len` zero.
+    #[inline]
+    pub(crate) fn piece(&self, gpa: u64, len: u32, last: &mut usize) -> Option<Segment> {
+        if len == 0 {
+            return None;
+        }
+        let region = match self.regions.get(*last) {
+            Some(r) if gpa.wrapping_sub(r.spec.gpa) < r.spec.len => r,
+            _ => {
+                *last = self.regions.iter().position(|r| gpa.wrapping_sub(r.spec.gpa) < r.spec.len)?;
+                self.regions.get(*last)?
+            }
+        };
+        let inside = gpa - region.spec.gpa;
+        let left = region.spec.len - inside;
+        let len = u32::try_from(left).map_or(len, |left| len.min(left));
+        // SAFETY: inside < spec.len, and the mapping holds spec.len bytes from `host` on (checked by `Mapping::new`).
+        let pointer = unsafe { region.host.add(usize::try_from(inside).ok()?) };
+        Some(Segment::new(pointer, len))
+    }
+
+    /// Where the front-end's range `uva .. uva + len` lies here, if it is wholly in one region.
+    pub(crate) fn ring_part(&self, uva: u64, len: u64) -> Option<*mut u8> {
+        let region = self.regions.iter().find(|r| uva.wrapping_sub(r.spec.uva) < r.spec.len)?;
+        let inside = uva - region.spec.uva;
+        if len > region.spec.len - inside {
+            return None;
+        }
+        // SAFETY: inside + len <= spec.len, all of it mapped from `host` on.
+        Some(unsafe { region.host.add(usize::try_from(inside).ok()?) })
+    }
+}

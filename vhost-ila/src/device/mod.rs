@@ -1,0 +1,33 @@
+//! The virtio-net devices: one vhost-user connection each, served to a front-end that may be hostile and a guest that surely is.
+//!
+//! What must stay true:
+//!
+//! * What is advertised is carried ([`features`]); nothing else is.
+//! * One attachment's fault costs that attachment: its connection is closed or its ring stopped, named in its [`status`],
+//!   and nobody else's worker waits, panics or dies for it.
+//! * Rings and memory change hands, they are not shared: before a control message that changes either is answered, the worker has
+//!   given the old state back ([`handover`]).
+//! * `unsafe` lives here and in `uplink/`, nowhere else; guest memory is only touched in `memory/` and `ring/`.
+//!
+//! ```text
+//!   server.rs      a socket, and one front-end after another
+//!   connection.rs    one front-end: messages until it goes away, then everything of it is undone
+//!   handler.rs       what each message does (decision 0001: on the `vhost` crate's dispatcher)
+//!      │ a ring's parts come together                          │ any change: ask for it back, wait
+//!      ▼                                                       ▲
+//!   handover.rs ────────────── ring + events, by value ────────────── worker/
+//!   ring/ over memory/                                     net_header.rs <-> the core's Offload
+//! ```
+
+pub mod config_space;
+pub mod connection;
+pub mod cpu;
+pub mod event;
+pub mod features;
+pub mod handler;
+pub mod handover;
+pub mod memory;
+pub mod net_header;
+pub mod ring;
+pub mod server;
+pub mod status;

@@ -1,0 +1,153 @@
+//! From a descriptor chain to pieces of guest memory.
+//!
+//! What must stay true:
+//!
+//! * Each descriptor is read once into a local copy; nothing about it is believed that was not checked on that copy.
+//! * Work per chain is bounded: at most [`super::MAX_CHAIN`] descriptors and never more than the ring has entries, indirect ones
+//!   included. A loop runs into that bound.
+//! * All or nothing: a chain that is truncated, nested, points outside, or has a descriptor of the wrong direction or of no bytes
+//!   is a [`RingFault`], never a shorter chain.
+
+use super::layout::{Descriptor, F_INDIRECT, F_NEXT, F_WRITE, Layout};
+use super::{MAX_CHAIN, RingFault};
+use crate::device::memory::Segment;
+
+/// Which way a ring's buffers go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Direction {
+    /// The guest wrote them, we read: its transmit ring.
+    Readable,
+    /// We write: its receive ring.
+    Writable,
+}
+
+/// A chain taken from a ring: which one, and where its pieces are in the arena.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain {
+    pub(super) head: u16,
+    pub(super) first: u16,
+    pub(super) count: u16,
+    /// Bytes in all, saturating: far above any frame either way.
+    pub(super) len: u32,
+}
+
+/// Turns chains of one ring into segments.
+#[derive(Debug)]
+pub(super) struct Walk {
+    pub(super) direction: Direction,
+    /// VIRTIO_F_INDIRECT_DESC was negotiated.
+    pub(super) indirect: bool,
+    /// The region that answered last.
+    pub(super) last: usize,
+}
+
+impl Walk {
+    /// Appends the chain's pieces to `arena`, which has room for [`super::MAX_PIECES`] more.
+    #[inline]
+    pub(super) fn chain(&mut self, ring: &Layout, head: u16, arena: &mut Vec<Segment>) -> Result<Chain, RingFault> {
+        let first = arena.len();
+        let descriptor = ring.descriptor(head).ok_or(RingFault::Index)?;
+        let len = if descriptor.flags & F_INDIRECT == 0 {
+            self.direct(ring, descriptor, arena)?
+        } else {
+            self.indirect(ring, descriptor, arena)?
+        };
+        Ok(Chain { head, first: first as u16, count: (arena.len() - first) as u16, len })
+    }
+
+    #[inline]
+    fn direct(
+        &mut self,
+        ring: &Layout,
+        mut descriptor: Descriptor,
+        arena: &mut Vec<Segment>,
+    ) -> Result<u32, RingFault> {
+        let mut len = 0;
+        for _ in 0..ring.size.min(MAX_CHAIN) {
+            len = self.buffer(ring, descriptor, len, arena)?;
+            if descriptor.flags & F_NEXT == 0 {
+                return Ok(len);
+            }
+            descriptor = ring.descriptor(descriptor.next).ok_or(RingFault::Index)?;
+            if descriptor.flags & F_INDIRECT != 0 {
+                // 2.7.5.3.1 lets a chain end in a table; no driver does that, and refusing it keeps the walk flat.
+                return Err(RingFault::Indirect);
+            }
+        }
+        Err(RingFault::Endless)
+    }
+
+    fn indirect(
+        &mut self,
+        ring: &Layout,
+        table: Descriptor,
+        arena: &mut Vec<Segment>,
+    ) -> Result<u32, RingFault> {
+        // 2.7.5.3.1: never with NEXT; a table is whole descriptors, at least one, no more than the ring has.
+        let entries = table.len / Descriptor::SIZE;
+        if !self.indirect
+            || table.flags & F_NEXT != 0
+            || table.len == 0
+            || !table.len.is_multiple_of(Descriptor::SIZE)
+            || entries > u32::from(ring.size)
+        {
+            return Err(RingFault::Indirect);
+        }
+        let mut len = 0;
+        let mut index = 0;
+        for _ in 0..entries.min(u32::from(MAX_CHAIN)) {
+            let at = table.address.checked_add(u64::from(index * Descriptor::SIZE)).ok_or(RingFault::Indirect)?;
+            let piece = ring.memory.piece(at, Descriptor::SIZE, &mut self.last).ok_or(RingFault::Address)?;
+            if piece.len() != Descriptor::SIZE as usize {
+                // A descriptor cut by a region's end.
+                return Err(RingFault::Address);
+            }
+            // SAFETY: `piece` is 16 bytes of memory that `ring.memory` keeps mapped.
+            let descriptor = unsafe { Descriptor::read(piece.address()) };
+            if descriptor.flags & F_INDIRECT != 0 {
+                return Err(RingFault::Indirect);
+            }
+            len = self.buffer(ring, descriptor, len, arena)?;
+            if descriptor.flags & F_NEXT == 0 {
+                return Ok(len);
+            }
+            index = u32::from(descriptor.next);
+            if index >= entries {
+                return Err(RingFault::Index);
+            }
+        }
+        Err(RingFault::Endless)
+    }
+
+    /// Appends one buffer's pieces; `len` is what the chain had before, the result what it has now.
+    #[inline]
+    fn buffer(
+        &mut self,
+        ring: &Layout,
+        descriptor: Descriptor,
+        len: u32,
+        arena: &mut Vec<Segment>,
+    ) -> Result<u32, RingFault> {
+        let writable = descriptor.flags & F_WRITE != 0;
+        if writable != (self.direction == Direction::Writable) {
+            return Err(RingFault::Direction);
+        }
+        if descriptor.len == 0 {
+            return Err(RingFault::Empty);
+        }
+        let (mut address, mut left) = (descriptor.address, descriptor.len);
+        // One piece per region at most, so this ends.
+        loop {
+            let piece = ring.memory.piece(address, left, &mut self.last).ok_or(RingFault::Address)?;
+            if arena.len() == arena.capacity() {
+                return Err(RingFault::Endless);
+            }
+            arena.push(piece);
+            left -= piece.len() as u32;
+            if left == 0 {
+                return Ok(len.saturating_add(descriptor.len));
+            }
+            address = address.checked_add(piece.len() as u64).ok_or(RingFault::Address)?;
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What a guest receives: its buffers are looked at ahead of need, so that their descriptors and first lines are there when
+//! a frame comes, and consumed only as frames are written.
+//!
+//! What must stay true: a frame is written whole or not at all; buffers fetched ahead but not written are still the next ones
+//! after a restart.
+
+use super::chain::{Chain, Direction, Walk};
+use super::{BATCH, MAX_CHAIN, MAX_PIECES, RingFault, RingSpec, SplitRing};
+use crate::device::cpu;
+use crate::device::memory::{Cursor, Payload, Segment};
+use crate::device::net_header::NetHeader;
+
+/// Chains fetched ahead: a batch, and what one frame of many small buffers may need.
+const AHEAD: usize = BATCH + MAX_CHAIN as usize;
+/// Their pieces.
+const ARENA: usize = 2 * MAX_PIECES;
+
+/// Why a frame was not written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoRoom {
+    /// The guest has not offered enough buffers, or (without mergeable buffers) the next one is too small.
+    Full,
+    /// The ring is broken.
+    Broken(RingFault),
+}
+
+/// A guest's receive ring.
+#[derive(Debug)]
+pub struct ReceiveRing {
+    ring: SplitRing,
+    walk: Walk,
+    mergeable: bool,
+    header_len: usize,
+    /// Fetched, from `done` on not yet written.
+    ahead: Vec<Chain>,
+    done: usize,
+    segments: Vec<Segment>,
+}
+
+impl ReceiveRing {
+    /// `mergeable`: VIRTIO_NET_F_MRG_RXBUF was negotiated; `header_len`: 12, or 10 for a legacy driver without it.
+    ///
+    /// # Errors
+    /// [`RingFault::Size`] or [`RingFault::Address`].
+    pub fn new(spec: &RingSpec, mergeable: bool, header_len: usize) -> Result<Self, RingFault> {
+        let mut ring = SplitRing::new(spec)?;
+        // A frame that finds no buffer is dropped at once, so news of buffers is never waited for.
+        ring.refuse_kicks();
+        Ok(Self {
+            ring,
+            walk: Walk { direction: Direction::Writable, indirect: spec.indirect, last: 0 },
+            mergeable,
+            header_len,
+            ahead: Vec::with_capacity(AHEAD),
+            done: 0,
+            segments: Vec::with_capacity(ARENA),
+        })
+    }
+
+    /// Fetches ahead so that `frames` single-buffer frames can be written without waiting for lines, if the guest offers that many.
+    ///
+    /// # Errors
+    /// A fault found in a chain; what was fetched before it stays good.
+    #[inline]
+    pub fn prepare(&mut self, frames: usize) -> Result<(), RingFault> {
+        let have = self.ahead.len() - self.done;
+        if have < frames {
+            self.fetch((frames - have).min(BATCH))?;
+        }
+        Ok(())
+    }
+
+    /// Fetches up to `want` chains more.
+    fn fetch(&mut self, want: usize) -> Result<usize, RingFault> {
+        if self.done == self.ahead.len() {
+            self.ahead.clear();
+            self.segments.clear();
+            self.done = 0;
+        }
+        let ring = &mut self.ring;
+        let from = ring.next_available.wrapping_add((self.ahead.len() - self.done) as u16);
+        let available = ring.layout.available_index().wrapping_sub(ring.next_available);
+        if available > ring.layout.size {
+            return Err(RingFault::AvailableIndex);
+        }
+        let left = usize::from(available).saturating_sub(self.ahead.len() - self.done);
+        let count = left.min(want).min(BATCH).min(AHEAD - self.ahead.len());
+        let mut heads = [0u16; BATCH];
+        for (i, head) in heads[..count].iter_mut().enumerate() {
+            *head = ring.layout.available_head(from.wrapping_add(i as u16));
+            ring.layout.prefetch_descriptor(*head);
+        }
+        ring.layout.prefetch_used(ring.next_used);
+        for (i, head) in heads[..count].iter().enumerate() {
+            if self.segments.len() + MAX_PIECES > ARENA {
+                return Ok(i);
+            }
+            let chain = self.walk.chain(&ring.layout, *head, &mut self.segments)?;
+            if let Some(first) = self.segments.get(usize::from(chain.first)) {
+                cpu::prefetch(first.address() as usize);
+            }
+            self.ahead.push(chain);
+        }
+        Ok(count)
+    }
+
+    /// Writes one frame: virtio-net header, `head`, `tail`; into several buffers where those are mergeable.
+    ///
+    /// # Errors
+    /// [`NoRoom`]; nothing was consumed then.
+    #[inline]
+    pub fn deliver(&mut self, mut header: NetHeader, head: &[u8], tail: Payload<'_>) -> Result<(), NoRoom> {
+        let need = self.header_len + head.len() + tail.len();
+        let buffers = self.gather(need)?;
+        if self.mergeable {
+            header.num_buffers = buffers;
+        }
+        let chains = &self.ahead[self.done..self.done + usize::from(buffers)];
+        let start = chains.first().map_or(0, |c| usize::from(c.first));
+        let mut to = Cursor::new(self.segments.get(start..).unwrap_or_default());
+        to.put(&header.to_bytes()[..self.header_len]);
+        to.put(head);
+        to.put_payload(tail);
+        let mut left = need as u32;
+        for chain in chains {
+            let written = left.min(chain.len);
+            self.ring.finish(chain.head, written);
+            left -= written;
+        }
+        self.ring.next_available = self.ring.next_available.wrapping_add(buffers);
+        self.done += usize::from(buffers);
+        Ok(())
+    }
+
+    /// How many of the next chains hold `need` bytes.
+    #[inline]
+    fn gather(&mut self, need: usize) -> Result<u16, NoRoom> {
+        let mut room = 0;
+        let mut count = 0;
+        loop {
+            let Some(chain) = self.ahead.get(self.done + count) else {
+                self.make_space();
+                match self.fetch(BATCH) {
+                    Ok(0) => return Err(NoRoom::Full),
+                    Ok(_) => continue,
+                    Err(fault) => return Err(NoRoom::Broken(fault)),
+                }
+            };
+            room += chain.len as usize;
+            count += 1;
+            if room >= need {
+                return Ok(count as u16);
+            }
+            if !self.mergeable || count >= usize::from(MAX_CHAIN) {
+                return Err(NoRoom::Full);
+            }
+        }
+    }
+
+    /// Forgets what was written, where fetching more would not fit behind it.
+    fn make_space(&mut self) {
+        if self.done == 0 || (self.ahead.len() + BATCH <= AHEAD && self.segments.len() + MAX_PIECES <= ARENA) {
+            return;
+        }
+        let first = self.ahead.get(self.done).map_or(self.segments.len(), |c| usize::from(c.first));
+        self.segments.drain(..first);
+        self.ahead.drain(..self.done);
+        for chain in &mut self.ahead {
+            chain.first -= first as u16;
+        }
+        self.done = 0;
+    }
+
+    /// Shows the driver what was written; true if it wants an interrupt.
+    #[inline]
+    pub fn publish(&mut self) -> bool {
+        self.ring.publish()
+    }
+
+    /// Whether the memory under it was cut off.
+    #[must_use]
+    pub fn memory_is_poisoned(&self) -> bool {
+        self.ring.layout.memory.is_poisoned()
+    }
+
+    /// Where another owner of this ring goes on: what GET_VRING_BASE answers.
+    #[must_use]
+    pub fn base(&self) -> u16 {
+        self.ring.next_available
+    }
+}

@@ -1,0 +1,314 @@
+//! An attachment's socket: one front-end after another, as the side that listens or the side that connects.
+//!
+//! What must stay true:
+//!
+//! * A socket we listen on can be used by our own user only, from its first moment: it is made under a private name, restricted
+//!   to 0600, and then moved to its own name, which also replaces a dead one atomically.
+//! * A socket somebody listens on is never taken over, and a file that is no socket never removed.
+//! * One control thread per attachment. Whatever a front-end does, the thread comes back to wait for the next one, until
+//!   [`Stop`] is set.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use epoll::{ControlOptions, Event, Events};
+use nve_core::pipeline::{Nve, PortId};
+use std::os::fd::AsRawFd;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::connection;
+use super::handler::Session;
+use super::handover::WorkerLink;
+use super::status::Status;
+use crate::config::{DeviceConfig, SocketMode};
+
+/// How long to wait before connecting again, at most; front-ends give up on us after a minute.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Ends a control thread, wherever it waits.
+#[derive(Debug)]
+pub struct Stop {
+    set: AtomicBool,
+    wake: EventFd,
+    connection: Mutex<Option<UnixStream>>,
+}
+
+/// Forgets the connection when it is over.
+#[derive(Debug)]
+pub struct StopGuard<'a>(&'a Stop);
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        let wake = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
+        Ok(Self { set: AtomicBool::new(false), wake, connection: Mutex::new(None) })
+    }
+
+    /// Whether it was set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    /// Remembers the connection, to be shut down when the thread is to end.
+    pub(super) fn guard(&self, stream: &UnixStream) -> io::Result<StopGuard<'_>> {
+        let clone = stream.try_clone()?;
+        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_set() {
+            return Err(io::Error::other("stopping"));
+        }
+        *slot = Some(clone);
+        Ok(StopGuard(self))
+    }
+
+    fn set(&self) {
+        let slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set.store(true, Ordering::Release);
+        // Ours and non-blocking: it cannot fail for anything but a full counter, which wakes as well.
+        let _ = self.wake.write(1);
+        if let Some(stream) = slot.as_ref() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for StopGuard<'_> {
+    fn drop(&mut self) {
+        *self.0.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// A running control thread.
+#[derive(Debug)]
+pub struct Server {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+    socket: Option<PathBuf>,
+    /// Where its state is shown.
+    pub status: Arc<Status>,
+}
+
+impl Server {
+    /// Listens (or begins to connect) and serves from then on.
+    ///
+    /// # Errors
+    /// The socket cannot be made: the directory is missing or open to others, or somebody listens there.
+    pub fn start(config: &DeviceConfig, port: PortId, nve: Arc<Nve>, worker: WorkerLink) -> io::Result<Self> {
+        let status = Arc::new(Status::default());
+        let stop = Arc::new(Stop::new()?);
+        let listener = match config.mode {
+            SocketMode::Server => Some(listen(&config.socket)?),
+            SocketMode::Client => None,
+        };
+        let socket = listener.is_some().then(|| config.socket.clone());
+        let control = Control {
+            config: config.clone(),
+            port,
+            nve,
+            worker,
+            status: Arc::clone(&status),
+            stop: Arc::clone(&stop),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("dev:{}", config.name))
+            .spawn(move || control.run(listener.as_ref()))?;
+        Ok(Self { stop, thread: Some(thread), socket, status })
+    }
+
+    /// Ends the connection and the thread, and removes the socket.
+    pub fn stop(&mut self) {
+        self.stop.set();
+        if let Some(thread) = self.thread.take() {
+            // It never panics; if it did, its session was dropped while unwinding all the same.
+            let _ = thread.join();
+        }
+        if let Some(socket) = self.socket.take() {
+            // Somebody may have removed it already.
+            let _ = fs::remove_file(socket);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Control {
+    config: DeviceConfig,
+    port: PortId,
+    nve: Arc<Nve>,
+    worker: WorkerLink,
+    status: Arc<Status>,
+    stop: Arc<Stop>,
+}
+
+impl Control {
+    fn run(&self, listener: Option<&UnixListener>) {
+        while !self.stop.is_set() {
+            let next = match listener {
+                Some(listener) => self.accept(listener),
+                None => self.connect(),
+            };
+            match next {
+                Ok(Some(stream)) => self.serve(stream),
+                Ok(None) => {}
+                Err(error) => {
+                    self.status.set_last_fault(error.to_string());
+                    self.wait(None, RETRY);
+                }
+            }
+        }
+    }
+
+    fn serve(&self, stream: UnixStream) {
+        self.status.connected();
+        let session = Session::new(
+            Arc::clone(&self.nve),
+            self.port,
+            self.config.mac,
+            self.worker.clone(),
+            Arc::clone(&self.status),
+        );
+        if let Err(reason) = connection::serve(stream, session, &self.stop) {
+            log::warn!("{}: connection closed: {reason}", self.config.name);
+            self.status.set_last_fault(reason);
+            // A front-end that fails again and again must not turn this into a busy loop or a flood of lines.
+            self.wait(None, RETRY);
+        }
+    }
+
+    fn accept(&self, listener: &UnixListener) -> io::Result<Option<UnixStream>> {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                Ok(Some(stream))
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.wait(Some(listener), Duration::MAX);
+                Ok(None)
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn connect(&self) -> io::Result<Option<UnixStream>> {
+        match UnixStream::connect(&self.config.socket) {
+            Ok(stream) => Ok(Some(stream)),
+            // Not there yet, or just gone: what a client waits for.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                self.wait(None, RETRY);
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Waits for the listener (if given), for `stop`, or for time to pass.
+    fn wait(&self, listener: Option<&UnixListener>, limit: Duration) {
+        let millis = i32::try_from(limit.as_millis()).unwrap_or(-1);
+        if self.wait_on(listener, millis).is_err() {
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    fn wait_on(&self, listener: Option<&UnixListener>, millis: i32) -> io::Result<()> {
+        let poll = Epoll(epoll::create(true)?);
+        let readable = Event::new(Events::EPOLLIN, 0);
+        epoll::ctl(poll.0, ControlOptions::EPOLL_CTL_ADD, self.stop.wake.as_raw_fd(), readable)?;
+        if let Some(listener) = listener {
+            epoll::ctl(poll.0, ControlOptions::EPOLL_CTL_ADD, listener.as_raw_fd(), readable)?;
+        }
+        match epoll::wait(poll.0, millis, &mut [readable]) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An epoll descriptor, closed on drop.
+struct Epoll(i32);
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        // Nothing is buffered, so nothing can be lost.
+        let _ = epoll::close(self.0);
+    }
+}
+
+/// A listening socket of mode 0600 at `path`.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let refuse = |why: String| io::Error::new(io::ErrorKind::AddrInUse, why);
+    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = fs::metadata(directory)
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))?
+        .mode();
+    // Whoever may write the directory may put a socket of their own in our place (sticky: only over their own).
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        let why = format!("{} can be written by others: chmod go-w it", directory.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    if let Ok(metadata) = fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            return Err(refuse(format!("{} exists and is not a socket", path.display())));
+        }
+        if UnixStream::connect(path).is_ok() {
+            return Err(refuse(format!("somebody listens on {}", path.display())));
+        }
+    }
+    let mut private = path.as_os_str().to_owned();
+    private.push(format!(".{}", std::process::id()));
+    let private = PathBuf::from(private);
+    match fs::remove_file(&private) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&private)
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", private.display())))?;
+    let placed = fs::set_permissions(&private, fs::Permissions::from_mode(0o600))
+        .and_then(|()| fs::rename(&private, path))
+        .and_then(|()| listener.set_nonblocking(true));
+    if let Err(e) = placed {
+        // Best effort: the reason for failing is the better news.
+        let _ = fs::remove_file(&private);
+        return Err(e);
+    }
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vm.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let listener = listen(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(listen(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        assert!(listen(&path).is_ok());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no private name is left behind");
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_and_a_directory_open_to_others_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vm.sock");
+        fs::write(&path, "precious").unwrap();
+        assert!(listen(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(listen(&dir.path().join("b")).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+}
