@@ -2,3 +2,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod device;
+pub mod uplink;
+pub mod worker;

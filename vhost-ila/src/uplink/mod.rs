@@ -1,0 +1,50 @@
+//! The way to the fabric: raw IPv6 packets in and out, with offload metadata.
+//!
+//! What must stay true: neither direction ever blocks; a packet that cannot leave now is refused, and the worker counts it.
+//! Uplinks are wrapped, not flagged: what captures or spoils packets is an [`Uplink`] around another.
+
+mod none;
+mod tun;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+pub use none::NoUplink;
+pub use tun::Tun;
+
+use crate::config::UplinkConfig;
+use crate::device::memory::Payload;
+use crate::device::net_header::NetHeader;
+
+/// Bytes of the largest packet.
+pub const MAX_PACKET: usize = 65535 + 40;
+
+/// A way to the fabric.
+pub trait Uplink: Send {
+    /// What becomes readable when [`Self::receive`] has something; None if it never has.
+    fn readable(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Reads one packet into `packet`; its length and what the sender left to finish (offsets from the IP header). None: nothing
+    /// is there now.
+    ///
+    /// # Errors
+    /// The system's; the packet, if there was one, is lost.
+    fn receive(&mut self, packet: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>>;
+
+    /// Sends `head` and `tail` as one packet; offsets in `header` count from the IP header.
+    ///
+    /// # Errors
+    /// The system's; `WouldBlock` where the uplink is full. The packet is lost either way.
+    fn send(&mut self, header: NetHeader, head: &[u8], tail: Payload<'_>) -> io::Result<()>;
+}
+
+/// Opens the uplink that is configured.
+///
+/// # Errors
+/// The system's, in words that say what was tried.
+pub fn open(config: &UplinkConfig) -> io::Result<Box<dyn Uplink>> {
+    match config {
+        UplinkConfig::Tun { name, mtu } => Ok(Box::new(Tun::open(name, *mtu)?)),
+        UplinkConfig::None { .. } => Ok(Box::new(NoUplink)),
+    }
+}

@@ -1,0 +1,170 @@
+//! The daemon's threads: one control thread per attachment, and the worker that moves packets.
+//!
+//! What must stay true:
+//!
+//! * The worker never waits for anything but work: no lock, no allocation, no log line per packet, no blocking system call except
+//!   its own sleep.
+//! * It decides nothing. `nve-core` returns a fate; the worker carries it out and says how that went.
+//! * Every port gets its turn: at most one batch of each ring, then the next.
+//!
+//! ```text
+//!   poll.rs      turn: requests > each transmit ring > uplink > signals;  no work: spin, then sleep in epoll
+//!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all
+//!   delivery.rs  one frame to one place: a receive ring, the uplink, or a counter
+//!   again.rs     frames the core wants whole, summed or segmented first
+//! ```
+
+mod again;
+mod batch;
+mod counters;
+mod delivery;
+mod poll;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nve_core::pipeline::Nve;
+use serde::Serialize;
+
+pub use counters::{WorkerCounters, WorkerReport};
+
+use crate::config::{DeviceConfig, UplinkConfig};
+use crate::device::handover::{self, WorkerLink};
+use crate::device::server::Server;
+use crate::device::status::AttachmentReport;
+use crate::uplink::{self, Uplink};
+use poll::Worker;
+
+/// What [`Daemon::start`] needs.
+#[derive(Clone, Debug)]
+pub struct DaemonConfig {
+    /// Sockets to serve; each name is an attachment of the core's setup.
+    pub devices: Vec<DeviceConfig>,
+    /// The way to the fabric.
+    pub uplink: UplinkConfig,
+    /// How long an idle worker spins before it sleeps; zero never spins.
+    pub spin: Duration,
+}
+
+/// Starts the threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Daemon;
+
+impl Daemon {
+    /// Opens the uplink, starts the worker, and serves every device.
+    ///
+    /// # Errors
+    /// The system's, in words: the uplink or a socket could not be made. Nothing is left running then.
+    pub fn start(config: DaemonConfig, nve: Arc<Nve>) -> io::Result<DaemonHandle> {
+        let uplink = uplink::open(&config.uplink)?;
+        let handle = Self::start_with(uplink, config.spin, nve)?;
+        handle.apply(&config.devices)?;
+        Ok(handle)
+    }
+
+    /// Starts the worker on an uplink of the caller's, without devices.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start_with(uplink: Box<dyn Uplink>, spin: Duration, nve: Arc<Nve>) -> io::Result<DaemonHandle> {
+        let (link, inbox) = handover::link()?;
+        let counters = Arc::new(WorkerCounters::default());
+        let worker = Worker::new(Arc::clone(&nve), inbox, uplink, spin, Arc::clone(&counters))?;
+        let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || worker.run())?;
+        Ok(DaemonHandle { nve, link, counters, thread: Mutex::new(Some(thread)), servers: Mutex::default() })
+    }
+}
+
+struct Device {
+    config: DeviceConfig,
+    server: Server,
+}
+
+/// The running daemon; stops when dropped.
+pub struct DaemonHandle {
+    nve: Arc<Nve>,
+    link: WorkerLink,
+    counters: Arc<WorkerCounters>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    servers: Mutex<BTreeMap<String, Device>>,
+}
+
+impl std::fmt::Debug for DaemonHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DaemonHandle").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+/// What `show attachments` and `show workers` tell.
+#[derive(Clone, Serialize, Debug)]
+pub struct DaemonReport {
+    /// By name.
+    pub attachments: Vec<AttachmentReport>,
+    /// One each.
+    pub workers: Vec<WorkerReport>,
+}
+
+impl DaemonHandle {
+    /// Makes the served devices those of `devices`; unchanged ones are not disturbed. Call it after `Nve::apply`, which numbers
+    /// the attachments.
+    ///
+    /// # Errors
+    /// The first socket that could not be made, or a name the core does not know; the others are served all the same.
+    pub fn apply(&self, devices: &[DeviceConfig]) -> io::Result<()> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.retain(|_, running| devices.contains(&running.config));
+        let mut first = Ok(());
+        for config in devices {
+            if servers.contains_key(&config.name) {
+                continue;
+            }
+            match self.serve(config) {
+                Ok(server) => {
+                    servers.insert(config.name.clone(), Device { config: config.clone(), server });
+                }
+                Err(e) => {
+                    let e = io::Error::new(e.kind(), format!("attachment {}: {e}", config.name));
+                    log::error!("{e}");
+                    first = first.and(Err(e));
+                }
+            }
+        }
+        first
+    }
+
+    fn serve(&self, config: &DeviceConfig) -> io::Result<Server> {
+        let port = self.nve.port(&config.name);
+        let port = port.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not an attachment"))?;
+        Server::start(config, port, Arc::clone(&self.nve), self.link.clone())
+    }
+
+    /// Everything an operator sees of devices and workers.
+    #[must_use]
+    pub fn status(&self) -> DaemonReport {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        DaemonReport {
+            attachments: servers.iter().map(|(name, device)| device.server.status.report(name)).collect(),
+            workers: vec![self.counters.report()],
+        }
+    }
+
+    /// Ends every connection and thread; returns when all have ended.
+    pub fn stop(&self) {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.link.quit();
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && thread.join().is_err()
+        {
+            log::error!("the worker panicked");
+        }
+    }
+}
+
+impl Drop for DaemonHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
