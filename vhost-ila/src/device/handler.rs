@@ -15,10 +15,11 @@ use std::io;
 use std::sync::Arc;
 
 use nve_core::pipeline::{Nve, PortId};
+use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
-    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
-    VhostUserMemoryRegion, VhostUserMemoryRegionBase, VhostUserProtocolFeatures, VhostUserShMemConfig,
-    VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 
@@ -121,7 +122,8 @@ impl Session {
         let (Some(ring), Some(side)) = (self.rings.get_mut(index), SIDES.get(index)) else {
             return Err(Error::InvalidParam);
         };
-        let (Some(addresses), true, false) = (ring.addresses, ring.events.kick.is_some(), ring.running) else {
+        let (Some(addresses), true, false) = (ring.addresses, ring.events.kick.is_some(), ring.running)
+        else {
             return Ok(());
         };
         // A disabled receive ring receives nothing; a disabled transmit ring is emptied into nowhere (vhost-user, "Ring states").
@@ -209,9 +211,7 @@ fn make_queue(
         Transmit(TransmitRing),
     }
     let made = match side {
-        Side::Receive => {
-            Made::Receive(ReceiveRing::new(spec, features.mergeable(), features.header_len())?)
-        }
+        Side::Receive => Made::Receive(ReceiveRing::new(spec, features.mergeable(), features.header_len())?),
         Side::Transmit => Made::Transmit(TransmitRing::new(spec)?),
     };
     let status = Arc::clone(status);

@@ -5,9 +5,9 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::Arc;
 
 use nve_core::pipeline::PortId;
 use vmm_sys_util::eventfd::EventFd;
@@ -187,7 +187,7 @@ impl WorkerInbox {
 
     /// The next request, if any; one relaxed load when there is none.
     #[inline]
-    pub fn next(&mut self) -> Option<Request> {
+    pub fn take(&mut self) -> Option<Request> {
         if !self.pending.load(Ordering::Relaxed) {
             return None;
         }

@@ -195,7 +195,9 @@ impl Control {
                 self.wait(Some(listener), Duration::MAX);
                 Ok(None)
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }

@@ -41,7 +41,9 @@ impl Linear {
         for _ in 0..TURNS {
             match again {
                 Again::Whole => {}
-                Again::Checksum | Again::Segments => return out.walker.dropped(origin, DropReason::BadOffload),
+                Again::Checksum | Again::Segments => {
+                    return out.walker.dropped(origin, DropReason::BadOffload);
+                }
             }
             let whole = &self.whole[..len];
             let frame = Frame { head: whole, len, offload };

@@ -65,7 +65,8 @@ impl Batch {
     /// One batch of a guest's transmit ring; how many frames it had.
     #[inline]
     pub(super) fn transmit(&mut self, out: &mut Outlets, index: u16) -> usize {
-        let Some(queue) = out.ports.get_mut(usize::from(index)).and_then(|p| p.transmit.as_deref_mut()) else {
+        let Some(queue) = out.ports.get_mut(usize::from(index)).and_then(|p| p.transmit.as_deref_mut())
+        else {
             return 0;
         };
         if queue.fault.is_some() {
@@ -90,7 +91,8 @@ impl Batch {
     }
 
     fn give_back(&mut self, out: &mut Outlets, index: u16) {
-        let Some(queue) = out.ports.get_mut(usize::from(index)).and_then(|p| p.transmit.as_deref_mut()) else {
+        let Some(queue) = out.ports.get_mut(usize::from(index)).and_then(|p| p.transmit.as_deref_mut())
+        else {
             return;
         };
         queue.ring.finish(&self.chains);
@@ -109,11 +111,13 @@ impl Batch {
         for (i, slot) in self.slots.iter_mut().enumerate().take(self.chains.len()) {
             let bytes = self.chains.bytes(i);
             let copied = self.chains.copy(i, 0, &mut slot.taken[..header_len + HEAD_LEN]);
-            let mut meta = Meta { len: bytes.saturating_sub(header_len), offload: Offload::NONE, question: None };
+            let mut meta =
+                Meta { len: bytes.saturating_sub(header_len), offload: Offload::NONE, question: None };
             if copied < header_len + ETHERNET_LEN || meta.len > MAX_FRAME {
                 out.walker.dropped(origin, DropReason::Malformed);
             } else {
-                let header = slot.taken.first_chunk::<LEGACY_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
+                let header =
+                    slot.taken.first_chunk::<LEGACY_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
                 match header.offload(allowed, ETHERNET_LEN as u16, meta.len) {
                     Ok(offload) => {
                         meta.offload = offload;
@@ -159,7 +163,15 @@ impl Batch {
                 let slot = &mut self.slots[i];
                 let head = &slot.taken[header_len..header_len + HEAD_LEN.min(meta.len)];
                 let frame = Frame { head, len: meta.len, offload: meta.offload };
-                special_delivery(out, &mut self.linear, origin, &frame, &self.fates[i], &mut slot.scratch, source);
+                special_delivery(
+                    out,
+                    &mut self.linear,
+                    origin,
+                    &frame,
+                    &self.fates[i],
+                    &mut slot.scratch,
+                    source,
+                );
             }
         }
         deliver(out, origin, header_len, &self.chains, &self.slots, &self.fates[first..], first);

@@ -108,7 +108,8 @@ impl Outlets {
     #[inline]
     pub(super) fn expect(&mut self, origin: Origin, fate: &Fate) {
         let port = match (fate, origin) {
-            (Fate::Local(port, _), _) | (Fate::Reply(..), Origin::Port(port)) => *port,
+            (Fate::Local(port, _), _) => *port,
+            (Fate::Reply(..), Origin::Port(port)) => port,
             _ => return,
         };
         if let Some(slot) = self.ports.get_mut(usize::from(port.0)) {
@@ -138,11 +139,11 @@ impl Outlets {
     #[inline]
     pub(super) fn perform(&mut self, origin: Origin, fate: &Fate, scratch: &Scratch, source: Source<'_>) {
         match fate {
-            Fate::Local(port, rewritten) => self.to_port(origin, *port, rewritten, scratch, source),
-            Fate::Uplink(rewritten) => self.to_uplink(origin, rewritten, scratch, source),
+            Fate::Local(port, rewritten) => self.give_to_port(origin, *port, rewritten, scratch, source),
+            Fate::Uplink(rewritten) => self.give_to_uplink(origin, rewritten, scratch, source),
             Fate::Reply(rewritten, _) => match origin {
-                Origin::Port(port) => self.to_port(origin, port, rewritten, scratch, source),
-                Origin::Uplink => self.to_uplink(origin, rewritten, scratch, source),
+                Origin::Port(port) => self.give_to_port(origin, port, rewritten, scratch, source),
+                Origin::Uplink => self.give_to_uplink(origin, rewritten, scratch, source),
             },
             // Counted by the core; asked for again by `again.rs`.
             Fate::Drop(_) | Fate::Again(_) => {}
@@ -150,7 +151,7 @@ impl Outlets {
     }
 
     #[inline]
-    fn to_port(
+    fn give_to_port(
         &mut self,
         origin: Origin,
         port: PortId,
@@ -182,7 +183,13 @@ impl Outlets {
         }
     }
 
-    fn to_uplink(&mut self, origin: Origin, rewritten: &Rewritten, scratch: &Scratch, source: Source<'_>) {
+    fn give_to_uplink(
+        &mut self,
+        origin: Origin,
+        rewritten: &Rewritten,
+        scratch: &Scratch,
+        source: Source<'_>,
+    ) {
         let head = scratch.head.get(rewritten.head.clone()).unwrap_or_default();
         let header = NetHeader::for_packet(&rewritten.offload, head);
         match self.uplink.send(header, head, source.payload(rewritten)) {

@@ -72,7 +72,7 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut idle_since = None;
         loop {
-            while let Some(request) = self.inbox.next() {
+            while let Some(request) = self.inbox.take() {
                 if !self.serve(request) {
                     return;
                 }
@@ -133,7 +133,8 @@ impl Worker {
         for at in 0..self.senders.len() {
             let index = self.senders[at];
             let port = self.out.ports.get_mut(usize::from(index));
-            let Some(queue) = port.and_then(|p| p.transmit.as_deref_mut()).filter(|q| q.fault.is_none()) else {
+            let Some(queue) = port.and_then(|p| p.transmit.as_deref_mut()).filter(|q| q.fault.is_none())
+            else {
                 continue;
             };
             match queue.ring.want_kicks() {
@@ -161,8 +162,10 @@ impl Worker {
         self.poisoned = poisoned_mappings();
         for index in 0..self.out.ports.len() {
             let port = &self.out.ports[index];
-            let receive = port.receive.as_ref().is_some_and(|q| q.fault.is_none() && q.ring.memory_is_poisoned());
-            let transmit = port.transmit.as_ref().is_some_and(|q| q.fault.is_none() && q.ring.memory_is_poisoned());
+            let receive =
+                port.receive.as_ref().is_some_and(|q| q.fault.is_none() && q.ring.memory_is_poisoned());
+            let transmit =
+                port.transmit.as_ref().is_some_and(|q| q.fault.is_none() && q.ring.memory_is_poisoned());
             if receive {
                 self.out.break_receive(index as u16, RingFault::Memory);
             }
@@ -241,7 +244,12 @@ impl Poll {
 
     fn forget(&self, kick: &PeerEvent) {
         // It is in the set since `start`; were it not, there is nothing to forget.
-        let _ = epoll::ctl(self.0, ControlOptions::EPOLL_CTL_DEL, kick.as_raw_fd(), Event::new(Events::empty(), 0));
+        let _ = epoll::ctl(
+            self.0,
+            ControlOptions::EPOLL_CTL_DEL,
+            kick.as_raw_fd(),
+            Event::new(Events::empty(), 0),
+        );
     }
 
     fn wait(&self) {

@@ -19,8 +19,8 @@ use std::io;
 use std::sync::Arc;
 
 use mapping::Mapping;
-pub use segment::{Payload, Segment};
 pub(crate) use segment::{Cursor, copy_out};
+pub use segment::{Payload, Segment};
 pub(crate) use sigbus::poisoned_mappings;
 
 /// Regions one attachment may map: what we answer to GET_MAX_MEM_SLOTS.

@@ -18,8 +18,9 @@ struct Slot {
     poisoned: AtomicBool,
 }
 
-static TABLE: [Slot; SLOTS] =
-    [const { Slot { start: AtomicUsize::new(0), end: AtomicUsize::new(0), poisoned: AtomicBool::new(false) } }; SLOTS];
+static TABLE: [Slot; SLOTS] = [const {
+    Slot { start: AtomicUsize::new(0), end: AtomicUsize::new(0), poisoned: AtomicBool::new(false) }
+}; SLOTS];
 /// Which slots are taken; the handler never looks at it.
 static TAKEN: Mutex<[bool; SLOTS]> = Mutex::new([false; SLOTS]);
 /// How many mappings were ever poisoned: what the worker looks at once per turn.

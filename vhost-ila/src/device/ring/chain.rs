@@ -44,7 +44,12 @@ pub(super) struct Walk {
 impl Walk {
     /// Appends the chain's pieces to `arena`, which has room for [`super::MAX_PIECES`] more.
     #[inline]
-    pub(super) fn chain(&mut self, ring: &Layout, head: u16, arena: &mut Vec<Segment>) -> Result<Chain, RingFault> {
+    pub(super) fn chain(
+        &mut self,
+        ring: &Layout,
+        head: u16,
+        arena: &mut Vec<Segment>,
+    ) -> Result<Chain, RingFault> {
         let first = arena.len();
         let descriptor = ring.descriptor(head).ok_or(RingFault::Index)?;
         let len = if descriptor.flags & F_INDIRECT == 0 {
@@ -96,7 +101,8 @@ impl Walk {
         let mut len = 0;
         let mut index = 0;
         for _ in 0..entries.min(u32::from(MAX_CHAIN)) {
-            let at = table.address.checked_add(u64::from(index * Descriptor::SIZE)).ok_or(RingFault::Indirect)?;
+            let at =
+                table.address.checked_add(u64::from(index * Descriptor::SIZE)).ok_or(RingFault::Indirect)?;
             let piece = ring.memory.piece(at, Descriptor::SIZE, &mut self.last).ok_or(RingFault::Address)?;
             if piece.len() != Descriptor::SIZE as usize {
                 // A descriptor cut by a region's end.

@@ -43,12 +43,7 @@ impl Descriptor {
         // SAFETY: the caller's. Volatile, so that each byte is fetched exactly once: a check on the copy holds for its use.
         let [low, high] = unsafe { at.cast::<[Unaligned; 2]>().read_volatile() };
         let (low, high) = (u64::from_le(low.0), u64::from_le(high.0));
-        Self {
-            address: low,
-            len: high as u32,
-            flags: (high >> 32) as u16,
-            next: (high >> 48) as u16,
-        }
+        Self { address: low, len: high as u32, flags: (high >> 32) as u16, next: (high >> 48) as u16 }
     }
 }
 
@@ -161,7 +156,9 @@ impl Layout {
     pub(super) fn write_used(&self, index: u16, head: u16, len: u32) {
         let element = (u64::from(len) << 32 | u64::from(head)).to_le();
         // SAFETY: 4 + 8 * mask(index) + 8 <= 6 + 8 * size, inside what `new` checked; `used` is only 4-aligned.
-        unsafe { self.used.add(2 + 4 * self.mask(index)).cast::<Unaligned>().write_volatile(Unaligned(element)) }
+        unsafe {
+            self.used.add(2 + 4 * self.mask(index)).cast::<Unaligned>().write_volatile(Unaligned(element))
+        }
     }
 
     /// `avail_event`, where EVENT_IDX is negotiated: a kick is wanted when the driver passes `index`.

@@ -27,8 +27,8 @@ mod transmit;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-pub use layout::RingAddresses;
 use layout::Layout;
+pub use layout::RingAddresses;
 pub use receive::{NoRoom, ReceiveRing};
 pub use transmit::{Chains, TransmitRing};
 

@@ -159,7 +159,8 @@ impl ReceiveRing {
 
     /// Forgets what was written, where fetching more would not fit behind it.
     fn make_space(&mut self) {
-        if self.done == 0 || (self.ahead.len() + BATCH <= AHEAD && self.segments.len() + MAX_PIECES <= ARENA) {
+        if self.done == 0 || (self.ahead.len() + BATCH <= AHEAD && self.segments.len() + MAX_PIECES <= ARENA)
+        {
             return;
         }
         let first = self.ahead.get(self.done).map_or(self.segments.len(), |c| usize::from(c.first));

@@ -58,7 +58,11 @@ impl Chains {
     #[must_use]
     pub fn payload(&self, index: usize, range: Range<usize>) -> Payload<'_> {
         let end = range.end.min(self.bytes(index));
-        Payload::Guest { segments: self.pieces(index), skip: range.start, len: end.saturating_sub(range.start) }
+        Payload::Guest {
+            segments: self.pieces(index),
+            skip: range.start,
+            len: end.saturating_sub(range.start),
+        }
     }
 
     /// Lets go of the guest's memory.
@@ -70,7 +74,8 @@ impl Chains {
 
     #[inline]
     fn pieces(&self, index: usize) -> &[Segment] {
-        let range = self.chains.get(index).map_or(0..0, |c| usize::from(c.first)..usize::from(c.first + c.count));
+        let range =
+            self.chains.get(index).map_or(0..0, |c| usize::from(c.first)..usize::from(c.first + c.count));
         self.segments.get(range).unwrap_or_default()
     }
 }
