@@ -38,11 +38,11 @@ impl<'o> Emit<'o> {
     pub(super) fn put(&mut self, bytes: &[u8]) {
         let end = self.len + bytes.len();
         match self.out.get_mut(self.len..end) {
-            Some(room) if !self.short => {
+            Some(room) => {
                 room.copy_from_slice(bytes);
                 self.len = end;
             }
-            _ => self.short = true,
+            None => self.short = true,
         }
     }
 

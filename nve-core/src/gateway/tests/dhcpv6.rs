@@ -214,7 +214,7 @@ fn an_attachment_without_ipv6_is_told_that_there_is_no_address() {
 
 #[test]
 fn a_reply_stays_below_the_minimum_mtu_whatever_is_asked() {
-    let stale: Vec<u8> = (0..20).flat_map(|_| address(FREE6)).collect();
+    let stale: Vec<u8> = (0..60).flat_map(|_| address(FREE6)).collect();
     let long_id = option(CLIENT, &[7; 130]);
     let asking: Vec<_> =
         [long_id, server()].into_iter().chain((0..9).map(|id| association(id, &stale))).collect();

@@ -16,6 +16,7 @@ mod arp;
 mod dhcpv4;
 mod dhcpv6;
 mod echo;
+mod guest;
 mod icmp_error;
 mod nd;
 
