@@ -226,7 +226,7 @@ fn reply(
 ) -> Result<Rewritten, DropReason> {
     let mut emit = Emit::ethernet(out, ctx.mac, EthernetProtocol::Ipv6);
     let ip_at = emit.len();
-    emit.ipv6(GATEWAY_LINK_LOCAL, to, IpProtocol::Udp, (0, 0), HOP_LIMIT, 0);
+    emit.ipv6(GATEWAY_LINK_LOCAL, to, IpProtocol::Udp, HOP_LIMIT, 0);
     let udp_at = emit.len();
     emit.put(&SERVER_PORT.to_be_bytes());
     emit.put(&CLIENT_PORT.to_be_bytes());

@@ -51,9 +51,8 @@ pub(super) fn answer_v6(
     }
     let end = 40 + usize::from(ip.payload_len());
     let echo = echo_header(packet, 40, end, frame_len)?;
-    let traffic = (ip.traffic_class(), ip.flow_label());
     let mut emit = Emit::ethernet(out, ctx.mac, EthernetProtocol::Ipv6);
-    emit.ipv6(ip.dst_addr(), ip.src_addr(), IpProtocol::Icmpv6, traffic, HOP_LIMIT, ip.payload_len());
+    emit.ipv6(ip.dst_addr(), ip.src_addr(), IpProtocol::Icmpv6, HOP_LIMIT, ip.payload_len());
     put_reply(&mut emit, 129, echo);
     sent(emit, 40, end)
 }

@@ -94,15 +94,12 @@ impl<'o> Emit<'o> {
         from: Ipv6Addr,
         to: Ipv6Addr,
         protocol: IpProtocol,
-        traffic: (u8, u32),
         hop_limit: u8,
         len: u16,
     ) {
         let mut header = [0; 40];
         let mut ip = Ipv6Packet::new_unchecked(&mut header[..]);
         ip.set_version(6);
-        ip.set_traffic_class(traffic.0);
-        ip.set_flow_label(traffic.1);
         ip.set_payload_len(len);
         ip.set_next_header(protocol);
         ip.set_hop_limit(hop_limit);

@@ -86,7 +86,7 @@ fn answer_solicitation(
     let router = if ctx.is_gateway6(target) { FLAG_ROUTER } else { 0 };
     let mut emit = Emit::ethernet(out, mac, EthernetProtocol::Ipv6);
     let ip_at = emit.len();
-    emit.ipv6(target, to, IpProtocol::Icmpv6, (0, 0), ND_HOP_LIMIT, 0);
+    emit.ipv6(target, to, IpProtocol::Icmpv6, ND_HOP_LIMIT, 0);
     emit.put(&[136, 0, 0, 0, router | solicited | FLAG_OVERRIDE, 0, 0, 0]);
     emit.put(&target.octets());
     emit.put(&[OPTION_TARGET_LINK_LAYER, 1]);

@@ -33,7 +33,7 @@ pub(super) fn advertise(
     let mac = if to == ALL_NODES { EthernetAddress([0x33, 0x33, 0, 0, 0, 1]) } else { ctx.mac };
     let mut emit = Emit::ethernet(out, mac, EthernetProtocol::Ipv6);
     let ip_at = emit.len();
-    emit.ipv6(GATEWAY_LINK_LOCAL, to, IpProtocol::Icmpv6, (0, 0), ND_HOP_LIMIT, 0);
+    emit.ipv6(GATEWAY_LINK_LOCAL, to, IpProtocol::Icmpv6, ND_HOP_LIMIT, 0);
     emit.put(&[134, 0, 0, 0, HOP_LIMIT, FLAGS_MANAGED]);
     emit.put(&LIFETIME.to_be_bytes());
     emit.zeros(8); // reachable and retransmission times: the guest's own
