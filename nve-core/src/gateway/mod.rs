@@ -12,15 +12,15 @@
 //!
 //! | rule | file | says |
 //! |---|---|---|
-//! | neighbour | [`arp`], [`nd`] | every address of the VN resolves to the gateway's MAC, except the asker's own, network and broadcast |
-//! | probe | [`arp`], [`nd`] | an address probe is answered only if another attachment, another host or the gateway holds the target |
-//! | silence | [`arp`], [`nd`] | announcements and advertisements are never answered |
+//! | neighbour | `arp.rs`, `nd.rs` | every address of the VN resolves to the gateway's MAC, except the asker's own, network and broadcast |
+//! | probe | `arp.rs`, `nd.rs` | an address probe is answered only if another attachment, another host or the gateway holds the target |
+//! | silence | `arp.rs`, `nd.rs` | announcements and advertisements are never answered |
 //! | own source | all | a MAC or an address that is not the attachment's is dropped by name |
-//! | router | [`ra`] | RS brings M=1, the MTU, the default router, resolvers; no prefix, because a /96 cannot SLAAC |
-//! | lease | [`dhcpv4`], [`dhcpv6`] | the attachment's configured address and no other; the attachment is the client's identity |
-//! | relay | [`dhcpv4`], [`dhcpv6`] | relayed messages are refused by name |
-//! | echo | [`echo`] | every gateway address answers ping |
-//! | refusal | [`icmp_error`] | a port of the gateway that serves nothing is unreachable |
+//! | router | `ra.rs` | RS brings M=1, the MTU, the default router, resolvers; no prefix, because a /96 cannot SLAAC |
+//! | lease | `dhcpv4.rs`, `dhcpv6.rs` | the attachment's configured address and no other; the attachment is the client's identity |
+//! | relay | `dhcpv4.rs`, `dhcpv6.rs` | relayed messages are refused by name |
+//! | echo | `echo.rs` | every gateway address answers ping |
+//! | refusal | `icmp_error.rs` | a port of the gateway that serves nothing is unreachable |
 //!
 //! ```text
 //!   frame ──> addressed to us? ──> whole? ──> its bucket ───> its file ──> Reply: head in `out`, tail of the frame
