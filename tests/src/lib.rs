@@ -28,6 +28,7 @@ pub mod initramfs;
 pub mod namespace;
 pub mod notation;
 pub mod process;
+pub mod ringpeer;
 pub mod sandbox;
 pub mod site;
 pub mod tools;

@@ -1,0 +1,431 @@
+//! A guest without a guest: a vhost-user front-end in this process, that sends the frames it is given, byte for byte, and keeps
+//! what it receives.
+//!
+//! ```text
+//!   frames ──> tx ring ──┐  guest memory (memfd)  ┌──> vhost-ila
+//!   frames <── rx ring <─┘  kick, call            └─── SET_MEM_TABLE, SET_VRING_*: rust-vmm's front-end
+//! ```
+//!
+//! It shares nothing with the daemon but the `vhost` crate's messages; rings and memory are its own. [`hostile`] says what no
+//! honest front-end would.
+//!
+//! What must stay true: every wait has a limit, and a chain that the device gives back without a call is an error, as a guest
+//! would sleep on it.
+
+pub mod file;
+pub mod header;
+pub mod hostile;
+pub mod memory;
+pub mod ring;
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use vhost_frontend::VhostBackend;
+use vhost_frontend::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures};
+use vhost_frontend::vhost_user::{Frontend, VhostUserFrontend};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_net as net;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use vm_memory::{Address, Bytes, GuestAddress};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::process::wait_for;
+use header::{LENGTH, NetHeader};
+use memory::Memory;
+use ring::{Part, Ring};
+
+/// How long the daemon may take to answer a message or to take a frame.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes of a buffer of the transmit ring: a table of 64 descriptors, a header and the longest frame.
+const TX_BUFFER: u64 = TABLE + LENGTH as u64 + 65_550;
+
+/// Bytes kept before each transmit buffer for an indirect table.
+const TABLE: u64 = 1024;
+
+/// VHOST_USER_F_PROTOCOL_FEATURES.
+const PROTOCOL_FEATURES: u64 = 1 << 30;
+
+/// Rings of a NIC with one pair.
+const RX: usize = 0;
+const TX: usize = 1;
+
+/// How a frame lies in the transmit ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Chain {
+    /// Header and frame in one descriptor.
+    #[default]
+    Whole,
+    /// The header in a descriptor of its own.
+    HeaderApart,
+    /// As there, by an indirect table.
+    Indirect,
+    /// Header and frame cut into pieces of so many bytes, at most 64 of them.
+    Pieces(u32),
+}
+
+/// What a peer is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The virtio features to accept, all of which the daemon must offer.
+    pub features: u64,
+    /// Descriptors of each ring.
+    pub ring: u16,
+    /// Bytes of each receive buffer, header included.
+    pub rx_buffer: u32,
+    /// How frames are put into the transmit ring.
+    pub chain: Chain,
+}
+
+impl Default for Options {
+    /// A modern driver without offloads.
+    fn default() -> Options {
+        Options { features: bits(&[VIRTIO_F_VERSION_1]), ring: 256, rx_buffer: 2048, chain: Chain::Whole }
+    }
+}
+
+impl Options {
+    /// A driver that can do all that Linux's can with one ring pair: partial checksums, super-packets both ways, mergeable
+    /// buffers, indirect tables, event indices.
+    pub fn offloads() -> Options {
+        let features = bits(&[
+            VIRTIO_F_VERSION_1,
+            VIRTIO_RING_F_EVENT_IDX,
+            VIRTIO_RING_F_INDIRECT_DESC,
+            net::VIRTIO_NET_F_MRG_RXBUF,
+            net::VIRTIO_NET_F_CSUM,
+            net::VIRTIO_NET_F_GUEST_CSUM,
+            net::VIRTIO_NET_F_HOST_TSO4,
+            net::VIRTIO_NET_F_HOST_TSO6,
+            net::VIRTIO_NET_F_GUEST_TSO4,
+            net::VIRTIO_NET_F_GUEST_TSO6,
+        ]);
+        Options { features, chain: Chain::Indirect, ..Options::default() }
+    }
+}
+
+/// The bit mask of feature numbers.
+pub fn bits(features: &[u32]) -> u64 {
+    features.iter().fold(0, |mask, feature| mask | 1 << feature)
+}
+
+/// A frame and what its driver says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The virtio-net header.
+    pub header: NetHeader,
+    /// Ethernet from the first byte.
+    pub bytes: Vec<u8>,
+}
+
+/// The front-end.
+pub struct Peer {
+    options: Options,
+    memory: Memory,
+    rx: Ring,
+    tx: Ring,
+    rx_buffers: GuestAddress,
+    tx_buffers: GuestAddress,
+    /// Per head: which buffer it carries.
+    carried: [Vec<u16>; 2],
+    free_tx: Vec<u16>,
+    frontend: Option<Frontend>,
+}
+
+impl Peer {
+    /// A peer that is attached to nothing yet; all its receive buffers are in the ring.
+    ///
+    /// # Errors
+    ///
+    /// Fails when guest memory cannot be made.
+    pub fn new(options: Options) -> Result<Peer> {
+        let mut memory = Memory::new()?;
+        let event_idx = options.features & bits(&[VIRTIO_RING_F_EVENT_IDX]) != 0;
+        let entries = usize::from(options.ring);
+        let mut peer = Peer {
+            rx: Ring::new(&mut memory, options.ring, event_idx)?,
+            tx: Ring::new(&mut memory, options.ring, event_idx)?,
+            rx_buffers: memory.for_buffers(u64::from(options.ring) * u64::from(options.rx_buffer))?,
+            tx_buffers: memory.for_buffers(u64::from(options.ring) * TX_BUFFER)?,
+            carried: [vec![0; entries], vec![0; entries]],
+            free_tx: (0..options.ring).collect(),
+            frontend: None,
+            options,
+            memory,
+        };
+        for buffer in 0..options.ring {
+            peer.post(buffer)?;
+        }
+        Ok(peer)
+    }
+
+    /// A peer attached to the daemon that listens on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::new`] and [`Peer::attach`]; also when nobody listens within ten seconds.
+    pub fn connect(socket: &Path, options: Options) -> Result<Peer> {
+        let mut peer = Peer::new(options)?;
+        peer.attach(connect(socket)?)?;
+        Ok(peer)
+    }
+
+    /// Attaches to the daemon at the other end of `stream`: features, memory, rings, as QEMU does it. A peer that was attached
+    /// before goes on where its used rings say, as QEMU does after a crash of the daemon.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon refuses, or lacks a wanted feature.
+    pub fn attach(&mut self, stream: UnixStream) -> Result<()> {
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        let mut frontend = Frontend::from_stream(stream, 2);
+        let wanted = self.options.features | PROTOCOL_FEATURES;
+        let offered = frontend.get_features()?;
+        ensure!(wanted & !offered == 0, "features {:#x} are not offered", wanted & !offered);
+        let protocol = VhostUserProtocolFeatures::REPLY_ACK;
+        ensure!(frontend.get_protocol_features()?.contains(protocol), "REPLY_ACK is not offered");
+        // Acknowledged before they are set, in the front-end's own book-keeping.
+        frontend.set_features(wanted)?;
+        frontend.set_protocol_features(protocol)?;
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        frontend.set_owner()?;
+        frontend.set_features(wanted)?;
+        frontend.set_mem_table(&self.memory.regions()?)?;
+        for (index, ring) in [(RX, &self.rx), (TX, &self.tx)] {
+            frontend.set_vring_num(index, self.options.ring)?;
+            frontend.set_vring_base(index, ring.used_index()?)?;
+            frontend.set_vring_addr(index, &ring.config())?;
+            frontend.set_vring_kick(index, &ring.kick)?;
+            frontend.set_vring_call(index, &ring.call)?;
+        }
+        for index in [RX, TX] {
+            frontend.set_vring_enable(index, true)?;
+        }
+        self.frontend = Some(frontend);
+        // What was published before is new to this daemon.
+        self.rx.kick.write(1)?;
+        Ok(self.tx.kick.write(1)?)
+    }
+
+    /// Stops the rings in order, and leaves. Returns where the daemon says it stopped: rx, tx.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon refuses, or nothing is attached.
+    pub fn detach(&mut self) -> Result<(u32, u32)> {
+        let frontend = self.frontend.take().context("not attached")?;
+        Ok((frontend.get_vring_base(RX)?, frontend.get_vring_base(TX)?))
+    }
+
+    /// The transmit ring, for those who put into it what no driver would.
+    pub fn tx(&mut self) -> &mut Ring {
+        &mut self.tx
+    }
+
+    /// The receive ring, for the same.
+    pub fn rx(&mut self) -> &mut Ring {
+        &mut self.rx
+    }
+
+    /// The memory that the daemon sees.
+    pub fn memory(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    /// Sends `frame` without offloads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::send_with`].
+    pub fn send(&mut self, frame: &[u8]) -> Result<()> {
+        self.send_with(NetHeader::default(), frame)
+    }
+
+    /// Sends `frame` behind `header`; returns when it is in the ring.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the ring stays full for ten seconds.
+    pub fn send_with(&mut self, header: NetHeader, frame: &[u8]) -> Result<()> {
+        let start = Instant::now();
+        while self.free_tx.is_empty() || self.tx.free() < 64 {
+            if !self.reap()? {
+                wait(&self.tx.call, start, LIMIT).context("the transmit ring stays full")?;
+            }
+        }
+        let buffer = self.free_tx.pop().context("no buffer")?;
+        let table = self.tx_buffers.unchecked_add(u64::from(buffer) * TX_BUFFER);
+        let data = table.unchecked_add(TABLE);
+        let bytes = [header.to_bytes().as_slice(), frame].concat();
+        self.memory.map.write_slice(&bytes, data)?;
+        let length = u32::try_from(bytes.len())?;
+        let parts = parts(self.options.chain, data, length);
+        let head = match self.options.chain {
+            Chain::Indirect => self.tx.add_indirect(&parts, table)?,
+            _ => self.tx.add(&parts)?,
+        };
+        self.carried[TX][usize::from(head)] = buffer;
+        self.tx.publish()
+    }
+
+    /// Waits until the daemon has taken all that was sent.
+    ///
+    /// # Errors
+    ///
+    /// Fails after ten seconds.
+    pub fn flush(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while self.free_tx.len() < usize::from(self.options.ring) {
+            if !self.reap()? {
+                wait(&self.tx.call, start, LIMIT).context("not all frames are taken")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next frame, or nothing when none comes within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon misuses the ring.
+    pub fn receive(&mut self, limit: Duration) -> Result<Option<Frame>> {
+        let start = Instant::now();
+        let mut called = true;
+        loop {
+            if let Some((head, length)) = self.rx.take_used()? {
+                if !called {
+                    // It may be on its way.
+                    wait(&self.rx.call, Instant::now(), Duration::from_secs(1))
+                        .context("a frame was delivered without a call: a guest would sleep on it")?;
+                }
+                return self.collect(head, length, start).map(Some);
+            }
+            if !called {
+                return Ok(None);
+            }
+            called = wait(&self.rx.call, start, limit).is_ok();
+        }
+    }
+
+    /// All frames until none comes for `quiet`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::receive`].
+    pub fn receive_all(&mut self, quiet: Duration) -> Result<Vec<Frame>> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.receive(quiet)? {
+            frames.push(frame);
+        }
+        Ok(frames)
+    }
+
+    /// A frame of one or more buffers, of which the first is given back with `length` bytes.
+    fn collect(&mut self, head: u16, length: u32, start: Instant) -> Result<Frame> {
+        let mut bytes = self.take_buffer(head, length)?;
+        let header = bytes.first_chunk::<LENGTH>().context("less than a header was delivered")?;
+        let header = NetHeader::from_bytes(*header);
+        ensure!(header.num_buffers >= 1, "a frame of no buffers was delivered");
+        for _ in 1..header.num_buffers {
+            let (head, length) = loop {
+                match self.rx.take_used()? {
+                    Some(used) => break used,
+                    None => ensure!(start.elapsed() < LIMIT, "a frame's later buffers do not come"),
+                }
+            };
+            bytes.extend(self.take_buffer(head, length)?);
+        }
+        self.rx.publish()?;
+        bytes.drain(..LENGTH);
+        Ok(Frame { header, bytes })
+    }
+
+    /// What was written to the buffer of `head`, which goes back to the device.
+    fn take_buffer(&mut self, head: u16, length: u32) -> Result<Vec<u8>> {
+        ensure!(
+            length <= self.options.rx_buffer,
+            "{length} bytes written into a buffer of {}",
+            self.options.rx_buffer
+        );
+        let buffer = self.carried[RX][usize::from(head)];
+        let mut bytes = vec![0; usize::try_from(length)?];
+        self.memory.map.read_slice(&mut bytes, self.rx_buffer(buffer))?;
+        let part = self.rx_part(buffer);
+        let head = self.rx.add(&[part])?;
+        self.carried[RX][usize::from(head)] = buffer;
+        Ok(bytes)
+    }
+
+    fn post(&mut self, buffer: u16) -> Result<()> {
+        let part = self.rx_part(buffer);
+        let head = self.rx.add(&[part])?;
+        self.carried[RX][usize::from(head)] = buffer;
+        self.rx.publish()
+    }
+
+    fn rx_part(&self, buffer: u16) -> Part {
+        Part { address: self.rx_buffer(buffer), length: self.options.rx_buffer, writable: true }
+    }
+
+    fn rx_buffer(&self, buffer: u16) -> GuestAddress {
+        self.rx_buffers.unchecked_add(u64::from(buffer) * u64::from(self.options.rx_buffer))
+    }
+
+    /// Takes back what the daemon has sent; whether there was anything.
+    fn reap(&mut self) -> Result<bool> {
+        let before = self.free_tx.len();
+        while let Some((head, _)) = self.tx.take_used()? {
+            self.free_tx.push(self.carried[TX][usize::from(head)]);
+        }
+        Ok(self.free_tx.len() > before)
+    }
+}
+
+/// Connects to `socket`, which may not be there yet.
+///
+/// # Errors
+///
+/// Fails when nobody listens within ten seconds.
+pub fn connect(socket: &Path) -> Result<UnixStream> {
+    wait_for(&format!("{} to listen", socket.display()), LIMIT, || Ok(UnixStream::connect(socket).ok()))
+}
+
+/// Cuts `length` bytes at `data` as `chain` says.
+fn parts(chain: Chain, data: GuestAddress, length: u32) -> Vec<Part> {
+    let header = LENGTH as u32;
+    let cut = |start: u32, end: u32| Part {
+        address: data.unchecked_add(u64::from(start)),
+        length: end - start,
+        writable: false,
+    };
+    match chain {
+        Chain::Whole => vec![cut(0, length)],
+        Chain::HeaderApart | Chain::Indirect if length > header => vec![cut(0, header), cut(header, length)],
+        Chain::HeaderApart | Chain::Indirect => vec![cut(0, length)],
+        Chain::Pieces(step) => {
+            let step = step.max(length.div_ceil(64));
+            (0..length).step_by(step as usize).map(|start| cut(start, length.min(start + step))).collect()
+        }
+    }
+}
+
+/// Waits until `call` is written, `limit` after `start` at the latest, and empties it.
+fn wait(call: &EventFd, start: Instant, limit: Duration) -> Result<()> {
+    let left = limit.checked_sub(start.elapsed()).unwrap_or_default();
+    let epoll = Epoll::new()?;
+    epoll.ctl(ControlOperation::Add, call.as_raw_fd(), EpollEvent::new(EventSet::IN, 0))?;
+    if epoll.wait(i32::try_from(left.as_millis())?, &mut [EpollEvent::default()])? == 0 {
+        bail!("no call within {} ms", limit.as_millis());
+    }
+    call.read()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
