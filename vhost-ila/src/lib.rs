@@ -1,7 +1,9 @@
 //! Everything that touches the machine; what happens to a packet is decided in `nve-core`.
 
+pub mod authority;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod device;
 pub mod uplink;
 pub mod worker;

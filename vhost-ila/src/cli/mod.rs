@@ -6,6 +6,9 @@
 pub mod addr;
 pub mod check;
 pub mod qemu_args;
+pub mod reload;
+pub mod show;
+mod table;
 
 use std::path::PathBuf;
 
@@ -29,6 +32,10 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Ask the running daemon
+    Show(show::Args),
+    /// Have the running daemon read its config again, all or nothing
+    Reload,
     /// Check the config, or what the host needs
     Check(check::Args),
     /// Read and write ILA addresses

@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::raw::Text;
 use super::source::Source;
-use super::{Place, Problem, Refused};
+use super::{Place, Problem, Refused, Sections};
 
 /// Where an object is written, and where each of its values is.
 #[derive(Debug)]
@@ -61,6 +61,11 @@ pub(super) struct Places {
 }
 
 impl Places {
+    pub(super) fn sections(&self) -> Option<Sections> {
+        let place = |item: &Option<Item>| item.as_ref().map(|item| item.place.clone());
+        Some(Sections { host: place(&self.host)?, uplink: place(&self.uplink)? })
+    }
+
     fn item(&self, object: &str) -> Option<&Item> {
         match object.split_once('.') {
             Some(("network", name)) => self.networks.get(name),

@@ -141,7 +141,8 @@ impl Gathered {
 
     /// The objects against each other; what belongs to this machine here, the rest in nve-core.
     fn together(self) -> Result<Config, Refused> {
-        let (Some(section), Some(uplink)) = (self.host, self.uplink) else {
+        let (Some(section), Some(uplink), Some(sections)) = (self.host, self.uplink, self.places.sections())
+        else {
             unreachable!("a section that is missing or wrong is a problem, and problems have been returned");
         };
         let mut host = section.host;
@@ -151,7 +152,7 @@ impl Gathered {
         let devices = attachment::devices(&attachments, sockets, &section.runtime)?;
         let setup = Setup { host, networks: self.networks, attachments, mappings: self.mappings };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
-        Ok(Config { setup, devices, uplink, worker: section.worker, runtime: section.runtime })
+        Ok(Config { setup, devices, uplink, worker: section.worker, runtime: section.runtime, sections })
     }
 }
 

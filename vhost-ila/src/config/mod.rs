@@ -52,6 +52,15 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Directory of the sockets.
     pub runtime: PathBuf,
+    /// Where the sections are that only a restart can change.
+    sections: Sections,
+}
+
+/// Where `[host]` and `[uplink]` are written.
+#[derive(Clone, Debug)]
+struct Sections {
+    host: Place,
+    uplink: Place,
 }
 
 impl Config {
@@ -70,6 +79,29 @@ impl Config {
         }
         Refused::unless_empty(problems)?;
         check::check(&files)
+    }
+
+    /// Whether a running daemon can change from this config to `wanted` without a restart.
+    ///
+    /// # Errors
+    /// Each item that cannot change, at its section in `wanted`.
+    pub fn can_become(&self, wanted: &Self) -> Result<(), Refused> {
+        let (old, new) = (&self.setup.setup().host, &wanted.setup.setup().host);
+        let (host, uplink) = (&wanted.sections.host, &wanted.sections.uplink);
+        let fixed = [
+            (host, "host.locator", old.locator == new.locator),
+            (host, "host.sir", old.sir == new.sir),
+            (host, "host.runtime", self.runtime == wanted.runtime),
+            (host, "host.spin", self.worker == wanted.worker),
+            (uplink, "[uplink]", self.uplink == wanted.uplink),
+        ];
+        let changed = fixed.into_iter().filter(|(_, _, same)| !same);
+        let problem = |(place, item, _): (&Place, &str, bool)| Problem {
+            place: place.clone(),
+            what: format!("{item} differs from the running daemon's"),
+            remedy: "change it back, or restart the daemon".into(),
+        };
+        Refused::unless_empty(changed.map(problem).collect())
     }
 
     /// Path of the control socket.
@@ -128,7 +160,7 @@ impl UplinkConfig {
 }
 
 /// How the workers poll.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct WorkerConfig {
     /// How long an idle worker spins before it sleeps; zero never spins.
     pub spin: Duration,

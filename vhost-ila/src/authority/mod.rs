@@ -1,0 +1,29 @@
+//! Where mappings come from.
+//!
+//! What must stay true: the data path never waits for an authority; it forwards with what it was given last. There is one source so
+//! far, the config itself ([`StaticFile`]); a trait comes with the second.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, Refused};
+
+/// Mappings written by hand, or by a tool, into the config; read again on reload.
+#[derive(Clone, Debug)]
+pub struct StaticFile {
+    path: PathBuf,
+}
+
+impl StaticFile {
+    /// The config at `path`: a file or a directory.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Reads it anew.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(&self) -> Result<Config, Refused> {
+        Config::load(&self.path)
+    }
+}

@@ -1,0 +1,214 @@
+//! The JSON of every answer; written by the daemon and read by the command.
+//!
+//! What must stay true: keys are only added, never renamed or removed within `/v1`; what may exceed 2^53 is text.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+
+use nve_core::counters::{PortTotals, Totals};
+use nve_core::pipeline::MappingLine;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::config::{self, Refused};
+
+/// What was taken, given and dropped since the daemon started.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Counters {
+    /// By attachment.
+    pub attachments: BTreeMap<String, Port>,
+    /// The fabric's side; lengths are those of IPv6 packets.
+    pub uplink: Port,
+    /// One per worker thread.
+    pub workers: Vec<Worker>,
+}
+
+/// One side's packets. "In" is what it sent to us, "out" what we gave it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Port {
+    /// Packets taken from it.
+    pub in_packets: u64,
+    /// Bytes taken from it.
+    pub in_bytes: u64,
+    /// Packets given to it.
+    pub out_packets: u64,
+    /// Bytes given to it.
+    pub out_bytes: u64,
+    /// Of what it sent, dropped, by the reason's name; reasons that did not occur are left out.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// What a worker spent.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Worker {
+    /// Cycles of the turns that moved packets (x86-64: of the time stamp counter).
+    pub busy_cycles: u64,
+    /// Packets taken, from rings and uplink.
+    pub packets: u64,
+    /// Rings looked at.
+    pub polls: u64,
+    /// Rings looked at that had something.
+    pub busy_polls: u64,
+    /// Times it went to sleep.
+    pub sleeps: u64,
+    /// Interrupts sent to guests.
+    pub signals: u64,
+}
+
+/// A NIC of a virtual machine, as configured and as its driver runs it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Attachment {
+    /// Its name.
+    pub name: String,
+    /// Its virtual network.
+    pub network: String,
+    /// The only MAC address it may send from.
+    pub mac: String,
+    /// The only addresses it may send from.
+    pub addresses: Vec<IpAddr>,
+    /// Bytes of the largest IP packet it is told to send.
+    pub mtu: u16,
+    /// Path of its vhost-user socket.
+    #[schema(value_type = String)]
+    pub socket: PathBuf,
+    /// Who listens on the socket: `server` if we do, else `client`.
+    pub mode: String,
+    /// What runs behind the socket.
+    pub device: Device,
+}
+
+/// A vhost-user connection and what was negotiated over it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Device {
+    /// Whether a front-end is connected.
+    pub connected: bool,
+    /// Front-ends so far.
+    pub connections: u64,
+    /// virtio features the driver accepted, 16 hexadecimal digits.
+    pub features: String,
+    /// vhost-user protocol features the front-end accepted, 16 hexadecimal digits.
+    pub protocol_features: String,
+    /// The guest's rings: its receive ring, then its transmit ring.
+    pub rings: Vec<Ring>,
+    /// Why the last connection ended or could not be made.
+    pub last_fault: Option<String>,
+}
+
+/// One ring.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Ring {
+    /// The worker has it.
+    pub running: bool,
+    /// The front-end enabled it.
+    pub enabled: bool,
+    /// Entries.
+    pub size: u64,
+    /// Interrupts sent to the guest.
+    pub signals: u64,
+    /// What it died of, until it is set up again.
+    pub fault: Option<String>,
+}
+
+/// Where an address lives.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Mapping {
+    /// Its virtual network.
+    pub network: String,
+    /// The tenant's address.
+    pub address: IpAddr,
+    /// Its identifier, 16 hexadecimal digits, C = 0.
+    pub identifier: String,
+    /// The locator of the host that has it, a /64.
+    pub locator: String,
+    /// The attachment, where that host is this one.
+    pub attachment: Option<String>,
+    /// The address as this host puts it on the wire.
+    #[schema(value_type = String)]
+    pub wire: Ipv6Addr,
+}
+
+/// What runs after a reload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Reloaded {
+    /// Virtual networks.
+    pub networks: usize,
+    /// Attachments.
+    pub attachments: usize,
+    /// Mappings written in the config.
+    pub mappings: usize,
+}
+
+/// Why nothing has changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    /// Everything in one text.
+    pub error: String,
+    /// Each offending item of the config; empty if the config was not at fault.
+    pub problems: Vec<Problem>,
+}
+
+/// One offending item.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// The file.
+    #[schema(value_type = String)]
+    pub file: PathBuf,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Counters {
+    /// The sums of the core, with those of the workers.
+    pub fn new(totals: &Totals, workers: Vec<Worker>) -> Self {
+        let attachments = totals.ports.iter().map(|(name, port)| (name.clone(), Port::from(port)));
+        Self { attachments: attachments.collect(), uplink: Port::from(&totals.uplink), workers }
+    }
+}
+
+impl From<&PortTotals> for Port {
+    fn from(totals: &PortTotals) -> Self {
+        Self {
+            in_packets: totals.in_packets,
+            in_bytes: totals.in_bytes,
+            out_packets: totals.out_packets,
+            out_bytes: totals.out_bytes,
+            drops: totals.drops.iter().map(|(reason, n)| (reason.name().to_owned(), *n)).collect(),
+        }
+    }
+}
+
+impl From<MappingLine> for Mapping {
+    fn from(line: MappingLine) -> Self {
+        Self {
+            network: line.network,
+            address: line.address,
+            identifier: format!("{:016x}", line.identifier.bits()),
+            locator: line.locator.to_string(),
+            attachment: line.attachment,
+            wire: line.wire,
+        }
+    }
+}
+
+impl From<&Refused> for Refusal {
+    fn from(refused: &Refused) -> Self {
+        let problem = |problem: &config::Problem| Problem {
+            file: problem.place.file.clone(),
+            line: problem.place.line,
+            what: problem.what.clone(),
+            remedy: problem.remedy.clone(),
+        };
+        Self { error: refused.to_string(), problems: refused.problems().iter().map(problem).collect() }
+    }
+}
+
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Self {
+        Self { error: error.to_string(), problems: Vec::new() }
+    }
+}

@@ -1,0 +1,75 @@
+//! The routes, and their description.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use utoipa::OpenApi;
+
+use super::Running;
+use super::answer::{Attachment, Counters, Mapping, Refusal, Reloaded};
+
+/// The API of a running vhost-ila, on the Unix socket `control.sock` of its runtime directory.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(title = "vhost-ila", license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")),
+    servers((url = "http://localhost", description = "any host name: the socket is the address")),
+    paths(counters, attachments, mappings, reload)
+)]
+pub struct Description;
+
+/// All routes over `running`.
+pub fn router(running: Arc<Running>) -> Router {
+    Router::new()
+        .route("/v1/counters", get(counters))
+        .route("/v1/attachments", get(attachments))
+        .route("/v1/mappings", get(mappings))
+        .route("/v1/reload", post(reload))
+        .fallback(unknown)
+        .with_state(running)
+}
+
+/// Packets, bytes, drops by reason, and what the workers spent.
+#[utoipa::path(get, path = "/v1/counters", responses((status = 200, body = Counters)))]
+async fn counters(State(running): State<Arc<Running>>) -> Json<Counters> {
+    Json(running.counters())
+}
+
+/// Every attachment, as configured and as its driver runs it.
+#[utoipa::path(get, path = "/v1/attachments", responses((status = 200, body = Vec<Attachment>)))]
+async fn attachments(State(running): State<Arc<Running>>) -> Response {
+    // The config is locked while a reload runs, which may take a while: not on the thread of the sockets.
+    blocking(move || Json(running.attachments()).into_response()).await
+}
+
+/// Every mapping: where each address lives, and how it looks on the wire.
+#[utoipa::path(get, path = "/v1/mappings", responses((status = 200, body = Vec<Mapping>)))]
+async fn mappings(State(running): State<Arc<Running>>) -> Json<Vec<Mapping>> {
+    Json(running.mappings())
+}
+
+/// Read the config again and run it instead, as SIGHUP does. All of it or nothing.
+#[utoipa::path(post, path = "/v1/reload", responses(
+    (status = 200, description = "The new config runs", body = Reloaded),
+    (status = 422, description = "Refused; what ran before still runs", body = Refusal),
+))]
+async fn reload(State(running): State<Arc<Running>>) -> Response {
+    blocking(move || match running.reload() {
+        Ok(reloaded) => Json(reloaded).into_response(),
+        Err(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
+    })
+    .await
+}
+
+async fn unknown() -> Response {
+    let error = "no such path; see docs/openapi.yaml".to_owned();
+    (StatusCode::NOT_FOUND, Json(Refusal { error, problems: Vec::new() })).into_response()
+}
+
+async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+    let panicked = |_| StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(panicked)
+}

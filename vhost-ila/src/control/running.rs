@@ -1,0 +1,129 @@
+//! What runs: the NVE, its devices, and the config both came from.
+//!
+//! What must stay true: reload is atomic. A refused config changes nothing; one whose devices cannot be made is taken back, so that
+//! core and devices always come from the same config.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nve_core::pipeline::Nve;
+
+use super::answer::{Attachment, Counters, Device, Mapping, Refusal, Reloaded, Worker};
+use crate::authority::StaticFile;
+use crate::config::{Config, DeviceConfig, SocketMode};
+
+/// The devices of a daemon, as control sees them. `worker::DaemonHandle` is one; tests have another.
+pub trait Devices: Send + Sync {
+    /// Serves exactly `devices` from now on; those whose config is unchanged are not disturbed.
+    ///
+    /// # Errors
+    /// A device cannot be made. Which of the others were, is not known: the caller applies the old list again.
+    fn apply(&self, devices: &[DeviceConfig]) -> io::Result<()>;
+    /// What runs behind each socket, by attachment.
+    fn status(&self) -> BTreeMap<String, Device>;
+    /// What each worker spent.
+    fn workers(&self) -> Vec<Worker>;
+}
+
+/// A running daemon.
+pub struct Running {
+    nve: Arc<Nve>,
+    devices: Box<dyn Devices>,
+    source: StaticFile,
+    /// What runs. Held during a reload, so that there is one at a time.
+    config: Mutex<Config>,
+}
+
+impl Running {
+    /// `nve` and `devices` were made from `config`, and that was read from `source`.
+    pub fn new(nve: Arc<Nve>, devices: Box<dyn Devices>, source: StaticFile, config: Config) -> Self {
+        Self { nve, devices, source, config: Mutex::new(config) }
+    }
+
+    /// Reads the config again and runs it instead. Says in the log what came of it. Blocks: reads files, and waits for workers to
+    /// let go of removed devices.
+    ///
+    /// # Errors
+    /// Nothing has changed; the refusal says why.
+    pub fn reload(&self) -> Result<Reloaded, Refusal> {
+        let mut running = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.replace(&mut running);
+        match &outcome {
+            Ok(now) => log::info!(
+                "reloaded: {} networks, {} attachments, {} mappings",
+                now.networks,
+                now.attachments,
+                now.mappings
+            ),
+            Err(refusal) => {
+                log::error!("reload refused, the running config stays:\n{}", refusal.error);
+            }
+        }
+        outcome
+    }
+
+    fn replace(&self, running: &mut Config) -> Result<Reloaded, Refusal> {
+        let wanted = self.source.read().map_err(|refused| Refusal::from(&refused))?;
+        running.can_become(&wanted).map_err(|refused| Refusal::from(&refused))?;
+        self.nve
+            .apply(wanted.setup.clone())
+            .map_err(|error| Refusal { error: error.to_string(), problems: Vec::new() })?;
+        if let Err(error) = self.devices.apply(&wanted.devices) {
+            self.take_back(running);
+            return Err(error.into());
+        }
+        *running = wanted;
+        Ok(running.reloaded())
+    }
+
+    /// Back to `running`, which the core and the devices already ran together.
+    fn take_back(&self, running: &Config) {
+        if let Err(error) = self.nve.apply(running.setup.clone()) {
+            log::error!("the old setup could not be restored: {error}");
+        }
+        if let Err(error) = self.devices.apply(&running.devices) {
+            log::error!("an old device could not be restored: {error}");
+        }
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        Counters::new(&self.nve.counters(), self.devices.workers())
+    }
+
+    pub(super) fn attachments(&self) -> Vec<Attachment> {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut status = self.devices.status();
+        let facts = config.setup.setup().attachments.iter().zip(&config.devices);
+        facts
+            .map(|(facts, device)| Attachment {
+                name: facts.name.clone(),
+                network: facts.network.clone(),
+                mac: device.mac.map(|byte| format!("{byte:02x}")).join(":"),
+                addresses: facts.addresses.clone(),
+                mtu: self.nve.port(&facts.name).map_or(0, |port| self.nve.mtu(port)),
+                socket: device.socket.clone(),
+                mode: match device.mode {
+                    SocketMode::Server => "server".into(),
+                    SocketMode::Client => "client".into(),
+                },
+                device: status.remove(&facts.name).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    pub(super) fn mappings(&self) -> Vec<Mapping> {
+        self.nve.mappings().into_iter().map(Mapping::from).collect()
+    }
+}
+
+impl Config {
+    fn reloaded(&self) -> Reloaded {
+        let setup = self.setup.setup();
+        Reloaded {
+            networks: setup.networks.len(),
+            attachments: setup.attachments.len(),
+            mappings: setup.mappings.len(),
+        }
+    }
+}

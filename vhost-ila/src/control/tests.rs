@@ -1,0 +1,236 @@
+//! The API over a real socket and a real core, with devices that only remember what they were told.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use axum::http::{Method, StatusCode};
+use nve_core::pipeline::Nve;
+use serde_json::Value;
+use utoipa::OpenApi as _;
+
+use super::answer::{Device, Worker};
+use super::{Description, Devices, Running, Socket, client, router};
+use crate::authority::StaticFile;
+use crate::config::{Config, DeviceConfig};
+
+const ONE: &str = r#"[host]
+name = "hv1"
+locator = "2001:db8:0:1::/64"
+sir = "2001:db8:51::/64"
+[uplink]
+kind = "none"
+[network.blue]
+vni = 1001
+ipv4 = "10.1.0.0/16"
+[attachment.vm1]
+network = "blue"
+mac = "52:54:00:00:00:01"
+addresses = ["10.1.0.1"]
+[[mapping]]
+network = "blue"
+address = "10.1.0.9"
+locator = "2001:db8:0:9::/64"
+"#;
+
+const TWO: &str = r#"[attachment.vm2]
+network = "blue"
+mac = "52:54:00:00:00:02"
+addresses = ["10.1.0.2"]
+"#;
+
+/// Devices without sockets. Refuses to make the one called `broken`.
+#[derive(Clone, Default)]
+struct Remembered(Arc<Mutex<Vec<String>>>);
+
+impl Devices for Remembered {
+    fn apply(&self, devices: &[DeviceConfig]) -> io::Result<()> {
+        let names: Vec<_> = devices.iter().map(|device| device.name.clone()).collect();
+        let broken = names.iter().any(|name| name == "broken");
+        *self.0.lock().expect("not poisoned") = names;
+        if broken { Err(io::Error::other("attachment broken: no such socket")) } else { Ok(()) }
+    }
+    fn status(&self) -> BTreeMap<String, Device> {
+        let device = Device { connected: true, connections: 1, ..Device::default() };
+        BTreeMap::from([("vm1".to_owned(), device)])
+    }
+    fn workers(&self) -> Vec<Worker> {
+        vec![Worker { packets: 7, ..Worker::default() }]
+    }
+}
+
+/// A served API, its config file, and what its devices were told.
+struct Served {
+    directory: tempfile::TempDir,
+    nve: Arc<Nve>,
+    devices: Remembered,
+    /// Ends the server.
+    _end: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Served {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("one.toml");
+        std::fs::write(&path, ONE).expect("written");
+        let config = Config::load(&path).expect("accepted");
+        let nve = Nve::new(config.setup.clone(), 100);
+        let devices = Remembered::default();
+        let running = Running::new(nve.clone(), Box::new(devices.clone()), StaticFile::new(path), config);
+        let (socket, listener) = Socket::listen(&directory.path().join("control.sock")).expect("listens");
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let _socket = socket;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::UnixListener::from_std(listener).expect("listens");
+                let server = axum::serve(listener, router(Arc::new(running)));
+                server.with_graceful_shutdown(async { drop(ended.await) }).await.expect("served");
+            });
+        });
+        Self { directory, nve, devices, _end: end }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("control.sock")
+    }
+
+    fn ask(&self, method: Method, path: &str) -> (StatusCode, Value) {
+        let (status, body) = client::request(&self.socket(), method, path).expect("answered");
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    fn reload(&self, config: &str) -> (StatusCode, Value) {
+        std::fs::write(self.directory.path().join("one.toml"), config).expect("written");
+        self.ask(Method::POST, "/v1/reload")
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.devices.0.lock().expect("not poisoned").clone()
+    }
+}
+
+#[test]
+fn mappings_tell_locators_and_wire_addresses() {
+    let (status, mappings) = Served::start().ask(Method::GET, "/v1/mappings");
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(mappings[0]["address"], "10.1.0.1");
+    assert_eq!(mappings[0]["attachment"], "vm1");
+    assert_eq!(mappings[1]["address"], "10.1.0.9");
+    assert_eq!(mappings[1]["attachment"], Value::Null);
+    assert_eq!(mappings[1]["identifier"], "400003e90a010009");
+    assert_eq!(mappings[1]["locator"], "2001:db8:0:9::/64");
+}
+
+#[test]
+fn attachments_tell_config_and_device() {
+    let (_, attachments) = Served::start().ask(Method::GET, "/v1/attachments");
+    assert_eq!(attachments[0]["name"], "vm1");
+    assert_eq!(attachments[0]["mac"], "52:54:00:00:00:01");
+    assert_eq!(attachments[0]["mtu"], 1480);
+    assert_eq!(attachments[0]["mode"], "server");
+    assert_eq!(attachments[0]["device"]["connected"], true);
+}
+
+#[test]
+fn counters_have_every_attachment_the_uplink_and_the_workers() {
+    let (_, counters) = Served::start().ask(Method::GET, "/v1/counters");
+    assert_eq!(counters["attachments"]["vm1"]["in_packets"], 0);
+    assert_eq!(counters["uplink"]["drops"], Value::Object(Default::default()));
+    assert_eq!(counters["workers"][0]["packets"], 7);
+}
+
+#[test]
+fn a_reload_changes_core_and_devices_together() {
+    let served = Served::start();
+    let (status, now) = served.reload(&format!("{ONE}{TWO}"));
+    assert_eq!((status, &now["attachments"]), (StatusCode::OK, &Value::from(2)));
+    assert!(served.nve.port("vm2").is_some());
+    assert_eq!(served.told(), ["vm1", "vm2"]);
+}
+
+#[test]
+fn a_refused_config_leaves_what_runs_as_it_was() {
+    let served = Served::start();
+    let (status, refusal) = served.reload(&ONE.replace("1001", "0"));
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refusal["problems"][0]["line"], 8);
+    assert!(refusal["error"].as_str().is_some_and(|error| error.contains("remedy")), "{refusal}");
+    assert!(served.nve.port("vm1").is_some());
+    assert!(served.told().is_empty(), "no device was touched");
+    assert_eq!(served.ask(Method::GET, "/v1/mappings").1.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_device_that_cannot_be_made_takes_the_whole_reload_back() {
+    let served = Served::start();
+    let broken = TWO.replace("vm2", "broken");
+    let (status, refusal) = served.reload(&format!("{ONE}{broken}"));
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refusal["error"], "attachment broken: no such socket");
+    assert_eq!(served.nve.port("broken"), None);
+    assert_eq!(served.told(), ["vm1"]);
+}
+
+#[test]
+fn what_only_a_restart_can_change_is_refused_by_name() {
+    for (from, to, item) in [
+        ("2001:db8:0:1::", "2001:db8:0:7::", "host.locator"),
+        ("db8:51:", "db8:52:", "host.sir"),
+        ("[uplink]", "spin = \"5us\"\n[uplink]", "host.spin"),
+        ("[uplink]", "runtime = \"/tmp\"\n[uplink]", "host.runtime"),
+        ("kind = \"none\"", "kind = \"none\"\nmtu = 9000", "[uplink]"),
+    ] {
+        let (status, refusal) = Served::start().reload(&ONE.replacen(from, to, 1));
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{item}");
+        let what = refusal["problems"][0]["what"].as_str().expect("text");
+        assert!(what.starts_with(item), "{what}");
+    }
+}
+
+#[test]
+fn an_unknown_path_and_a_wrong_method_are_refused() {
+    let served = Served::start();
+    assert_eq!(served.ask(Method::GET, "/v1/nothing").0, StatusCode::NOT_FOUND);
+    let (status, _) = client::request(&served.socket(), Method::GET, "/v1/reload").expect("answered");
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[test]
+fn the_socket_is_our_own_and_not_taken_from_a_live_daemon() {
+    let served = Served::start();
+    let mode = std::fs::metadata(served.socket()).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let refused = Socket::listen(&served.socket()).expect_err("refused");
+    assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_dead_daemon_s_socket_is_taken_over() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+    assert!(path.exists(), "left behind");
+    let (socket, _listener) = Socket::listen(&path).expect("listens");
+    drop(socket);
+    assert!(!path.exists(), "it goes with its daemon");
+}
+
+/// Writes the file anew where `UPDATE_DOCS` is set, else compares.
+#[track_caller]
+fn is_current(path: &Path, text: &str) {
+    static UPDATE: OnceLock<bool> = OnceLock::new();
+    if *UPDATE.get_or_init(|| std::env::var_os("UPDATE_DOCS").is_some()) {
+        std::fs::write(path, text).expect("written");
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == text, "{} is out of date: run the tests with UPDATE_DOCS=1", path.display());
+}
+
+#[test]
+fn the_openapi_description_is_current() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.yaml");
+    is_current(&docs, &Description::openapi().to_yaml().expect("YAML"));
+}
