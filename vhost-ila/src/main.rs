@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let answer = match command {
+        Command::Run => cli::run::run(config),
         Command::Show(args) => cli::show::run(args, &config),
         Command::Reload => cli::reload::run(&config),
         Command::Check(args) => cli::check::run(args, &config),

@@ -7,6 +7,7 @@ pub mod addr;
 pub mod check;
 pub mod qemu_args;
 pub mod reload;
+pub mod run;
 pub mod show;
 mod table;
 
@@ -32,6 +33,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the daemon
+    Run,
     /// Ask the running daemon
     Show(show::Args),
     /// Have the running daemon read its config again, all or nothing

@@ -19,7 +19,9 @@ pub fn run(config: &Path) -> Result<String> {
     if status == StatusCode::OK {
         let now: Reloaded = serde_json::from_slice(&body)?;
         let Reloaded { networks, attachments, mappings } = now;
-        return Ok(format!("reloaded: {networks} networks, {attachments} attachments, {mappings} mappings\n"));
+        return Ok(format!(
+            "reloaded: {networks} networks, {attachments} attachments, {mappings} mappings\n"
+        ));
     }
     let refusal = serde_json::from_slice::<Refusal>(&body).map(|refusal| refusal.error);
     bail!("the daemon refuses, what ran before still runs:\n{}", refusal.unwrap_or(status.to_string()))

@@ -96,7 +96,8 @@ fn counters(counters: &Counters) -> String {
 }
 
 fn attachments(attachments: &[Attachment]) -> String {
-    let mut table = Table::new(["name", "network", "mac", "addresses", "mtu", "socket", "device", "last fault"]);
+    let mut table =
+        Table::new(["name", "network", "mac", "addresses", "mtu", "socket", "device", "last fault"]);
     for attachment in attachments {
         let addresses: Vec<_> = attachment.addresses.iter().map(ToString::to_string).collect();
         let device = &attachment.device;

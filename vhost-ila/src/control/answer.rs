@@ -66,6 +66,7 @@ pub struct Attachment {
     /// The only MAC address it may send from.
     pub mac: String,
     /// The only addresses it may send from.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// Bytes of the largest IP packet it is told to send.
     pub mtu: u16,
@@ -116,6 +117,7 @@ pub struct Mapping {
     /// Its virtual network.
     pub network: String,
     /// The tenant's address.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// Its identifier, 16 hexadecimal digits, C = 0.
     pub identifier: String,

@@ -83,7 +83,8 @@ impl Served {
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         std::thread::spawn(move || {
             let _socket = socket;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::UnixListener::from_std(listener).expect("listens");
                 let server = axum::serve(listener, router(Arc::new(running)));

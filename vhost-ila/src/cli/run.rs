@@ -1,0 +1,170 @@
+//! `run`: the daemon, from its config to its last thread.
+//!
+//! ```text
+//!   config ──> Nve ──> worker::Daemon (its own threads) ──> control socket
+//!                                                           this thread: control, SIGHUP reloads, SIGTERM and SIGINT stop
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use nve_core::pipeline::Nve;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::authority::StaticFile;
+use crate::config::{Config, DeviceConfig};
+use crate::control::answer::{Device, Ring, Worker};
+use crate::control::{self, Devices, Running, Socket};
+use crate::device::status::{AttachmentReport, RingReport};
+use crate::worker::{Daemon, DaemonConfig, DaemonHandle};
+
+/// Identifiers the mapping table has room for, or twice those of the first config if that is more.
+const MAPPING_CAPACITY: usize = 1 << 16;
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// The config is refused, or a socket or the uplink cannot be made.
+pub fn run(path: PathBuf) -> Result<String> {
+    // Before anything is seen of us: a signal that comes early waits, and does not kill.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::new() })?;
+
+    let source = StaticFile::new(path);
+    let config = source.read()?;
+    let host = &config.setup.setup().host;
+    log::info!("host {}: locator {}, domain {}", host.name, host.locator, host.sir);
+    make_runtime_directory(&config.runtime)?;
+    // First of the sockets: it tells whether another daemon runs here.
+    let control = config.control_socket();
+    let (socket, listener) = Socket::listen(&control).context("the control socket cannot be made")?;
+    let (daemon, nve) = start(&config)?;
+    let devices = Box::new(Served(Arc::clone(&daemon)));
+    let running = Arc::new(Running::new(nve, devices, source, config));
+
+    let outcome = runtime.block_on(async {
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        log::info!("running; control socket {}", control.display());
+        let server = axum::serve(listener, control::router(Arc::clone(&running)));
+        tokio::select! {
+            served = server => served,
+            signal = signals.until_stop(&running) => {
+                log::info!("{signal}: stopping");
+                Ok(())
+            }
+        }
+    });
+    // A client that neither reads nor goes away must not hold up the end.
+    runtime.shutdown_background();
+    daemon.stop();
+    drop(socket);
+    outcome.context("the control socket failed")?;
+    Ok(String::new())
+}
+
+/// The core, and the threads that work for it.
+fn start(config: &Config) -> Result<(Arc<DaemonHandle>, Arc<Nve>)> {
+    let setup = config.setup.setup();
+    let own: usize = setup.attachments.iter().map(|attachment| attachment.addresses.len()).sum();
+    let capacity = MAPPING_CAPACITY.max(2 * (own + setup.mappings.len()));
+    let nve = Nve::new(config.setup.clone(), capacity);
+    let daemon = DaemonConfig {
+        devices: config.devices.clone(),
+        uplink: config.uplink.clone(),
+        spin: config.worker.spin,
+    };
+    let daemon = Daemon::start(daemon, Arc::clone(&nve)).context("the daemon cannot start")?;
+    Ok((Arc::new(daemon), nve))
+}
+
+fn make_runtime_directory(path: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("the runtime directory {} cannot be made", path.display()))
+}
+
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Reloads on SIGHUP until a signal to stop; its name.
+    async fn until_stop(mut self, running: &Arc<Running>) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.reload.recv() => {
+                    let running = Arc::clone(running);
+                    // Its outcome is in the log already.
+                    let _ = tokio::task::spawn_blocking(move || running.reload()).await;
+                }
+            }
+        }
+    }
+}
+
+/// The daemon's devices, in the words of the control API.
+struct Served(Arc<DaemonHandle>);
+
+impl Devices for Served {
+    fn apply(&self, devices: &[DeviceConfig]) -> io::Result<()> {
+        self.0.apply(devices)
+    }
+
+    fn status(&self) -> BTreeMap<String, Device> {
+        let reports = self.0.status().attachments;
+        reports.into_iter().map(|report| (report.name.clone(), Device::from(report))).collect()
+    }
+
+    fn workers(&self) -> Vec<Worker> {
+        let worker = |report: crate::worker::WorkerReport| Worker {
+            busy_cycles: report.busy_cycles,
+            packets: report.packets,
+            polls: report.polls,
+            busy_polls: report.busy_polls,
+            sleeps: report.sleeps,
+            signals: report.signals,
+        };
+        self.0.status().workers.into_iter().map(worker).collect()
+    }
+}
+
+impl From<AttachmentReport> for Device {
+    fn from(report: AttachmentReport) -> Self {
+        Self {
+            connected: report.connected,
+            connections: report.connections,
+            features: format!("{:016x}", report.features),
+            protocol_features: format!("{:016x}", report.protocol_features),
+            rings: vec![report.receive.into(), report.transmit.into()],
+            last_fault: report.last_fault,
+        }
+    }
+}
+
+impl From<RingReport> for Ring {
+    fn from(report: RingReport) -> Self {
+        Self {
+            running: report.running,
+            enabled: report.enabled,
+            size: report.size,
+            signals: report.signals,
+            fault: report.fault,
+        }
+    }
+}

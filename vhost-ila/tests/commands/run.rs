@@ -1,0 +1,206 @@
+//! `run`, `show` and `reload`: a daemon as a process, without uplink or guests.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{answer, refusal};
+
+/// Longer than any step takes, shorter than a test run's patience.
+const LIMIT: Duration = Duration::from_secs(20);
+
+const VM1: &str = r#"[network.blue]
+vni = 1001
+ipv4 = "10.1.0.0/16"
+[attachment.vm1]
+network = "blue"
+mac = "52:54:00:00:00:01"
+addresses = ["10.1.0.1"]
+[[mapping]]
+network = "blue"
+address = "10.1.0.2"
+locator = "2001:db8:0:2::/64"
+"#;
+
+const VM2: &str = r#"[attachment.vm2]
+network = "blue"
+mode = "client"
+mac = "52:54:00:00:00:02"
+addresses = ["10.1.0.3"]
+"#;
+
+/// A daemon in a directory of its own; killed if a test leaves it running.
+struct Daemon {
+    directory: tempfile::TempDir,
+    child: Child,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let host = format!(
+            "[host]\nname = \"hv1\"\nlocator = \"2001:db8:0:1::/64\"\nsir = \"2001:db8:51::/64\"\nruntime = \"{}\"\n\
+             [uplink]\nkind = \"none\"\n",
+            directory.path().join("run").display()
+        );
+        std::fs::write(directory.path().join("host.toml"), host).expect("written");
+        std::fs::write(directory.path().join("blue.toml"), VM1).expect("written");
+        let log = std::fs::File::create(directory.path().join("log")).expect("made");
+        let child = Command::new(env!("CARGO_BIN_EXE_vhost-ila"))
+            .args(["run", "--config"])
+            .arg(directory.path())
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs");
+        let daemon = Self { directory, child };
+        daemon.wait_for("it to listen", || daemon.path("run/control.sock").exists());
+        daemon
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).expect("read")
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str, mut happened: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !happened() {
+            assert!(start.elapsed() < LIMIT, "waited for {what}; the daemon says:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn configure(&self, blue: &str) {
+        std::fs::write(self.path("blue.toml"), blue).expect("written");
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(pid, signal).expect("it lives");
+    }
+
+    fn ask<'a>(&'a self, command: &[&'a str]) -> Vec<&'a str> {
+        [command, &["--config", self.directory.path().to_str().expect("text")]].concat()
+    }
+
+    fn show(&self, subject: &str) -> Value {
+        serde_json::from_str(&answer(&self.ask(&["show", subject, "--json"]))).expect("JSON")
+    }
+
+    fn attachments(&self) -> usize {
+        self.show("attachments").as_array().map_or(0, Vec::len)
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waited for") {
+                return status;
+            }
+            assert!(start.elapsed() < LIMIT, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[test]
+fn a_daemon_serves_its_sockets_answers_and_ends_clean() {
+    let mut daemon = Daemon::start();
+    daemon.wait_for("the socket of vm1", || is_socket(&daemon.path("run/vm1.sock")));
+    assert_eq!(daemon.show("attachments")[0]["device"]["connected"], false);
+    assert_eq!(daemon.show("mappings").as_array().map(Vec::len), Some(2));
+    assert_eq!(daemon.show("counters")["attachments"]["vm1"]["in_packets"], 0);
+    daemon.signal(Signal::TERM);
+    assert!(daemon.end().success(), "{}", daemon.log());
+    assert!(!daemon.path("run/control.sock").exists() && !daemon.path("run/vm1.sock").exists());
+}
+
+#[test]
+fn tables_for_people_name_what_they_show() {
+    let daemon = Daemon::start();
+    let mappings = answer(&daemon.ask(&["show", "mappings"]));
+    let rows: Vec<Vec<&str>> = mappings.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1], ["blue", "10.1.0.1", "2001:db8:0:1::/64", "vm1", "2001:db8:0:1:4000:3e9:a01:1"]);
+    assert_eq!(rows[2][..4], ["blue", "10.1.0.2", "2001:db8:0:2::/64", "-"]);
+    let attachments = answer(&daemon.ask(&["show", "attachments"]));
+    assert!(
+        attachments.starts_with("name  network  mac") && attachments.contains("  down  "),
+        "{attachments}"
+    );
+    let counters = answer(&daemon.ask(&["show", "counters"]));
+    assert!(
+        counters.contains("\nvm1 ") && counters.contains("\nuplink ") && counters.contains("worker 0"),
+        "{counters}"
+    );
+}
+
+#[test]
+fn reload_adds_and_removes_attachments() {
+    let daemon = Daemon::start();
+    daemon.configure(&format!("{VM1}{VM2}"));
+    assert_eq!(answer(&daemon.ask(&["reload"])), "reloaded: 1 networks, 2 attachments, 1 mappings\n");
+    assert_eq!(daemon.attachments(), 2);
+    daemon.configure(&format!("[network.blue]\nvni = 1001\nipv4 = \"10.1.0.0/16\"\n{VM2}"));
+    answer(&daemon.ask(&["reload"]));
+    assert_eq!(daemon.show("attachments")[0]["name"], "vm2");
+    assert!(!daemon.path("run/vm1.sock").exists(), "its socket went with vm1");
+}
+
+#[test]
+fn sighup_reloads_and_a_refused_config_changes_nothing() {
+    let daemon = Daemon::start();
+    daemon.configure(&VM1.replace("10.1.0.1", "10.9.9.9"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the refusal", || daemon.log().contains("blue.toml:7: attachment.vm1"));
+    assert!(daemon.log().contains("reload refused"), "{}", daemon.log());
+    let refused = refusal(&["reload", "--config", daemon.directory.path().to_str().expect("text")]);
+    assert!(refused.contains("blue.toml:7") && refused.contains("remedy:"), "{refused}");
+    // The daemon's own answer, past the command's check: over the socket.
+    let socket = daemon.path("run/control.sock");
+    let post = axum::http::Method::POST;
+    let (status, body) = vhost_ila::control::client::request(&socket, post, "/v1/reload").expect("answered");
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!((status.as_u16(), &body["problems"][0]["line"]), (422, &Value::from(7)));
+
+    daemon.configure(&format!("{VM1}{VM2}"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the reload", || daemon.log().contains("reloaded: 1 networks, 2 attachments"));
+    assert_eq!(daemon.attachments(), 2);
+}
+
+#[test]
+fn a_second_daemon_does_not_take_the_first_one_s_place() {
+    let mut daemon = Daemon::start();
+    let refused = refusal(&["run", "--config", daemon.directory.path().to_str().expect("text")]);
+    assert!(refused.contains("another vhost-ila listens here"), "{refused}");
+    assert_eq!(daemon.attachments(), 1);
+    daemon.signal(Signal::INT);
+    assert!(daemon.end().success());
+}
+
+#[test]
+fn without_a_daemon_show_says_so() {
+    let config = crate::example("one-host.toml");
+    let refused = refusal(&["show", "counters", "--config", config.to_str().expect("text")]);
+    assert!(refused.contains("is `vhost-ila run` running?"), "{refused}");
+}
