@@ -81,6 +81,23 @@ impl Capture {
         Ok(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
     }
 
+    /// How many packets that the display filter lets through carry a good, and how many another TCP, UDP or ICMPv6 checksum.
+    ///
+    /// # Errors
+    ///
+    /// As [`Capture::fields`].
+    pub fn checksums(&self, filter: &str) -> Result<(usize, usize)> {
+        let status = ["tcp", "udp", "icmpv6"].map(|protocol| format!("{protocol}.checksum.status"));
+        let [tcp, udp, icmp] = &status;
+        let packets = self.fields(filter, &[tcp, udp, icmp])?;
+        // An ICMPv6 error quotes another header; the first status of a field is the outer one.
+        let good = packets.iter().filter(|packet| {
+            packet.iter().rev().find(|status| !status.is_empty()).is_some_and(|status| status == "1")
+        });
+        let good = good.count();
+        Ok((good, packets.len() - good))
+    }
+
     /// How many packets the display filter lets through.
     ///
     /// # Errors

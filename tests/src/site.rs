@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
 use crate::capture::Running;
 use crate::daemon::{Daemon, runtime};
@@ -92,6 +93,16 @@ pub enum Checksum {
     Unmodified,
 }
 
+impl Checksum {
+    /// The word of the configuration.
+    fn word(self) -> &'static str {
+        match self {
+            Checksum::Neutral => "neutral",
+            Checksum::Unmodified => "unmodified",
+        }
+    }
+}
+
 /// What a site is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -136,10 +147,7 @@ impl Plan {
     /// The text of `host.toml` for the host of index `host`.
     fn host_toml(&self, fabric: &Fabric, host: usize) -> String {
         let at = |index: usize| fabric.hosts[index].locator();
-        let checksum = match self.checksum {
-            Checksum::Neutral => "neutral",
-            Checksum::Unmodified => "unmodified",
-        };
+        let checksum = self.checksum.word();
         let mode = if self.daemons_connect { "client" } else { "server" };
         let mut text = format!(
             "[host]\nname = \"{}\"\nlocator = \"{}\"\nsir = \"{SIR}\"\nchecksum = \"{checksum}\"\n\n\
@@ -250,6 +258,23 @@ impl Site {
         };
         let (image, qemu, accel) = (self.image.clone(), self.plan.qemu, self.accel);
         Guest::start(&Spec { name: vm.name.to_owned(), image, qemu, accel, nic: Some(nic) }, &self.evidence)
+    }
+
+    /// Writes `plan.json`, the site as `tests/e2e/wire.py` reads it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be written.
+    pub fn write_plan(&self) -> Result<PathBuf> {
+        let vms = self.plan.vms.iter().map(|vm| {
+            let locator = self.fabric.hosts[vm.host].locator();
+            json!({ "name": vm.name, "vni": vm.network.vni, "ipv4": vm.ipv4, "ipv6": vm.ipv6, "locator": locator })
+        });
+        let vms: Vec<Value> = vms.collect();
+        let path = self.evidence.join("plan.json");
+        let plan = json!({ "sir": SIR, "checksum": self.plan.checksum.word(), "vms": vms });
+        fs::write(&path, serde_json::to_vec_pretty(&plan)?)?;
+        Ok(path)
     }
 
     /// Captures both of the router's links into `fabric.pcapng`.

@@ -62,6 +62,29 @@ fn parse_seen(line: &str) -> Option<Seen> {
     Some(Seen { source: source.into(), destination: destination.into(), source_port })
 }
 
+/// Starts to record what `guest` sends and receives, packet by packet; [`recorded`] ends it.
+///
+/// # Errors
+///
+/// Fails when tcpdump does not begin.
+pub fn record(guest: &mut Guest, filter: &str) -> Result<()> {
+    guest
+        .spawn(&format!("tcpdump -Z root -n -U -i eth0 -w /tmp/record.pcap '{filter}'"), "/tmp/record.log")?;
+    guest.run("until grep -q 'listening on' /tmp/record.log; do sleep 0.1; done").map(drop)
+}
+
+/// Ends [`record`], and returns the pcap file's bytes.
+///
+/// # Errors
+///
+/// Fails when nothing was recording.
+pub fn recorded(guest: &mut Guest) -> Result<Vec<u8>> {
+    guest.run(
+        "sleep 0.3; killall -INT tcpdump; while pidof tcpdump; do sleep 0.1; done; cat /tmp/record.log",
+    )?;
+    guest.read_file("/tmp/record.pcap")
+}
+
 /// The two ends of a TCP transfer.
 #[derive(Clone, Debug)]
 pub struct Transfer {
@@ -79,14 +102,27 @@ pub struct Transfer {
 ///
 /// Fails when the connection cannot be made or does not end within three minutes.
 pub fn transfer(sender: &mut Guest, receiver: &mut Guest, address: &str, megabytes: u32) -> Result<Transfer> {
+    transfer_bytes(sender, receiver, address, megabytes << 20)
+}
+
+/// As [`transfer`], for a number of bytes.
+///
+/// # Errors
+///
+/// As there.
+pub fn transfer_bytes(
+    sender: &mut Guest,
+    receiver: &mut Guest,
+    address: &str,
+    bytes: u32,
+) -> Result<Transfer> {
     let limit = Duration::from_secs(180);
     // The receiver's input never ends (a FIFO opened both ways), or its nc would close first and end the sender's.
     receiver.run("rm -f /tmp/received /tmp/received.all; [ -p /tmp/open ] || mkfifo /tmp/open")?;
     let listen = format!("nc -l -p {PORT} 0<>/tmp/open >/tmp/received && touch /tmp/received.all");
     receiver.spawn(&listen, "/tmp/nc.log")?;
     receiver.run(&format!("until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done"))?;
-    let made =
-        format!("dd if=/dev/urandom of=/tmp/sent bs=1M count={megabytes} 2>/dev/null; sha256sum </tmp/sent");
+    let made = format!("head -c {bytes} /dev/urandom >/tmp/sent; sha256sum </tmp/sent");
     let sent = sum_of(&sender.run_within(&made, limit)?)?;
     let start = Instant::now();
     sender.run_within(&format!("nc -w 20 {address} {PORT} </tmp/sent"), limit)?;
