@@ -1,7 +1,13 @@
-//! End-to-end tests, one file each, run by `cargo xtask test [FILTER]`.
+//! End-to-end tests, one file a subject, run by `cargo xtask test [FILTER]`.
 //!
 //! They are `ignore`d because they need a sandbox with hosts, guests and unpacked tools; what `cargo test` runs needs
 //! neither root nor QEMU.
 
 mod bytes_on_the_wire;
+mod errors_from_the_fabric;
+mod front_ends;
+mod isolation;
+mod offloads;
+mod restarts;
 mod the_bench_itself;
+mod the_demo_can_fail;

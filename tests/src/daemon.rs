@@ -91,6 +91,17 @@ impl Daemon {
         Ok(serde_json::from_str(&output(command)?)?)
     }
 
+    /// How many packets were dropped for `reason`, by all attachments and the uplink.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon does not answer, or knows no such reason.
+    pub fn drops(&self, reason: &str) -> Result<u64> {
+        let counters = self.show("counters")?;
+        let drops = counters["drops"].as_object().context("`show counters` has drops")?;
+        Ok(drops.get(reason).and_then(Value::as_u64).unwrap_or(0))
+    }
+
     fn wait_until_ready(&mut self) -> Result<()> {
         let control = runtime(&self.host).join("control.sock");
         let (process, namespace, log) = (&mut self.process, &self.host.namespace, &self.log);

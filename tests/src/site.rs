@@ -114,8 +114,8 @@ pub struct Plan {
     pub daemons_connect: bool,
     /// The QEMU of all guests.
     pub qemu: Qemu,
-    /// Device properties of all NICs, each beginning with a comma.
-    pub nic_properties: String,
+    /// Device properties of the NICs of some machines, by name; each property begins with a comma.
+    pub nic_properties: Vec<(&'static str, String)>,
 }
 
 impl Plan {
@@ -126,7 +126,7 @@ impl Plan {
             checksum: Checksum::Neutral,
             daemons_connect: false,
             qemu: Qemu::V10,
-            nic_properties: String::new(),
+            nic_properties: Vec::new(),
         }
     }
 
@@ -138,6 +138,11 @@ impl Plan {
             }
         }
         networks
+    }
+
+    fn properties(&self, vm: &str) -> String {
+        let of_vm = self.nic_properties.iter().filter(|(name, _)| *name == vm);
+        of_vm.map(|(_, properties)| properties.as_str()).collect()
     }
 
     fn vnets(&self) -> Vec<String> {
@@ -254,7 +259,7 @@ impl Site {
             listens: self.plan.daemons_connect,
             mac: vm.mac.to_owned(),
             mtu: LINK_MTU,
-            properties: self.plan.nic_properties.clone(),
+            properties: self.plan.properties(vm.name),
         };
         let (image, qemu, accel) = (self.image.clone(), self.plan.qemu, self.accel);
         Guest::start(&Spec { name: vm.name.to_owned(), image, qemu, accel, nic: Some(nic) }, &self.evidence)

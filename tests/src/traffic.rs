@@ -62,6 +62,27 @@ fn parse_seen(line: &str) -> Option<Seen> {
     Some(Seen { source: source.into(), destination: destination.into(), source_port })
 }
 
+/// Starts a tcpdump that prints every packet of `filter`; [`heard`] ends it.
+///
+/// # Errors
+///
+/// Fails when tcpdump does not begin.
+pub fn listen(guest: &mut Guest, filter: &str) -> Result<()> {
+    guest.spawn(&format!("tcpdump -Z root -n -l -v -i eth0 '{filter}'"), "/tmp/heard")?;
+    guest.run("until grep -q 'listening on' /tmp/heard; do sleep 0.1; done").map(drop)
+}
+
+/// Ends [`listen`], and returns what was printed.
+///
+/// # Errors
+///
+/// Fails when nothing was listening.
+pub fn heard(guest: &mut Guest) -> Result<String> {
+    guest.run(
+        "sleep 0.3; killall -INT tcpdump; while pidof tcpdump >/dev/null; do sleep 0.1; done; cat /tmp/heard",
+    )
+}
+
 /// Starts to record what `guest` sends and receives, packet by packet; [`recorded`] ends it.
 ///
 /// # Errors

@@ -10,6 +10,7 @@
 //! What must stay true: no command installs a package, starts a service, or leaves a namespace, a mount or a changed
 //! sysctl behind; all that is written lies under cargo's target directory.
 
+mod bare;
 mod build;
 mod demo;
 mod e2e;
@@ -34,7 +35,7 @@ struct Cli {
 enum Chore {
     /// Unpack Debian packages (QEMU, guest kernels, tshark, scapy, DPDK) into target/tools; installs nothing
     Fetch {
-        /// The sets to bring; all but `dpdk` when none is named
+        /// The sets to bring; all but `dpdk` and `bare` when none is named
         #[arg(value_enum)]
         sets: Vec<fetch::Set>,
     },
@@ -51,6 +52,8 @@ enum Chore {
         #[arg(long, default_value_t = 1)]
         seed: u32,
     },
+    /// The README's two commands in a Debian 12 that has nothing but Rust and build-essential; needs root
+    Bare,
     /// The rules that neither rustc nor clippy knows
     Lint,
     /// Run the fuzz targets whose name contains one of these words, or all
@@ -71,6 +74,7 @@ fn main() -> Result<()> {
         Chore::Fetch { sets } => fetch::run(&sets),
         Chore::Demo => demo::run(),
         Chore::Test { filters, long, seed } => test::run(&filters, long, seed),
+        Chore::Bare => bare::command(),
         Chore::Lint => lint::command(),
         Chore::Fuzz { targets, seconds, seed } => {
             let (_, findings) = fuzz::run(&targets, seconds, seed)?;

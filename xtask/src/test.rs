@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that can fail, in the order of what fails fastest.
 //!
 //! ```text
-//! format ─> clippy ─> lint ─> cargo test ─> fuzz, 30 s a target ─> end to end
+//! format ─> clippy ─> lint ─> cargo test ─> fuzz, 30 s a target ─> end to end ─> the README in a bare Debian
 //! ```
 //!
 //! The last line counts them all. With a filter, only the end-to-end tests and fuzz targets of that name run.
@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::e2e::{self, Outcome};
-use crate::{build, fuzz, lint};
+use crate::{bare, build, fuzz, lint};
 
 /// How long each fuzz target runs, in seconds.
 const SMOKE: u32 = 30;
@@ -60,6 +60,9 @@ pub(crate) fn run(filters: &[String], long: bool, seed: u32) -> Result<()> {
             Outcome::Skipped(_) => count.skipped += 1,
         }
     }
+    if filters.is_empty() {
+        the_readme(&mut count);
+    }
     println!("all of it took {} s\n", start.elapsed().as_secs());
     ensure!(count.passed + count.failed + count.skipped > 0, "no test has a name with {filters:?}");
     let skipped = if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
@@ -77,6 +80,21 @@ fn everything_but_guests(count: &mut Count) -> Result<()> {
     count.add(lint::run()?);
     count.add(cargo_test()?);
     Ok(())
+}
+
+fn the_readme(count: &mut Count) {
+    const NAME: &str = "the README's two commands in a bare Debian";
+    match bare::run() {
+        Ok(None) => count.step(NAME, true),
+        Ok(Some(reason)) => {
+            println!("skipped {NAME}: {reason}");
+            count.skipped += 1;
+        }
+        Err(error) => {
+            count.step(NAME, false);
+            println!("    {error:#}");
+        }
+    }
 }
 
 /// Runs `cargo test`, and counts its tests by the lines that end each binary's run.

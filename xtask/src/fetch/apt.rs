@@ -117,6 +117,17 @@ fn host_repositories() -> Result<Vec<(String, String)>> {
         .collect())
 }
 
+/// The host's mirror of bookworm, or the public one.
+///
+/// # Errors
+///
+/// Fails when there is no apt.
+pub(super) fn mirror() -> Result<String> {
+    let host = host_repositories()?;
+    let configured = host.into_iter().find(|(_, release)| release == SUITES[0].0);
+    Ok(configured.map_or_else(|| SUITES[0].1.to_owned(), |(uri, _)| uri))
+}
+
 /// The text of `sources.list`: the host's mirror for each suite. A suite that the host does not have comes from the
 /// mirror of its `bookworm`, as backports live beside it.
 fn sources(host: &[(String, String)]) -> String {

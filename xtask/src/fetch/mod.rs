@@ -38,6 +38,8 @@ pub(crate) enum Set {
     Net,
     /// DPDK 22.11: dpdk-testpmd and its drivers
     Dpdk,
+    /// What makes a bare Debian
+    Bare,
 }
 
 /// What `cargo xtask demo` and `test` need.
@@ -78,6 +80,7 @@ impl Set {
                 "",
             ),
             Set::Dpdk => ("dpdk", "bookworm", &["dpdk-dev", "dpdk"], ""),
+            Set::Bare => ("bare", "bookworm", &["debootstrap"], ""),
         };
         Recipe { directory, release, packages, only, libc: self == Set::Guest }
     }
@@ -91,6 +94,15 @@ impl Set {
 pub(crate) fn run(sets: &[Set]) -> Result<()> {
     let sets = if sets.is_empty() { &END_TO_END } else { sets };
     sets.iter().try_for_each(|set| ensure(*set).map(drop))
+}
+
+/// The host's mirror of bookworm.
+///
+/// # Errors
+///
+/// Fails when there is no apt.
+pub(crate) fn mirror() -> Result<String> {
+    apt::mirror()
 }
 
 /// Makes sure that `set` is unpacked, and returns its directory.

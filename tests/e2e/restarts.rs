@@ -1,0 +1,80 @@
+//! Guests and daemons come and go under traffic, and it flows again.
+
+use std::time::Duration;
+
+use vhost_ila_tests::guest::Guest;
+use vhost_ila_tests::site::{self, Plan, Site, VM1, VM2};
+use vhost_ila_tests::traffic;
+
+/// From a daemon's restart until a guest's packets cross again: QEMU tries to reconnect every half second.
+const RECOVERY: Duration = Duration::from_secs(20);
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn traffic_flows_again_after_a_guest_reboots() {
+    let site = Site::start("e2e/reboot", Plan::of(&[VM1, VM2])).unwrap();
+    let mut guests = site.boot().unwrap();
+    let [vm1, vm2] = &mut guests[..] else { panic!("two guests") };
+    vm1.spawn(&format!("ping -i 0.2 {}", VM2.ipv4), "/tmp/ping").unwrap();
+    traffic::ping(vm1, VM2.ipv4, 3).unwrap();
+    // The sender's side and the receiver's, one after the other; the ping in vm1 ends with its kernel.
+    for (vm, rebooted) in [(&VM2, true), (&VM1, false)] {
+        let guest = if rebooted { &mut *vm2 } else { &mut *vm1 };
+        guest.send("reboot -f").unwrap();
+        guest.wait_until_ready(Duration::from_secs(90)).unwrap();
+        site::address(vm, guest).unwrap();
+        traffic::ping(vm1, VM2.ipv4, 5).unwrap();
+        traffic::ping(vm1, VM2.ipv6, 5).unwrap();
+    }
+    let sums = traffic::transfer(vm1, vm2, VM2.ipv4, 5).unwrap();
+    assert_eq!(sums.sent, sums.received);
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn a_tcp_connection_survives_a_killed_daemon_that_listens() {
+    survives("e2e/killed-server", Plan::of(&[VM1, VM2]));
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn a_tcp_connection_survives_a_killed_daemon_that_connects() {
+    survives("e2e/killed-client", Plan { daemons_connect: true, ..Plan::of(&[VM1, VM2]) });
+}
+
+/// A slow TCP stream runs while each host's daemon is killed and started again; all bytes arrive.
+fn survives(evidence: &str, plan: Plan) {
+    let mut site = Site::start(evidence, plan).unwrap();
+    let mut guests = site.boot().unwrap();
+    let [vm1, vm2] = &mut guests[..] else { panic!("two guests") };
+    vm2.run("mkfifo /tmp/open").unwrap();
+    vm2.spawn("nc -l -p 5002 0<>/tmp/open >/tmp/stream", "/tmp/nc.log").unwrap();
+    vm2.run("until netstat -ltn | grep -q :5002; do sleep 0.1; done").unwrap();
+    let stream = format!(
+        "(while [ ! -e /tmp/enough ]; do head -c 10000 /dev/urandom; sleep 0.05; done) | tee /tmp/sent | nc {} 5002; touch /tmp/ended",
+        VM2.ipv4
+    );
+    vm1.spawn(&stream, "/tmp/stream.log").unwrap();
+    vm1.run("sleep 1").unwrap();
+    for host in 0..2 {
+        site.daemons[host].kill().unwrap();
+        vm1.run("sleep 1").unwrap();
+        site.daemons[host].restart().unwrap();
+        answered(vm1, VM2.ipv4);
+        answered(vm1, VM2.ipv6);
+    }
+    vm1.run("touch /tmp/enough").unwrap();
+    // TCP has backed off meanwhile: its next try may be some seconds away.
+    vm1.run_within("until [ -e /tmp/ended ]; do sleep 0.1; done", Duration::from_secs(90)).unwrap();
+    let sent = vm1.run("sha256sum </tmp/sent").unwrap();
+    let received = vm2.run("sleep 0.5; sha256sum </tmp/stream").unwrap();
+    assert_eq!(sent, received);
+}
+
+/// Waits until an echo is answered, then demands that five in a row are.
+fn answered(guest: &mut Guest, target: &str) {
+    guest
+        .run_within(&format!("until ping -c 1 -W 1 {target} >/dev/null; do sleep 0.2; done"), RECOVERY)
+        .unwrap();
+    traffic::ping(guest, target, 5).unwrap();
+}
