@@ -3,7 +3,12 @@
 //! What must stay true: every check runs on [`Frame::head`], which no guest can change any more; the core never sees the tail
 //! unless it asks for the whole frame ([`crate::pipeline::Again::Whole`]).
 
+pub(crate) mod ipv4;
+pub(crate) mod ipv6;
+mod offload;
+
 pub use ipv4_xlat::{ChecksumState, Gso, GsoKind, Offload};
+pub(crate) use offload::{check_offload, largest_segment};
 
 /// Bytes of a frame the shell copies before the first look. TCP, UDP and echo with usual headers never need more.
 pub const HEAD_LEN: usize = 128;
@@ -35,4 +40,20 @@ impl<'a> Frame<'a> {
     pub const fn is_whole(&self) -> bool {
         self.head.len() >= self.len
     }
+}
+
+/// Transport protocol numbers the walk tells apart.
+pub(crate) mod protocol {
+    pub(crate) const TCP: u8 = 6;
+    pub(crate) const UDP: u8 = 17;
+    pub(crate) const ICMPV6: u8 = 58;
+}
+
+/// Why headers could not be read to their end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unread {
+    /// They go on behind [`Frame::head`]; the whole frame tells more.
+    BeyondHead,
+    /// They cannot be.
+    Refused(crate::DropReason),
 }

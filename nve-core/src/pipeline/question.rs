@@ -1,17 +1,249 @@
-//! What is asked about a packet: where its headers are, and the key of its destination. Parse only; nothing is decided here.
+//! What is asked about a packet: where its headers are, and the key of its destination. Parse only; nothing is admitted here.
+//!
+//! What must stay true: a question is made from the frame's head alone and touches no table that does not fit a cache, so that a batch of
+//! questions can be made before the first table line is needed.
+//!
+//! ```text
+//!   from a port:   ARP, ND ────────────────> Gateway        own VN's peer ──> Peer4, Peer6 (key)      all else ──> Elsewhere
+//!   from uplink:   our locator, C reversed ─> Arrived (key)  SIR, VNET ──────> Routed (key)            all else ──> Refused
+//! ```
 
-use super::Origin;
+use core::net::Ipv6Addr;
+
+use super::{Origin, PortId};
 use crate::DropReason;
+use crate::addr::{Identifier, Kind, Neutral};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::ipv6::{Chain, Ipv6};
+use crate::packet::{ETHERNET_LEN, Frame, Unread, check_offload, protocol};
+use crate::policy::{Network, World};
 
 /// A classified packet: small and `Copy`, so that a batch of them can be held while table lines are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Question {
     pub(crate) origin: Origin,
     pub(crate) form: Form,
+    /// The protocol behind the IPv6 extension headers, or of the IPv4 header.
+    pub(crate) protocol: u8,
+    /// The transport header is in the packet (no fragment, or the first).
+    pub(crate) has_transport: bool,
+    /// The packet is a fragment.
+    pub(crate) fragment: bool,
+    /// Where the transport header starts, from the IP header.
+    pub(crate) l4: u16,
+    /// Bytes of the IP packet by its own header; never more than the frame has.
+    pub(crate) ip_len: u32,
+    /// Who it is for, where the form says so.
+    pub(crate) key: Option<Identifier>,
 }
 
 /// What kind of packet it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Form {
+    /// Not to be looked at any further.
     Refused(DropReason),
+    /// Its headers go on behind the head.
+    Incomplete,
+    /// From a tenant: ARP or neighbour discovery.
+    Gateway,
+    /// From a tenant: IPv4 to an address of its VN.
+    Peer4,
+    /// From a tenant: IPv6 to an address of its VN.
+    Peer6,
+    /// From a tenant: IPv4 to the gateway, a broadcast or group, or outside.
+    Elsewhere4,
+    /// From a tenant: IPv6 to the gateway, link-local, a group, or outside.
+    Elsewhere6,
+    /// From the uplink: to our locator.
+    Arrived,
+    /// From the uplink: to a SIR prefix or /96 that is routed to us.
+    Routed,
+}
+
+impl Question {
+    #[inline]
+    fn bare(origin: Origin, form: Form) -> Self {
+        Self { origin, form, protocol: 0, has_transport: false, fragment: false, l4: 0, ip_len: 0, key: None }
+    }
+
+    #[inline]
+    fn unread(origin: Origin, unread: Unread) -> Self {
+        let form = match unread {
+            Unread::BeyondHead => Form::Incomplete,
+            Unread::Refused(reason) => Form::Refused(reason),
+        };
+        Self::bare(origin, form)
+    }
+
+    /// An ICMPv6 error: judged by the packet it quotes.
+    #[inline]
+    pub(crate) fn is_icmpv6_error(&self, frame: &Frame<'_>, offset: usize) -> bool {
+        self.protocol == protocol::ICMPV6
+            && self.has_transport
+            && frame.head.get(offset + usize::from(self.l4)).is_some_and(|icmp_type| *icmp_type < 128)
+    }
+}
+
+/// Classifies an Ethernet frame from `port`.
+#[inline]
+pub(crate) fn from_tenant(world: &World, port: PortId, frame: &Frame<'_>) -> Question {
+    let origin = Origin::Port(port);
+    let network = world.attachment(port).and_then(|attachment| world.network(attachment.network));
+    let Some(network) = network else { return Question::bare(origin, Form::Refused(DropReason::NoAttachment)) };
+    let question = match frame.head.get(12..ETHERNET_LEN) {
+        Some([0x08, 0x00]) => tenant_ipv4(origin, network, frame),
+        Some([0x86, 0xdd]) => tenant_ipv6(origin, network, frame),
+        Some([0x08, 0x06]) => Ok(Question::bare(origin, Form::Gateway)),
+        Some(_) => Err(Unread::Refused(DropReason::EtherType)),
+        None => Err(Unread::Refused(DropReason::Malformed)),
+    };
+    question.unwrap_or_else(|unread| Question::unread(origin, unread))
+}
+
+#[inline]
+fn tenant_ipv4(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Question, Unread> {
+    let header = Ipv4::read(frame, ETHERNET_LEN)?;
+    let destination = header.destination();
+    let key = network.has_peer4(destination).then(|| Identifier::ipv4(network.vnid, destination));
+    Ok(Question {
+        origin,
+        form: if key.is_some() { Form::Peer4 } else { Form::Elsewhere4 },
+        protocol: header.protocol(),
+        has_transport: false,
+        fragment: false,
+        l4: header.header_len() as u16,
+        ip_len: header.total_len() as u32,
+        key,
+    })
+}
+
+#[inline]
+fn tenant_ipv6(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Question, Unread> {
+    let header = Ipv6::read(frame, ETHERNET_LEN)?;
+    let destination = header.destination();
+    let key = network
+        .has_peer6(destination)
+        .then(|| Identifier::ipv6(network.vnid, destination.to_bits() as u32));
+    let form = if key.is_some() { Form::Peer6 } else { Form::Elsewhere6 };
+    let mut question = ipv6_question(origin, frame, ETHERNET_LEN, header, form, key)?;
+    if question.is_neighbour_discovery(frame, ETHERNET_LEN)? {
+        question.form = Form::Gateway;
+    }
+    Ok(question)
+}
+
+/// Reads the chain and judges the offload metadata by it.
+#[inline]
+fn ipv6_question(
+    origin: Origin,
+    frame: &Frame<'_>,
+    offset: usize,
+    header: Ipv6<'_>,
+    form: Form,
+    key: Option<Identifier>,
+) -> Result<Question, Unread> {
+    let total = header.total_len();
+    let chain = Chain::read(frame, offset, header)?;
+    check_offload(&frame.offload, chain.protocol, chain.l4, total, chain.fragment)?;
+    let shortest = match chain.protocol {
+        protocol::TCP => 20,
+        protocol::UDP | protocol::ICMPV6 => 8,
+        _ => 0,
+    };
+    if chain.has_transport && chain.l4 + shortest > total {
+        let reason = if chain.fragment { DropReason::BadFragment } else { DropReason::Malformed };
+        return Err(Unread::Refused(reason));
+    }
+    Ok(Question {
+        origin,
+        form,
+        protocol: chain.protocol,
+        has_transport: chain.has_transport,
+        fragment: chain.fragment,
+        l4: chain.l4 as u16,
+        ip_len: total as u32,
+        key,
+    })
+}
+
+impl Question {
+    /// Neighbour discovery never leaves its link: the gateway answers it, and no other sees it (RFC 4861; fragmented: RFC 6980).
+    #[inline]
+    fn is_neighbour_discovery(&self, frame: &Frame<'_>, offset: usize) -> Result<bool, Unread> {
+        if self.protocol != protocol::ICMPV6 || !self.has_transport {
+            return Ok(false);
+        }
+        match frame.head.get(offset + usize::from(self.l4)) {
+            Some(133..=137) if self.fragment => Err(Unread::Refused(DropReason::BadFragment)),
+            Some(133..=137) => Ok(true),
+            Some(_) => Ok(false),
+            None if frame.is_whole() => Err(Unread::Refused(DropReason::Malformed)),
+            None => Err(Unread::BeyondHead),
+        }
+    }
+}
+
+/// Classifies an IPv6 packet from the uplink (reading notes, section 5, checks 1 to 3).
+#[inline]
+pub(crate) fn from_wire(world: &World, frame: &Frame<'_>) -> Question {
+    wire_ipv6(world, frame).unwrap_or_else(|unread| Question::unread(Origin::Uplink, unread))
+}
+
+#[inline]
+fn wire_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
+    let header = Ipv6::read(frame, 0)?;
+    let (form, key) = wire_destination(world, header.destination()).map_err(Unread::Refused)?;
+    let question = ipv6_question(Origin::Uplink, frame, 0, header, form, Some(key))?;
+    if question.is_neighbour_discovery(frame, 0)? {
+        return Err(Unread::Refused(DropReason::NdUnanswered));
+    }
+    Ok(question)
+}
+
+/// Checks 1 to 3: which of our prefixes, a legal type, C reversed.
+#[inline]
+fn wire_destination(world: &World, destination: Ipv6Addr) -> Result<(Form, Identifier), DropReason> {
+    let (upper, low) = ((destination.to_bits() >> 64) as u64, destination.to_bits() as u64);
+    if upper == world.locator.upper() {
+        return Ok((Form::Arrived, local_identifier(world, low)?));
+    }
+    if upper == world.sir.upper() {
+        let identifier = Identifier::from_bits(low).map_err(|_| DropReason::ReservedType)?;
+        return match identifier.kind() {
+            Kind::Interface(_) => Err(DropReason::HostAddress),
+            // A VN's IPv6 addresses are called by their own names, never through SIR (reading notes, section 5).
+            Kind::Ipv6(..) => Err(DropReason::ReservedType),
+            _ => Ok((Form::Routed, identifier)),
+        };
+    }
+    match world.network_of_address(destination) {
+        Some((_, network)) => Ok((Form::Routed, Identifier::ipv6(network.vnid, low as u32))),
+        None => Err(DropReason::NotOurs),
+    }
+}
+
+/// The identifier behind our locator, the adjustment reversed where C says so.
+#[inline]
+fn local_identifier(world: &World, low: u64) -> Result<Identifier, DropReason> {
+    let wire = Identifier::from_bits(low & !Identifier::C_BIT).map_err(|_| DropReason::ReservedType)?;
+    let adjusted = low & Identifier::C_BIT != 0;
+    let neutral = match wire.kind() {
+        Kind::Interface(_) if adjusted => return Err(DropReason::ReservedType),
+        Kind::Interface(_) => return Err(DropReason::HostAddress),
+        Kind::Multicast(..) => return Err(DropReason::Multicast),
+        _ if !adjusted => return Ok(wire),
+        Kind::Local(_) | Kind::Ipv4(..) => world.neutral,
+        Kind::Ipv6(vnid, _) => {
+            let network = world.network_of_vnid(vnid).ok_or(DropReason::UnknownNetwork)?.1;
+            network.neutral6.ok_or(DropReason::UnknownNetwork)?
+        }
+    };
+    restore(wire, low as u16, neutral)
+}
+
+/// `wire` with its low word `adjusted` put back.
+#[inline]
+pub(crate) fn restore(wire: Identifier, adjusted: u16, neutral: Neutral) -> Result<Identifier, DropReason> {
+    let bits = wire.bits() & !0xffff | u64::from(neutral.reverse(adjusted));
+    Identifier::from_bits(bits).map_err(|_| DropReason::ReservedType)
 }
