@@ -30,7 +30,9 @@ drop_reasons! {
     Malformed = "malformed",
     /// The virtio-net header contradicts the packet: checksum or segmentation offsets, types or sizes that cannot be.
     BadOffload = "bad-offload",
-    /// Neither IPv4, IPv6 nor ARP, or an Ethernet group or foreign destination that this packet may not have.
+    /// The port's attachment has been removed.
+    NoAttachment = "no-attachment",
+    /// Neither IPv4, IPv6 nor ARP.
     EtherType = "ether-type",
     /// The source MAC is not the attachment's.
     SpoofedMac = "spoofed-mac",

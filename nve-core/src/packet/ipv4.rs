@@ -19,10 +19,16 @@ impl<'a> Ipv4<'a> {
     pub(crate) fn read(frame: &Frame<'a>, offset: usize) -> Result<Self, Unread> {
         let room = frame.len.saturating_sub(offset);
         let Some(bytes) = frame.head.get(offset..).and_then(|rest| rest.first_chunk::<20>()) else {
-            return Err(if frame.is_whole() { Unread::Refused(DropReason::Malformed) } else { Unread::BeyondHead });
+            return Err(if frame.is_whole() {
+                Unread::Refused(DropReason::Malformed)
+            } else {
+                Unread::BeyondHead
+            });
         };
         let header = Self { bytes };
-        let fits = header.header_len() >= 20 && header.total_len() >= header.header_len() && header.total_len() <= room;
+        let fits = header.header_len() >= 20
+            && header.total_len() >= header.header_len()
+            && header.total_len() <= room;
         if bytes[0] >> 4 != 4 || !fits {
             return Err(Unread::Refused(DropReason::Malformed));
         }

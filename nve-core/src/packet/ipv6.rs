@@ -26,7 +26,11 @@ impl<'a> Ipv6<'a> {
     pub(crate) fn read(frame: &Frame<'a>, offset: usize) -> Result<Self, Unread> {
         let room = frame.len.saturating_sub(offset);
         let Some(bytes) = frame.head.get(offset..).and_then(|rest| rest.first_chunk()) else {
-            return Err(if frame.is_whole() { Unread::Refused(DropReason::Malformed) } else { Unread::BeyondHead });
+            return Err(if frame.is_whole() {
+                Unread::Refused(DropReason::Malformed)
+            } else {
+                Unread::BeyondHead
+            });
         };
         let header = Self { bytes };
         if bytes[0] >> 4 != 6 || header.total_len() > room {
@@ -115,8 +119,13 @@ impl Chain {
             if chain.l4 + len > total {
                 return Err(Unread::Refused(DropReason::Malformed));
             }
-            let Some(fields) = frame.head.get(offset + chain.l4..).and_then(|rest| rest.first_chunk::<8>()) else {
-                return Err(if frame.is_whole() { Unread::Refused(DropReason::Malformed) } else { Unread::BeyondHead });
+            let Some(fields) = frame.head.get(offset + chain.l4..).and_then(|rest| rest.first_chunk::<8>())
+            else {
+                return Err(if frame.is_whole() {
+                    Unread::Refused(DropReason::Malformed)
+                } else {
+                    Unread::BeyondHead
+                });
             };
             let mut len = (usize::from(fields[1]) + 1) * 8;
             match chain.protocol {

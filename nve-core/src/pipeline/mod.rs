@@ -1,30 +1,72 @@
 //! The walk: what happens to a packet, on one screen.
 //!
 //! ```text
-//!            from a tenant (tenant.rs)                                from the uplink (wire.rs)
+//!            from a tenant                                            from the uplink
 //!   take     shell copies the head once                               shell reads the packet
-//!   classify packet/: Ethernet, IP, transport, offload                packet/: IPv6, transport
-//!   answer   gateway/: ARP, NDP, RS, DHCP, echo                       our locator, SIR or VNET? type legal? C reversed?
-//!   admit    MAC and address are the attachment's -> Admitted         identifier local? source's VN may reach it?
-//!   look up  identifier -> mapping, policy                            ICMPv6 errors: judged by what they quote
-//!   rewrite  new head in Scratch, tail = range of the original        new head in Scratch
-//!   deliver  shell: one copy                                          shell: one copy
+//!   classify question.rs: Ethernet, IP, transport, offload            question.rs: our locator, SIR or VNET? type legal? C reversed
+//!   answer   answer.rs: ARP, NDP, RS, DHCP, echo by gateway/
+//!   admit    admit.rs: MAC and address are the attachment's           judge.rs: may the source's VN reach it?
+//!   look up  look_up.rs: identifier -> mapping                        look_up.rs: identifier local?   quote.rs: ICMPv6 errors
+//!   rewrite  rewrite6.rs, rewrite4.rs: new head in Scratch            rewrite6.rs, rewrite4.rs; wire.rs: router role
+//!   deliver  deliver.rs: what the receiver takes; shell: one copy     deliver.rs; shell: one copy
 //! ```
+//!
+//! What must stay true: a fate is returned and not performed; whatever goes to a peer carries an `Admitted`, whatever goes to an
+//! attachment a `Receiving`; a refusal (`walk.rs`: `Stop`) knows its answer, and `refuse.rs` makes it.
 
 use core::ops::Range;
 
 use crate::DropReason;
-use crate::packet::Offload;
+use crate::packet::ipv4::Ipv4;
+use crate::packet::ipv6::Ipv6;
+use crate::packet::{ETHERNET_LEN, Frame, Offload};
 
+mod admit;
+mod answer;
 mod carry_out;
+mod deliver;
+mod judge;
+mod look_up;
 mod nve;
 mod question;
+mod quote;
+mod refuse;
+mod rewrite4;
+mod rewrite6;
+mod walk;
 mod walker;
+mod wire;
 
 pub use carry_out::{CarryOut, Outcome};
 pub use nve::{ApplyError, MappingLine, Nve, Receiver};
 pub use question::Question;
 pub use walker::Walker;
+
+use admit::Sender;
+use question::Form;
+use walk::{Stop, Walk};
+
+/// The walk after classification; every step that refuses ends it.
+#[inline]
+fn decide(walk: &mut Walk<'_>, q: &Question, frame: &Frame<'_>, scratch: &mut Scratch) -> Result<Fate, Stop> {
+    match q.form {
+        Form::Refused(reason) => Err(Stop::Drop(reason)),
+        Form::Incomplete => Err(Stop::Again(Again::Whole)),
+        Form::Peer4 => {
+            let header = Ipv4::read(frame, ETHERNET_LEN)?;
+            let admitted = Sender::of(walk, q)?.bearing(frame)?.admit4(header.source())?;
+            rewrite4::from_tenant(walk, &admitted, q, header, frame, scratch)
+        }
+        Form::Peer6 => {
+            let header = Ipv6::read(frame, ETHERNET_LEN)?;
+            let admitted = Sender::of(walk, q)?.bearing(frame)?.admit6(header.source())?;
+            rewrite6::from_tenant(walk, &admitted, q, header, frame, scratch)
+        }
+        Form::Arrived => wire::arrived(walk, q, frame, scratch),
+        Form::Routed => wire::routed(walk, q, frame, scratch),
+        Form::Gateway | Form::Elsewhere4 | Form::Elsewhere6 => answer::answer(walk, q, frame, scratch),
+    }
+}
 
 /// Attachments one host serves at most.
 pub const MAX_PORTS: usize = 4096;
@@ -101,11 +143,16 @@ impl Rewritten {
 #[derive(Clone, Debug)]
 pub struct Scratch {
     /// [`Rewritten::head`] points into it.
-    pub head: [u8; 2048],
+    pub head: [u8; Scratch::LEN],
+}
+
+impl Scratch {
+    /// Room for an ICMP error in both families at once.
+    pub const LEN: usize = 2816;
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { head: [0; 2048] }
+        Self { head: [0; Self::LEN] }
     }
 }

@@ -89,7 +89,9 @@ impl Question {
 pub(crate) fn from_tenant(world: &World, port: PortId, frame: &Frame<'_>) -> Question {
     let origin = Origin::Port(port);
     let network = world.attachment(port).and_then(|attachment| world.network(attachment.network));
-    let Some(network) = network else { return Question::bare(origin, Form::Refused(DropReason::NoAttachment)) };
+    let Some(network) = network else {
+        return Question::bare(origin, Form::Refused(DropReason::NoAttachment));
+    };
     let question = match frame.head.get(12..ETHERNET_LEN) {
         Some([0x08, 0x00]) => tenant_ipv4(origin, network, frame),
         Some([0x86, 0xdd]) => tenant_ipv6(origin, network, frame),
@@ -121,9 +123,8 @@ fn tenant_ipv4(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Q
 fn tenant_ipv6(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Question, Unread> {
     let header = Ipv6::read(frame, ETHERNET_LEN)?;
     let destination = header.destination();
-    let key = network
-        .has_peer6(destination)
-        .then(|| Identifier::ipv6(network.vnid, destination.to_bits() as u32));
+    let key =
+        network.has_peer6(destination).then(|| Identifier::ipv6(network.vnid, destination.to_bits() as u32));
     let form = if key.is_some() { Form::Peer6 } else { Form::Elsewhere6 };
     let mut question = ipv6_question(origin, frame, ETHERNET_LEN, header, form, key)?;
     if question.is_neighbour_discovery(frame, ETHERNET_LEN)? {
@@ -213,7 +214,8 @@ fn wire_destination(world: &World, destination: Ipv6Addr) -> Result<(Form, Ident
             Kind::Interface(_) => Err(DropReason::HostAddress),
             // A VN's IPv6 addresses are called by their own names, never through SIR (reading notes, section 5).
             Kind::Ipv6(..) => Err(DropReason::ReservedType),
-            _ => Ok((Form::Routed, identifier)),
+            Kind::Multicast(..) => Err(DropReason::Multicast),
+            Kind::Local(_) | Kind::Ipv4(..) => Ok((Form::Routed, identifier)),
         };
     }
     match world.network_of_address(destination) {

@@ -1,15 +1,19 @@
 //! One worker's walk: pins the world for a batch, owns its counter cells, allowances and identification.
+//!
+//! What must stay true: nothing here is shared with another worker but through [`Nve`]; nothing allocates outside of [`Walker::new`] and the
+//! first [`Walker::begin`] after a reload; every frame is counted once, however often it is brought again.
 
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::{Fate, Nve, Origin, Question, Rewritten, Scratch};
+use super::question::{Question, from_tenant, from_wire};
+use super::walk::{Pending, Stop, Walk};
+use super::{Fate, Nve, Origin, Rewritten, Scratch, decide, refuse, rewrite4};
 use crate::DropReason;
 use crate::counters::{PortCounters, WorkerCells};
+use crate::gateway::Limits;
 use crate::packet::Frame;
 use crate::policy::World;
-
-use super::question::Form;
 
 /// One worker's side of an [`Nve`].
 #[derive(Debug)]
@@ -17,7 +21,13 @@ pub struct Walker {
     nve: Arc<Nve>,
     world: Arc<World>,
     cells: Arc<WorkerCells>,
+    /// By port number; numbers without an attachment have cells all the same.
     ports: Vec<Arc<PortCounters>>,
+    /// By port number.
+    limits: Vec<Limits>,
+    uplink_limits: Limits,
+    identification: u16,
+    pieces: Option<Pending>,
     now: Duration,
 }
 
@@ -26,66 +36,129 @@ impl Walker {
     pub fn new(nve: Arc<Nve>) -> Self {
         let cells = nve.register_worker();
         let world = nve.world();
-        let ports = cells.ports(super::MAX_PORTS);
-        Self { nve, world, cells, ports, now: Duration::ZERO }
+        let mut walker = Self {
+            nve,
+            world,
+            cells,
+            ports: Vec::new(),
+            limits: Vec::new(),
+            uplink_limits: Limits::default(),
+            identification: 0,
+            pieces: None,
+            now: Duration::ZERO,
+        };
+        walker.make_room();
+        walker
     }
 
     /// Starts a batch: pins the world as it is now, and sets the time (since any epoch, the same at every call).
+    #[inline]
     pub fn begin(&mut self, now: Duration) {
         self.now = now;
-        self.world = self.nve.world();
+        let current = self.nve.world.load();
+        if !Arc::ptr_eq(&current, &self.world) {
+            self.world = Arc::clone(&current);
+            drop(current);
+            self.make_room();
+        }
+    }
+
+    /// Cells and allowances for every port of the pinned world. An allowance outlives its attachment: a port that is removed and
+    /// made again starts where it was.
+    #[cold]
+    fn make_room(&mut self) {
+        let count = self.world.port_count();
+        if self.ports.len() < count {
+            self.ports = self.cells.ports(count);
+        }
+        self.limits.resize_with(self.ports.len(), Limits::default);
     }
 
     /// Parses a frame (Ethernet from a port, IPv6 from the uplink).
     #[inline]
-    pub fn classify(&self, origin: Origin, _frame: &Frame<'_>) -> Question {
-        Question { origin, form: Form::Refused(DropReason::NoMapping) }
+    pub fn classify(&self, origin: Origin, frame: &Frame<'_>) -> Question {
+        match origin {
+            Origin::Port(port) => from_tenant(&self.world, port, frame),
+            Origin::Uplink => from_wire(&self.world, frame),
+        }
     }
 
     /// Address of the table line that [`Walker::decide`] will read first, to be prefetched; `None` where it reads none.
     #[inline]
-    pub fn slot(&self, _question: &Question) -> Option<usize> {
-        None
+    pub fn slot(&self, question: &Question) -> Option<usize> {
+        question.key.map(|identifier| self.nve.table.slot(identifier))
     }
 
     /// What becomes of the frame that `question` was made of, in the same batch.
-    pub fn decide(&mut self, question: Question, frame: &Frame<'_>, _scratch: &mut Scratch) -> Fate {
-        let Form::Refused(reason) = question.form;
-        let cells = self.counters(question.origin);
+    #[inline]
+    pub fn decide(&mut self, question: Question, frame: &Frame<'_>, scratch: &mut Scratch) -> Fate {
+        let mut walk = Walk {
+            nve: &self.nve,
+            world: &self.world,
+            now: self.now,
+            limits: &mut self.limits,
+            uplink_limits: &mut self.uplink_limits,
+            identification: &mut self.identification,
+            pieces: &mut self.pieces,
+        };
+        let fate = match decide(&mut walk, &question, frame, scratch) {
+            Ok(fate) => fate,
+            Err(Stop::Again(again)) => return Fate::Again(again),
+            Err(Stop::Drop(reason)) => Fate::Drop(reason),
+            Err(Stop::Owed(reason, error)) => {
+                refuse::owed(&mut walk, question.origin, reason, &error, frame, scratch)
+            }
+        };
+        let cells = counters(&self.ports, &self.cells, question.origin);
         cells.in_packets.add(1);
         cells.in_bytes.add(frame.len as u64);
-        cells.dropped(reason);
-        Fate::Drop(reason)
+        if let Fate::Drop(reason) | Fate::Reply(_, Some(reason)) = fate {
+            cells.dropped(reason);
+        }
+        fate
     }
 
     /// [`Walker::classify`] and [`Walker::decide`] in one.
+    #[inline]
     pub fn walk(&mut self, origin: Origin, frame: &Frame<'_>, scratch: &mut Scratch) -> Fate {
         let question = self.classify(origin, frame);
         self.decide(question, frame, scratch)
     }
 
-    /// The next piece of the packet whose last piece said `more`; goes where that one went.
-    pub fn next_piece(&mut self, _frame: &Frame<'_>, _scratch: &mut Scratch) -> Option<Rewritten> {
-        None
+    /// The next piece of the packet whose last piece said `more`; goes where that one went. The frame and the scratch buffer are those
+    /// of that packet. `None`: that one was the last.
+    pub fn next_piece(&mut self, frame: &Frame<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
+        let mut walk = Walk {
+            nve: &self.nve,
+            world: &self.world,
+            now: self.now,
+            limits: &mut self.limits,
+            uplink_limits: &mut self.uplink_limits,
+            identification: &mut self.identification,
+            pieces: &mut self.pieces,
+        };
+        rewrite4::next_piece(&mut walk, frame, scratch)
     }
 
     /// The shell delivered `bytes` bytes (one frame or packet) that came from `origin` to `to`.
     #[inline]
     pub fn delivered(&mut self, _origin: Origin, to: Origin, bytes: usize) {
-        let cells = self.counters(to);
+        let cells = counters(&self.ports, &self.cells, to);
         cells.out_packets.add(1);
         cells.out_bytes.add(bytes as u64);
     }
 
     /// The shell could not deliver a packet that came from `origin`.
     pub fn dropped(&mut self, origin: Origin, reason: DropReason) {
-        self.counters(origin).dropped(reason);
+        counters(&self.ports, &self.cells, origin).dropped(reason);
     }
+}
 
-    fn counters(&self, origin: Origin) -> &PortCounters {
-        match origin {
-            Origin::Port(port) => self.ports.get(usize::from(port.0)).unwrap_or(&self.cells.uplink),
-            Origin::Uplink => &self.cells.uplink,
-        }
+/// The cells of an origin; a port that never existed is counted with the uplink, which cannot be told from a shell's mistake.
+#[inline]
+fn counters<'c>(ports: &'c [Arc<PortCounters>], cells: &'c WorkerCells, origin: Origin) -> &'c PortCounters {
+    match origin {
+        Origin::Port(port) => ports.get(usize::from(port.0)).unwrap_or(&cells.uplink),
+        Origin::Uplink => &cells.uplink,
     }
 }

@@ -6,6 +6,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{HashMap, HashSet};
 
+use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use super::Crossing;
@@ -45,6 +46,31 @@ pub struct Network {
     pub mtu: u16,
     /// Adjustment between our locator and the /96.
     pub(crate) neutral6: Option<Neutral>,
+    /// How its IPv4 is translated: a link and not a hop, lossless between two NVEs (design, section 5, "Inside a VN").
+    pub(crate) translation: Config,
+    peers4: Peers4,
+}
+
+/// The addresses of a network's IPv4 prefix that a tenant may have, host byte order.
+#[derive(Clone, Copy, Debug)]
+struct Peers4 {
+    lowest: u32,
+    highest: u32,
+    gateway: u32,
+}
+
+impl Peers4 {
+    /// No address lies between these.
+    const NONE: Self = Self { lowest: 1, highest: 0, gateway: 0 };
+
+    fn of(prefix: Ipv4Cidr, gateway: Option<Ipv4Addr>) -> Self {
+        let length = u32::from(prefix.prefix_len());
+        let first = prefix.network().address().to_bits();
+        let last = first | u32::MAX.checked_shr(length).unwrap_or(0);
+        // /31 and /32 have neither network nor broadcast address (RFC 3021).
+        let edge = u32::from(length < 31);
+        Self { lowest: first + edge, highest: last - edge, gateway: gateway.map_or(0, Ipv4Addr::to_bits) }
+    }
 }
 
 /// One NIC of a tenant system.
@@ -106,7 +132,7 @@ pub struct World {
     by_vnid: Box<[(Vnid, NetworkId)]>,
     by_vnet: Box<[(u128, NetworkId)]>,
     locators: Box<[Locator]>,
-    locators_sorted: Box<[u64]>,
+    known_locators: Box<[Locator]>,
 }
 
 impl World {
@@ -133,10 +159,10 @@ impl World {
         let vnet_of = |(i, n): (usize, &Network)| n.ipv6.map(|vnet| (vnet.upper(), NetworkId(i as u16)));
         let mut by_vnet: Vec<_> = networks.iter().enumerate().filter_map(vnet_of).collect();
         by_vnet.sort_unstable_by_key(|(upper, _)| *upper);
-        let known: HashSet<u64> =
-            setup.mappings.iter().map(|m| m.locator.upper()).chain([host.locator.upper()]).collect();
-        let mut locators_sorted: Vec<u64> = known.into_iter().collect();
-        locators_sorted.sort_unstable();
+        let known: HashSet<Locator> =
+            setup.mappings.iter().map(|m| m.locator).chain([host.locator]).collect();
+        let mut known_locators: Vec<Locator> = known.into_iter().collect();
+        known_locators.sort_unstable();
         Self {
             name: host.name.clone(),
             locator: host.locator,
@@ -150,7 +176,7 @@ impl World {
             by_vnid: by_vnid.into(),
             by_vnet: by_vnet.into(),
             locators: locators.into(),
-            locators_sorted: locators_sorted.into(),
+            known_locators: known_locators.into(),
         }
     }
 
@@ -158,6 +184,10 @@ impl World {
     #[inline]
     pub fn attachment(&self, port: PortId) -> Option<&Attachment> {
         self.ports.get(usize::from(port.0))?.as_ref()
+    }
+    /// One more than the highest port number in use.
+    pub fn port_count(&self) -> usize {
+        self.ports.len()
     }
     /// All attachments, by number.
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
@@ -188,29 +218,69 @@ impl World {
     pub fn locator(&self, id: LocatorId) -> Option<Locator> {
         self.locators.get(id.0 as usize).copied()
     }
-    /// Whether these upper 64 bits are a locator of this or any other host we know of.
+    /// The locator of this or any other host we know of that has these upper 64 bits.
     #[inline]
-    pub fn is_locator(&self, upper: u64) -> bool {
-        self.locators_sorted.binary_search(&upper).is_ok()
+    pub fn known_locator(&self, upper: u64) -> Option<Locator> {
+        let at = self.known_locators.binary_search_by_key(&upper, |locator| locator.upper()).ok()?;
+        self.known_locators.get(at).copied()
     }
 }
 
 impl Network {
     fn build(network: &setup::Network, host: &setup::Host) -> Self {
         let mtu = if network.ipv4.is_some() { host.uplink_mtu - 20 } else { host.uplink_mtu };
+        let gateway4 = network.gateway4.or_else(|| network.ipv4.and_then(default_gateway4));
         Self {
             name: network.name.clone(),
             vnid: network.vnid,
             ipv4: network.ipv4,
             ipv6: network.ipv6,
-            gateway4: network.gateway4.or_else(|| network.ipv4.and_then(default_gateway4)),
+            gateway4,
             gateway6: network.gateway6.or_else(|| network.ipv6.map(default_gateway6)),
             dns: network.dns.clone(),
             domain: network.domain.clone(),
             mtu,
             neutral6: network.ipv6.map(|vnet| Neutral::vnet(host.locator, network.vnid, vnet)),
+            translation: translation(host.uplink_mtu),
+            peers4: network.ipv4.map_or(Peers4::NONE, |prefix| Peers4::of(prefix, gateway4)),
         }
     }
+
+    /// Whether a tenant of this network may have `address`.
+    #[inline]
+    pub(crate) fn has_peer4(&self, address: Ipv4Addr) -> bool {
+        let bits = address.to_bits();
+        (self.peers4.lowest..=self.peers4.highest).contains(&bits) && bits != self.peers4.gateway
+    }
+
+    /// Whether a tenant of this network may have `address`; the subnet-router anycast address is nobody's.
+    #[inline]
+    pub(crate) fn has_peer6(&self, address: Ipv6Addr) -> bool {
+        self.ipv6.is_some_and(|vnet| vnet.contains(address))
+            && address.to_bits() as u32 != 0
+            && Some(address) != self.gateway6
+    }
+}
+
+/// Translation between tenants of one network (design, section 5, "Inside a VN").
+const IN_NETWORK: Config = match Config::new(Settings {
+    hop_change: HopChange::Keep,
+    mtu4: 1480,
+    mtu6: 1500,
+    lowest_ipv6_mtu: 1500,
+    zero_udp_checksum: ZeroUdpChecksum::Forward,
+    traffic_class: TrafficClass::Keep,
+    fragmented_icmp: FragmentedIcmp::Pass,
+}) {
+    Ok(config) => config,
+    Err(_) => panic!("refused when this file is compiled"),
+};
+
+/// The same for an uplink that takes packets of `uplink_mtu` bytes; that much a packet with DF = 0 may grow to.
+fn translation(uplink_mtu: u16) -> Config {
+    let mtu = u32::from(uplink_mtu);
+    let config = IN_NETWORK.with_mtu6(mtu).with_mtu4(mtu.saturating_sub(20));
+    LowestIpv6Mtu::new(mtu).map_or(config, |lowest| config.with_lowest_ipv6_mtu(lowest))
 }
 
 impl Attachment {

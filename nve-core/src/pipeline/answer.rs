@@ -1,0 +1,109 @@
+//! What a tenant sends to nobody of its VN: the gateway's business, or a drop by name (design, section 5, "Isolation").
+//!
+//! What must stay true: from a tenant, nothing reaches a locator, SIR, another VN or the outside.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipv4_xlat::{IcmpError, Icmpv4Error, Icmpv6Error};
+
+use super::admit::{Bearer, Sender};
+use super::question::Form;
+use super::walk::{Stop, Walk};
+use super::{Again, Fate, Question, Scratch};
+use crate::DropReason;
+use crate::gateway::{self, Answer, GatewayContext};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::ipv6::Ipv6;
+use crate::packet::{ETHERNET_LEN, Frame};
+use crate::policy::identifier_in;
+use crate::tables::Target;
+
+/// Lets the gateway answer, or names the drop.
+#[cold]
+pub(crate) fn answer(
+    walk: &mut Walk<'_>,
+    question: &Question,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let sender = Sender::of(walk, question)?;
+    let bearer = sender.bearing(frame)?;
+    let port = sender.attachment.port;
+    let table = &walk.nve.table;
+    let held_by_another = |address: IpAddr| {
+        let target = identifier_in(sender.network, address).and_then(|identifier| table.get(identifier));
+        target.is_some_and(|target| target != Target::Local(port))
+    };
+    let context = GatewayContext::new(sender.attachment, sender.network, &held_by_another);
+    let limits = walk.limits.get_mut(usize::from(port.0)).ok_or(DropReason::NoAttachment)?;
+    match gateway::answer(&context, limits, walk.now, frame, &mut scratch.head) {
+        Answer::Reply(reply) => Ok(Fate::Reply(reply, None)),
+        Answer::Drop(reason) => Err(reason.into()),
+        Answer::Whole => Err(Stop::Again(Again::Whole)),
+        Answer::LetGo => Err(elsewhere(walk, bearer, question, frame)),
+    }
+}
+
+/// Why a packet that the gateway let go goes nowhere.
+fn elsewhere(walk: &Walk<'_>, bearer: Bearer<'_>, question: &Question, frame: &Frame<'_>) -> Stop {
+    match question.form {
+        Form::Elsewhere4 => match Ipv4::read(frame, ETHERNET_LEN) {
+            Ok(header) => elsewhere4(bearer, header.source(), header.destination()),
+            Err(_) => DropReason::Malformed.into(),
+        },
+        Form::Elsewhere6 => match Ipv6::read(frame, ETHERNET_LEN) {
+            Ok(header) => elsewhere6(walk, bearer, header.source(), header.destination()),
+            Err(_) => DropReason::Malformed.into(),
+        },
+        // ARP is always the gateway's; neighbour discovery that is not is hidden behind extension headers.
+        _ => DropReason::NdUnanswered.into(),
+    }
+}
+
+fn elsewhere4(bearer: Bearer<'_>, source: Ipv4Addr, destination: Ipv4Addr) -> Stop {
+    let first = destination.octets()[0];
+    // Before the source is looked at: a guest without an address yet may send these.
+    if first == 0 || first >= 224 {
+        return DropReason::Broadcast.into();
+    }
+    let admitted = match bearer.admit4(source) {
+        Ok(admitted) => admitted,
+        Err(reason) => return reason.into(),
+    };
+    if admitted.network.ipv4.is_some_and(|prefix| prefix.contains_addr(&destination)) {
+        return DropReason::Broadcast.into();
+    }
+    if destination.is_loopback() || destination.is_link_local() {
+        return DropReason::LinkLocal.into();
+    }
+    Stop::Owed(DropReason::Outside, IcmpError::V4(Icmpv4Error::prohibited(source)))
+}
+
+fn elsewhere6(walk: &Walk<'_>, bearer: Bearer<'_>, source: Ipv6Addr, destination: Ipv6Addr) -> Stop {
+    // As above: listener reports come from link-local or unspecified addresses.
+    if destination.is_multicast() {
+        return DropReason::Multicast.into();
+    }
+    if destination.is_unicast_link_local() || destination.is_loopback() || destination.is_unspecified() {
+        return DropReason::LinkLocal.into();
+    }
+    let admitted = match bearer.admit6(source) {
+        Ok(admitted) => admitted,
+        Err(reason) => return reason.into(),
+    };
+    let upper = (destination.to_bits() >> 64) as u64;
+    if walk.world.known_locator(upper).is_some() {
+        return DropReason::LocatorDestination.into();
+    }
+    if upper == walk.world.sir.upper() {
+        return DropReason::SirDestination.into();
+    }
+    match walk.world.network_of_address(destination) {
+        // The subnet-router anycast address: nobody's.
+        Some((id, _)) if id == admitted.attachment.network => {
+            Stop::Owed(DropReason::NoMapping, IcmpError::V6(Icmpv6Error::address_unreachable(source)))
+        }
+        Some(_) => DropReason::ForeignNetwork.into(),
+        None => Stop::Owed(DropReason::Outside, IcmpError::V6(Icmpv6Error::prohibited(source))),
+    }
+}

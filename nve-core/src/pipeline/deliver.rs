@@ -1,0 +1,104 @@
+//! The last step: what the receiver can take, and the bytes that go before the payload.
+//!
+//! What must stay true: nothing reaches an attachment but through [`to_port`], which saw its [`Receiving`]; what its driver did not
+//! negotiate is finished in software first.
+
+use core::net::Ipv6Addr;
+
+use super::look_up::Receiving;
+use super::walk::{Stop, Walk};
+use super::{Again, Scratch};
+use crate::DropReason;
+use crate::gateway::GATEWAY_MAC;
+use crate::packet::ipv6::HEADER_LEN;
+use crate::packet::{ChecksumState, ETHERNET_LEN, GsoKind, Offload};
+
+/// EtherTypes written here.
+pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
+pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
+
+/// Whether the guest behind `receiving` takes a packet with `offload` as it is.
+#[inline]
+pub(crate) fn to_port(walk: &Walk<'_>, receiving: &Receiving<'_>, offload: &Offload) -> Result<(), Stop> {
+    let receiver = walk.nve.receiver(receiving.attachment.port);
+    if !receiver.up {
+        return Err(DropReason::ReceiverDown.into());
+    }
+    if let Some(gso) = offload.gso {
+        let (takes, ecn) = match gso.kind {
+            GsoKind::TcpV4 { ecn } => (receiver.tso4, ecn),
+            GsoKind::TcpV6 { ecn } => (receiver.tso6, ecn),
+            GsoKind::UdpL4 => (receiver.uso, false),
+        };
+        if !takes || !receiver.csum || (ecn && !receiver.ecn) {
+            return Err(Stop::Again(Again::Segments));
+        }
+    } else if !receiver.csum && is_partial(offload) {
+        return Err(Stop::Again(Again::Checksum));
+    }
+    Ok(())
+}
+
+/// Whether the fabric may be given a packet with `offload` as it is: with C = 0 a network card would re-seed it from the wire's
+/// addresses (reading notes, section 2), so everything is finished before.
+#[inline]
+pub(crate) fn unmodified_to_uplink(offload: &Offload) -> Result<(), Stop> {
+    if offload.gso.is_some() {
+        Err(Stop::Again(Again::Segments))
+    } else if is_partial(offload) {
+        Err(Stop::Again(Again::Checksum))
+    } else {
+        Ok(())
+    }
+}
+
+#[inline]
+fn is_partial(offload: &Offload) -> bool {
+    matches!(offload.checksum, ChecksumState::Partial { .. })
+}
+
+/// Writes the Ethernet header of a frame to `receiving` at `at`.
+#[inline]
+pub(crate) fn write_ethernet(
+    scratch: &mut Scratch,
+    at: usize,
+    receiving: &Receiving<'_>,
+    ether_type: [u8; 2],
+) {
+    if let Some(header) = scratch.head.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<ETHERNET_LEN>()) {
+        header[..6].copy_from_slice(receiving.attachment.mac.as_bytes());
+        header[6..12].copy_from_slice(GATEWAY_MAC.as_bytes());
+        header[12..].copy_from_slice(&ether_type);
+    }
+}
+
+/// Writes `header` at `at`, with another destination and hop limit.
+#[inline]
+pub(crate) fn write_ipv6(
+    scratch: &mut Scratch,
+    at: usize,
+    header: &[u8; HEADER_LEN],
+    destination: Ipv6Addr,
+    hop_limit: u8,
+) {
+    if let Some(out) = scratch.head.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<HEADER_LEN>()) {
+        *out = *header;
+        out[7] = hop_limit;
+        out[24..].copy_from_slice(&destination.octets());
+    }
+}
+
+/// Rewrites destination and hop limit of the IPv6 header at the start of the scratch buffer.
+#[inline]
+pub(crate) fn redirect_ipv6(scratch: &mut Scratch, destination: Ipv6Addr, hop_limit: impl Fn(u8) -> u8) {
+    if let Some(header) = scratch.head.first_chunk_mut::<HEADER_LEN>() {
+        header[7] = hop_limit(header[7]);
+        header[24..].copy_from_slice(&destination.octets());
+    }
+}
+
+/// Gives back what this host's own forwarding through the TUN spends; 255 stays, so that it cannot be made (design, section 5, "Hop count").
+#[inline]
+pub(crate) fn give_back_hop(hop_limit: u8) -> u8 {
+    if hop_limit == 255 { 255 } else { hop_limit + 1 }
+}

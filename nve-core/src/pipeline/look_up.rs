@@ -1,0 +1,116 @@
+//! Looking up: where an identifier lives, and the attachment that receives it.
+//!
+//! What must stay true: a [`Receiving`] holds the identifier it was looked up for, in the network of that identifier; nothing is
+//! delivered to an attachment under another, also while a reload is under way.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipv4_xlat::{IcmpError, Icmpv4Error, Icmpv6Error};
+
+use super::admit::Admitted;
+use super::walk::{Stop, Walk};
+use super::{PortId, Question};
+use crate::DropReason;
+use crate::addr::Identifier;
+use crate::policy::{Attachment, Network, NetworkId};
+use crate::tables::Target;
+
+/// An attachment that may be given packets for `identifier`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Receiving<'w> {
+    pub(crate) attachment: &'w Attachment,
+    pub(crate) network: &'w Network,
+    pub(crate) network_id: NetworkId,
+    pub(crate) identifier: Identifier,
+}
+
+impl<'w> Receiving<'w> {
+    /// The attachment of `port`, if it holds `identifier`.
+    #[inline]
+    pub(crate) fn at(walk: &Walk<'w>, port: PortId, identifier: Identifier) -> Result<Self, DropReason> {
+        let attachment = walk.world.attachment(port).ok_or(DropReason::NoMapping)?;
+        let network = walk.world.network(attachment.network).ok_or(DropReason::NoMapping)?;
+        if !attachment.holds(identifier) {
+            return Err(DropReason::NoMapping);
+        }
+        Ok(Self { attachment, network, network_id: attachment.network, identifier })
+    }
+}
+
+/// Where a tenant's peer lives. Its network is the sender's, by the question's key.
+///
+/// # Errors
+/// Without a mapping, the sender is owed "unreachable" (design, section 5, "Unknown destination").
+#[inline]
+pub(crate) fn peer(
+    walk: &Walk<'_>,
+    _: &Admitted<'_>,
+    question: &Question,
+    source: IpAddr,
+) -> Result<(Identifier, Target), Stop> {
+    let identifier = question.key.ok_or(DropReason::NoMapping)?;
+    match walk.nve.table.get(identifier) {
+        Some(target) => Ok((identifier, target)),
+        None => Err(unreachable(source)),
+    }
+}
+
+#[cold]
+fn unreachable(source: IpAddr) -> Stop {
+    let error = match source {
+        IpAddr::V4(source) => IcmpError::V4(Icmpv4Error::host_unreachable(source)),
+        IpAddr::V6(source) => IcmpError::V6(Icmpv6Error::address_unreachable(source)),
+    };
+    Stop::Owed(DropReason::NoMapping, error)
+}
+
+/// The destination of a packet from the wire.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted<'w> {
+    /// Here.
+    Here(Receiving<'w>),
+    /// On another host.
+    There(Identifier, Target, NetworkId),
+}
+
+/// Where the identifier of a packet from the wire lives (reading notes, section 5, check 4).
+#[inline]
+pub(crate) fn from_wire<'w>(walk: &Walk<'w>, question: &Question) -> Result<Wanted<'w>, DropReason> {
+    let identifier = question.key.ok_or(DropReason::NotOurs)?;
+    match walk.nve.table.get(identifier) {
+        Some(Target::Local(port)) => Receiving::at(walk, port, identifier).map(Wanted::Here),
+        Some(target) => {
+            let vnid = identifier.vnid().ok_or(DropReason::NoMapping)?;
+            let (network, _) = walk.world.network_of_vnid(vnid).ok_or(DropReason::UnknownNetwork)?;
+            Ok(Wanted::There(identifier, target, network))
+        }
+        None => Err(absent(walk, identifier)),
+    }
+}
+
+#[cold]
+fn absent(walk: &Walk<'_>, identifier: Identifier) -> DropReason {
+    match identifier.vnid() {
+        Some(vnid) if walk.world.network_of_vnid(vnid).is_none() => DropReason::UnknownNetwork,
+        _ => DropReason::NoMapping,
+    }
+}
+
+/// The identifier and network of an address as an endpoint is called: `SIR:(VNI:VA)` or `VNET:VA`.
+#[inline]
+pub(crate) fn endpoint(walk: &Walk<'_>, address: Ipv6Addr) -> Option<(NetworkId, Identifier)> {
+    let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
+    if upper == walk.world.sir.upper() {
+        let identifier =
+            Identifier::from_bits(low).ok().filter(|identifier| identifier.type_number() == 2)?;
+        return Some((walk.world.network_of_vnid(identifier.vnid()?)?.0, identifier));
+    }
+    let (id, network) = walk.world.network_of_address(address)?;
+    Some((id, Identifier::ipv6(network.vnid, low as u32)))
+}
+
+/// The IPv4 address of a type 2 identifier.
+#[inline]
+pub(crate) fn ipv4_of(identifier: Identifier) -> Ipv4Addr {
+    Ipv4Addr::from_bits(identifier.bits() as u32)
+}

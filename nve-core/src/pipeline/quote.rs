@@ -1,0 +1,221 @@
+//! ICMPv6 errors are judged by the packet they quote (reading notes, section 5, check 6).
+//!
+//! ```text
+//!   fabric router ──> SIR:(VNI:VA1) or VNET:VA1        quotes  SIR:(VNI:VA1) > L2:(VNI:VA2)     (the wire's form)
+//!   shown:   VN's gateway ──> VA1                      quotes  VA1 > VA2                        (the sender's form)
+//! ```
+//!
+//! What must stay true: the quoted source is the receiver's own; the quoted destination has a mapping in a network the receiver may
+//! reach; the rate is the receiver's allowance. Checksums are updated, never repaired.
+
+use core::net::Ipv6Addr;
+
+use ipv4_xlat::checksum::{Delta, Sum};
+
+use super::deliver;
+use super::judge;
+use super::look_up::{Receiving, endpoint};
+use super::question::restore;
+use super::rewrite4;
+use super::walk::{Stop, Walk};
+use super::{Again, Fate, Question, Rewritten, Scratch};
+use crate::DropReason;
+use crate::addr::{Identifier, Kind, Neutral};
+use crate::gateway::Protocol;
+use crate::packet::ipv6::{HEADER_LEN, Ipv6};
+use crate::packet::{ETHERNET_LEN, Frame, protocol};
+use crate::policy::Admission;
+
+/// The longest ICMPv6 error (RFC 4443, section 2.4 (c)).
+const LONGEST_ERROR: usize = 1280;
+
+/// ICMPv6 bytes before the quoted packet.
+const BEFORE_QUOTE: usize = 8;
+
+/// Whether the IPv6 packet at the start of `packet` is an ICMPv6 error without extension headers, as translation makes them.
+#[inline]
+pub(crate) fn is_error(packet: &[u8]) -> bool {
+    packet.get(6) == Some(&protocol::ICMPV6) && packet.get(HEADER_LEN).is_some_and(|kind| *kind < 128)
+}
+
+/// An error that a neighbour on this host sends to `receiving`, over IPv6.
+#[cold]
+pub(crate) fn admit_from_neighbour(
+    walk: &mut Walk<'_>,
+    receiving: &Receiving<'_>,
+    question: &Question,
+    frame: &Frame<'_>,
+) -> Result<(), Stop> {
+    let quote = ETHERNET_LEN + usize::from(question.l4) + BEFORE_QUOTE;
+    let Some(quoted) =
+        frame.head.get(quote..).filter(|quoted| quoted.len() >= HEADER_LEN || frame.is_whole())
+    else {
+        return Err(if frame.is_whole() {
+            DropReason::QuotedPacket.into()
+        } else {
+            Stop::Again(Again::Whole)
+        });
+    };
+    judge_quote(walk, receiving, quoted)?;
+    allow(walk, receiving)
+}
+
+/// The same over IPv4: `error` is its translation.
+#[cold]
+pub(crate) fn admit_translated(
+    walk: &mut Walk<'_>,
+    receiving: &Receiving<'_>,
+    error: Option<&[u8]>,
+) -> Result<(), Stop> {
+    let quoted = error.and_then(|error| error.get(HEADER_LEN + BEFORE_QUOTE..));
+    judge_quote(walk, receiving, quoted.ok_or(DropReason::QuotedPacket)?)?;
+    allow(walk, receiving)
+}
+
+/// Takes one error from the receiver's allowance.
+fn allow(walk: &mut Walk<'_>, receiving: &Receiving<'_>) -> Result<(), Stop> {
+    let limits = walk.limits.get_mut(usize::from(receiving.attachment.port.0));
+    let allowed = limits.is_some_and(|limits| limits.take(Protocol::IcmpError, walk.now).is_ok());
+    if allowed { Ok(()) } else { Err(DropReason::RateLimited.into()) }
+}
+
+/// Judges the quoted packet; gives back its destination as the receiver called it.
+fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Result<Ipv6Addr, DropReason> {
+    let quoted = Ipv6::quoted(quoted).ok_or(DropReason::QuotedPacket)?;
+    let (_, source) = endpoint(walk, quoted.source()).ok_or(DropReason::QuotedPacket)?;
+    if !receiving.attachment.holds(source) {
+        return Err(DropReason::QuotedPacket);
+    }
+    let (identifier, address) =
+        quoted_destination(walk, quoted.destination()).ok_or(DropReason::QuotedPacket)?;
+    let network = identifier.vnid().and_then(|vnid| walk.world.network_of_vnid(vnid));
+    let admitted = network
+        .and_then(|(id, _)| Admission::judge(receiving.network_id, id, &walk.world.crossings))
+        .is_some_and(|_| identifier.type_number() == source.type_number());
+    if !admitted || walk.nve.table.get(identifier).is_none() {
+        return Err(DropReason::QuotedPacket);
+    }
+    Ok(address)
+}
+
+/// The identifier of a quoted destination, on the wire or not, and the address its sender used.
+fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<(Identifier, Ipv6Addr)> {
+    if let Some((_, identifier)) = endpoint(walk, address) {
+        return Some((identifier, address));
+    }
+    let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
+    let locator = walk.world.known_locator(upper)?;
+    let wire = Identifier::from_bits(low & !Identifier::C_BIT).ok()?;
+    let (_, network) = walk.world.network_of_vnid(wire.vnid()?)?;
+    let neutral = match wire.kind() {
+        Kind::Ipv4(..) => Neutral::sir(locator, walk.world.sir),
+        Kind::Ipv6(vnid, _) => Neutral::vnet(locator, vnid, network.ipv6?),
+        _ => return None,
+    };
+    let identifier =
+        if low & Identifier::C_BIT == 0 { wire } else { restore(wire, low as u16, neutral).ok()? };
+    let address = match identifier.kind() {
+        Kind::Ipv6(_, low) => network.ipv6?.address(low),
+        _ => walk.world.sir.address(identifier).ipv6(),
+    };
+    Some((identifier, address))
+}
+
+/// An error from the wire to `receiving`: judged, its quoted packet given the sender's addresses, then delivered.
+#[cold]
+pub(crate) fn from_wire(
+    walk: &mut Walk<'_>,
+    receiving: &Receiving<'_>,
+    question: &Question,
+    hop_limit: u8,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let (len, l4) = (question.ip_len as usize, usize::from(question.l4));
+    if question.fragment || len > LONGEST_ERROR {
+        return Err(DropReason::QuotedPacket.into());
+    }
+    let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };
+    let header = Ipv6::read(frame, 0)?;
+    let destination = judge_quote(walk, receiving, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
+    allow(walk, receiving)?;
+
+    let is_ipv4 = receiving.identifier.type_number() == 2;
+    let at = if is_ipv4 { 0 } else { ETHERNET_LEN };
+    let out = scratch.head.get_mut(at..at + len).ok_or(DropReason::QuotedPacket)?;
+    out.copy_from_slice(error);
+    let source = shown_source(walk, receiving, header.source());
+    show(out, l4, hop_limit, source, receiver_address(walk, receiving), destination)
+        .ok_or(DropReason::QuotedPacket)?;
+    if is_ipv4 {
+        return rewrite4::from_scratch(walk, receiving, len, frame, scratch);
+    }
+    deliver::to_port(walk, receiving, &frame.offload)?;
+    deliver::write_ethernet(scratch, 0, receiving, deliver::IPV6);
+    Ok(Fate::Local(receiving.attachment.port, Rewritten::whole(0..ETHERNET_LEN + len)))
+}
+
+/// An error that is passed on to another host needs a quoted packet of the one it is for; that host judges the rest.
+#[cold]
+pub(crate) fn passes_through(
+    walk: &Walk<'_>,
+    question: &Question,
+    destination: Identifier,
+    frame: &Frame<'_>,
+) -> Result<(), Stop> {
+    let quote = usize::from(question.l4) + BEFORE_QUOTE;
+    let quoted = frame.head.get(quote..).and_then(Ipv6::quoted);
+    let Some(quoted) = quoted else {
+        return Err(if frame.is_whole() {
+            DropReason::QuotedPacket.into()
+        } else {
+            Stop::Again(Again::Whole)
+        });
+    };
+    let own = endpoint(walk, quoted.source()).is_some_and(|(_, source)| source == destination);
+    let known = quoted_destination(walk, quoted.destination())
+        .is_some_and(|(identifier, _)| walk.nve.table.get(identifier).is_some());
+    if own && known { Ok(()) } else { Err(DropReason::QuotedPacket.into()) }
+}
+
+/// A peer is shown as itself; a router of the fabric is hidden behind the VN's gateway. Over IPv4, translation does the latter.
+fn shown_source(walk: &Walk<'_>, receiving: &Receiving<'_>, source: Ipv6Addr) -> Ipv6Addr {
+    let peer = judge::source(walk, source, receiving.network_id, receiving.identifier).is_ok();
+    match receiving.network.gateway6 {
+        Some(gateway) if !peer && receiving.identifier.type_number() == 3 => gateway,
+        _ => source,
+    }
+}
+
+/// What the receiver is called by its peers.
+fn receiver_address(walk: &Walk<'_>, receiving: &Receiving<'_>) -> Ipv6Addr {
+    match (receiving.identifier.kind(), receiving.network.ipv6) {
+        (Kind::Ipv6(_, low), Some(vnet)) => vnet.address(low),
+        _ => walk.world.sir.address(receiving.identifier).ipv6(),
+    }
+}
+
+/// Puts the three addresses into the error `out`, whose ICMPv6 header is at `l4`, and updates its checksum. That was made for the
+/// outer addresses an endpoint sees, so only the outer source and the quoted destination count.
+fn show(
+    out: &mut [u8],
+    l4: usize,
+    hop_limit: u8,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    quoted_destination: Ipv6Addr,
+) -> Option<()> {
+    let old_source = Ipv6::quoted(out)?.source();
+    let old_quoted = Ipv6::quoted(out.get(l4 + BEFORE_QUOTE..)?)?.destination();
+    *out.get_mut(7)? = hop_limit;
+    out.get_mut(8..24)?.copy_from_slice(&source.octets());
+    out.get_mut(24..40)?.copy_from_slice(&destination.octets());
+    let quoted = l4 + BEFORE_QUOTE + 24;
+    out.get_mut(quoted..quoted + 16)?.copy_from_slice(&quoted_destination.octets());
+
+    let old = Sum::ZERO.ipv6(old_source).ipv6(old_quoted);
+    let new = Sum::ZERO.ipv6(source).ipv6(quoted_destination);
+    let field = out.get_mut(l4 + 2..)?.first_chunk_mut::<2>()?;
+    *field = Delta::between(old, new).apply(u16::from_be_bytes(*field)).to_be_bytes();
+    Some(())
+}

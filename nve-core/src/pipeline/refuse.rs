@@ -1,0 +1,73 @@
+//! The ICMP error that a refused packet's sender is owed, if its allowance has one left.
+//!
+//! What must stay true: whoever gets an error sent the packet it quotes; tenants see the VN's gateway as its source, the fabric our
+//! control address.
+
+use ipv4_xlat::IcmpError;
+use ipv4_xlat::generated::{icmpv4_error, icmpv6_error};
+
+use super::deliver::{IPV4, IPV6};
+use super::walk::Walk;
+use super::{Fate, Origin, Rewritten, Scratch};
+use crate::DropReason;
+use crate::gateway::{GATEWAY_MAC, Protocol};
+use crate::packet::{ETHERNET_LEN, Frame};
+
+/// The error as a reply, or a plain drop where none may or can be sent.
+#[cold]
+pub(crate) fn owed(
+    walk: &mut Walk<'_>,
+    origin: Origin,
+    reason: DropReason,
+    error: &IcmpError,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Fate {
+    let reply = match origin {
+        Origin::Port(_) => to_tenant(walk, origin, error, frame, scratch),
+        Origin::Uplink => to_fabric(walk, error, frame, scratch),
+    };
+    match reply {
+        Some(reply) => Fate::Reply(reply, Some(reason)),
+        None => Fate::Drop(reason),
+    }
+}
+
+fn to_tenant(
+    walk: &mut Walk<'_>,
+    origin: Origin,
+    error: &IcmpError,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Option<Rewritten> {
+    let Origin::Port(port) = origin else { return None };
+    let attachment = walk.world.attachment(port)?;
+    let network = walk.world.network(attachment.network)?;
+    walk.limits.get_mut(usize::from(port.0))?.take(Protocol::IcmpError, walk.now).ok()?;
+    let original = frame.head.get(ETHERNET_LEN..)?;
+    let identification = walk.next_identification();
+    let (ethernet, out) = scratch.head.split_first_chunk_mut::<ETHERNET_LEN>()?;
+    let (len, ether_type) = match error {
+        IcmpError::V4(error) => {
+            (icmpv4_error(error, network.gateway4?, identification, original, out).ok()?, IPV4)
+        }
+        IcmpError::V6(error) => (icmpv6_error(error, network.gateway6?, original, out).ok()?, IPV6),
+    };
+    ethernet[..6].copy_from_slice(attachment.mac.as_bytes());
+    ethernet[6..12].copy_from_slice(GATEWAY_MAC.as_bytes());
+    ethernet[12..].copy_from_slice(&ether_type);
+    Some(Rewritten::whole(0..ETHERNET_LEN + len))
+}
+
+fn to_fabric(
+    walk: &mut Walk<'_>,
+    error: &IcmpError,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Option<Rewritten> {
+    let IcmpError::V6(error) = error else { return None };
+    walk.uplink_limits.take(Protocol::IcmpError, walk.now).ok()?;
+    let from = walk.world.locator.control_address();
+    let len = icmpv6_error(error, from, frame.head, &mut scratch.head).ok()?;
+    Some(Rewritten::whole(0..len))
+}

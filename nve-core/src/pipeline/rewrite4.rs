@@ -1,0 +1,293 @@
+//! IPv4 between tenants of one VN (scenario 10): translated to IPv6 at the ingress, back at the egress (RFC 7915).
+//!
+//! ```text
+//!   VA1, VA2 ──from_tenant──> SIR:(VNI1:VA1), L2:(VNI1:VA2) ──from_wire──> VA1, VA2
+//!
+//!   scratch:  │ IPv6 head: from 0 │ ... │ Ethernet and IPv4 head: from FRAME_AT │
+//! ```
+//!
+//! What must stay true: the transport checksum is made for `SIR:(VNI:VA1), SIR:(VNI:VA2)`, which the checksum-neutral `L2` equals;
+//! on one host the IPv6 head is built all the same and translated back, so that what IPv6 cannot carry is lost there too.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::Range;
+
+use ipv4_xlat::{AddressMap, Packet, Refusal, Role, SCRATCH_LEN, Translated, v4_to_v6, v6_to_v4};
+
+use super::admit::Admitted;
+use super::deliver;
+use super::look_up::{Receiving, ipv4_of, peer};
+use super::quote;
+use super::rewrite6::on_the_wire;
+use super::walk::{Pending, Stop, Walk};
+use super::{Again, Fate, PortId, Question, Rewritten, Scratch};
+use crate::DropReason;
+use crate::addr::{Identifier, SirPrefix, Vnid};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::{ETHERNET_LEN, Frame};
+use crate::policy::Network;
+use crate::tables::Target;
+
+/// Where frames with translated IPv4 are built; the IPv6 head before it is their source.
+const FRAME_AT: usize = 1400;
+
+/// VA <-> SIR:(VNI:VA) of one VN.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InNetwork {
+    sir: SirPrefix,
+    vnid: Vnid,
+    /// Shown as the source of ICMP errors from routers that have no IPv4 address here (RFC 6791).
+    gateway: Option<Ipv4Addr>,
+    /// The packet's destination, as judged; on the wire it still bears a locator.
+    destination: Option<Ipv4Addr>,
+}
+
+impl InNetwork {
+    #[inline]
+    pub(crate) fn new(walk: &Walk<'_>, network: &Network, destination: Option<Ipv4Addr>) -> Self {
+        Self { sir: walk.world.sir, vnid: network.vnid, gateway: network.gateway4, destination }
+    }
+}
+
+impl AddressMap for InNetwork {
+    #[inline]
+    fn v4_to_v6(&self, address: Ipv4Addr, _: Role) -> Option<Ipv6Addr> {
+        Some(self.sir.address(Identifier::ipv4(self.vnid, address)).ipv6())
+    }
+
+    #[inline]
+    fn v6_to_v4(&self, address: Ipv6Addr, role: Role) -> Option<Ipv4Addr> {
+        if let (Role::Destination, Some(destination)) = (role, self.destination) {
+            return Some(destination);
+        }
+        let bits = address.to_bits();
+        let candidate = Ipv4Addr::from_bits(bits as u32);
+        let expected = self.sir.address(Identifier::ipv4(self.vnid, candidate)).ipv6();
+        if expected.to_bits() == bits {
+            return Some(candidate);
+        }
+        if role == Role::ErrorSource { self.gateway } else { None }
+    }
+}
+
+/// From a tenant to its peer, here or on another host.
+#[inline]
+pub(crate) fn from_tenant(
+    walk: &mut Walk<'_>,
+    admitted: &Admitted<'_>,
+    question: &Question,
+    header: Ipv4<'_>,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let (identifier, target) = peer(walk, admitted, question, header.source().into())?;
+    let packet = Packet {
+        head: frame.head.get(ETHERNET_LEN..).unwrap_or_default(),
+        len: frame.len.saturating_sub(ETHERNET_LEN),
+        offload: frame.offload,
+    };
+    let map = InNetwork::new(walk, admitted.network, None);
+    let translated = v4_to_v6::translate(&packet, &map, &admitted.network.translation, &mut scratch.head)?;
+    match target {
+        Target::Remote(locator, neutral) => {
+            let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
+            let wire = on_the_wire(locator, identifier, neutral);
+            if !wire.is_neutral() {
+                deliver::unmodified_to_uplink(&translated.offload)?;
+            }
+            deliver::redirect_ipv6(scratch, wire.ipv6(), deliver::give_back_hop);
+            to_uplink(walk, translated, scratch)
+        }
+        Target::Local(port) => {
+            let receiving = Receiving::at(walk, port, identifier)?;
+            if quote::is_error(&scratch.head) {
+                quote::admit_translated(walk, &receiving, scratch.head.get(..translated.head_len))?;
+            }
+            if translated.is_one_piece() {
+                let tail = behind_ethernet(translated.tail);
+                let rewritten = back_to_v4(
+                    walk,
+                    &receiving,
+                    translated.head_len,
+                    tail,
+                    translated.offload,
+                    frame,
+                    scratch,
+                )?;
+                return Ok(Fate::Local(port, rewritten));
+            }
+            *walk.pieces = Some(Pending { pieces: translated.pieces(), port: Some(port) });
+            first_local_piece(walk, port, frame, scratch)
+        }
+    }
+}
+
+/// The same bytes, counted from the frame's Ethernet header.
+#[inline]
+fn behind_ethernet(tail: Range<usize>) -> Range<usize> {
+    tail.start + ETHERNET_LEN..tail.end + ETHERNET_LEN
+}
+
+#[inline]
+fn to_uplink(walk: &mut Walk<'_>, translated: Translated, scratch: &mut Scratch) -> Result<Fate, Stop> {
+    if translated.is_one_piece() {
+        let Translated { head_len, tail, offload, .. } = translated;
+        let tail = behind_ethernet(tail);
+        return Ok(Fate::Uplink(Rewritten { head: 0..head_len, tail, offload, more: false }));
+    }
+    *walk.pieces = Some(Pending { pieces: translated.pieces(), port: None });
+    next_uplink_piece(walk, scratch).map(Fate::Uplink).ok_or(Stop::Drop(DropReason::Malformed))
+}
+
+/// The next fragment of the IPv6 packet in the scratch buffer.
+fn next_uplink_piece(walk: &mut Walk<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
+    let pending = walk.pieces.as_mut()?;
+    let piece = pending.pieces.next(&mut scratch.head)?;
+    let tail = behind_ethernet(piece.tail);
+    Some(Rewritten { head: 0..piece.head_len, tail, offload: Default::default(), more: true })
+}
+
+fn first_local_piece(
+    walk: &mut Walk<'_>,
+    port: PortId,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let piece = walk.pieces.as_mut().and_then(|pending| pending.pieces.next(&mut scratch.head));
+    let piece = piece.ok_or(DropReason::Malformed)?;
+    let identifier = scratch_destination(scratch).ok_or(DropReason::NoMapping)?;
+    let receiving = Receiving::at(walk, port, identifier)?;
+    let tail = behind_ethernet(piece.tail);
+    let mut rewritten =
+        back_to_v4(walk, &receiving, piece.head_len, tail, Default::default(), frame, scratch)?;
+    rewritten.more = true;
+    Ok(Fate::Local(port, rewritten))
+}
+
+/// The identifier in the destination of the IPv6 header in the scratch buffer.
+fn scratch_destination(scratch: &Scratch) -> Option<Identifier> {
+    let low = scratch.head.get(32..)?.first_chunk::<8>()?;
+    Identifier::from_bits(u64::from_be_bytes(*low)).ok()
+}
+
+/// The next piece of a packet whose last one said that more follow.
+pub(crate) fn next_piece(walk: &mut Walk<'_>, frame: &Frame<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
+    let piece = match walk.pieces.as_ref()?.port {
+        None => next_uplink_piece(walk, scratch),
+        Some(port) => match first_local_piece(walk, port, frame, scratch) {
+            Ok(Fate::Local(_, rewritten)) => Some(rewritten),
+            _ => None,
+        },
+    };
+    if piece.is_none() {
+        *walk.pieces = None;
+    }
+    piece
+}
+
+/// The IPv6 packet `scratch[..head_len]`, then `tail` of the frame, as IPv4 for `receiving`.
+#[inline]
+fn back_to_v4(
+    walk: &mut Walk<'_>,
+    receiving: &Receiving<'_>,
+    head_len: usize,
+    tail: Range<usize>,
+    offload: crate::packet::Offload,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Rewritten, Stop> {
+    let map = InNetwork::new(walk, receiving.network, None);
+    let identification = walk.next_identification();
+    let (v6, v4) = scratch.head.split_at_mut(FRAME_AT);
+    let out = v4.get_mut(ETHERNET_LEN..).unwrap_or_default();
+    let len = head_len + tail.len();
+    let config = &receiving.network.translation;
+    let packet = Packet { head: v6.get(..head_len).unwrap_or_default(), len, offload };
+    let mut back = v6_to_v4::translate(&packet, &map, config, identification, out);
+    if back == Err(Refusal::NeedWhole) {
+        // More of the payload than the first translation copied: bring all there is of it.
+        let have = append_payload(v6, head_len, &tail, frame).ok_or(Stop::Again(Again::Whole))?;
+        let packet = Packet { head: v6.get(..have).unwrap_or_default(), len, offload };
+        back = v6_to_v4::translate(&packet, &map, config, identification, out);
+    }
+    let back = match back {
+        Err(Refusal::NeedWhole) if frame.is_whole() => return Err(DropReason::Untranslatable.into()),
+        back => back?,
+    };
+    deliver::to_port(walk, receiving, &back.offload)?;
+    deliver::write_ethernet(scratch, FRAME_AT, receiving, deliver::IPV4);
+    let mut end = FRAME_AT + ETHERNET_LEN + back.head_len;
+    // What lies between the new head and the frame's bytes is still in the scratch buffer's IPv6 part.
+    let kept = back.tail.start.min(head_len)..back.tail.end.min(head_len);
+    if end + kept.len() <= scratch.head.len() {
+        scratch.head.copy_within(kept.clone(), end);
+        end += kept.len();
+    }
+    let from = |at: usize| tail.start + at.saturating_sub(head_len);
+    let rest = from(back.tail.start).min(tail.end)..from(back.tail.end).min(tail.end);
+    Ok(Rewritten { head: FRAME_AT..end, tail: rest, offload: back.offload, more: false })
+}
+
+/// Copies `tail` of the frame behind `head_len` in `v6`; the bytes there are then, or `None` where the frame's head lacks them.
+#[cold]
+fn append_payload(v6: &mut [u8], head_len: usize, tail: &Range<usize>, frame: &Frame<'_>) -> Option<usize> {
+    if frame.is_whole() {
+        let room = v6.len().saturating_sub(head_len).min(tail.len());
+        let bytes = frame.head.get(tail.start..tail.start + room)?;
+        v6.get_mut(head_len..head_len + room)?.copy_from_slice(bytes);
+        return Some(head_len + room);
+    }
+    None
+}
+
+/// A packet from the wire, judged, to an attachment's IPv4 address. `hop` makes the hop limit; the frame is the IPv6 packet.
+#[inline]
+pub(crate) fn to_tenant(
+    walk: &mut Walk<'_>,
+    receiving: &Receiving<'_>,
+    hop_limit: u8,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    // One copy of the head, because the hop limit and, with C = 0, the checksum's destination differ from the wire's.
+    let len = frame.head.len().min(FRAME_AT);
+    let (v6, _) = scratch.head.split_at_mut(FRAME_AT);
+    match (v6.get_mut(..len), frame.head.get(..len)) {
+        (Some(to), Some(from)) => to.copy_from_slice(from),
+        _ => return Err(DropReason::Malformed.into()),
+    }
+    let destination = walk.world.sir.address(receiving.identifier).ipv6();
+    deliver::redirect_ipv6(scratch, destination, |_| hop_limit);
+    from_scratch(walk, receiving, len, frame, scratch)
+}
+
+/// The IPv6 packet whose first `len` bytes, addressed as endpoints are called, are in the scratch buffer.
+#[inline]
+pub(crate) fn from_scratch(
+    walk: &mut Walk<'_>,
+    receiving: &Receiving<'_>,
+    len: usize,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let map = InNetwork::new(walk, receiving.network, Some(ipv4_of(receiving.identifier)));
+    let identification = walk.next_identification();
+    let (v6, v4) = scratch.head.split_at_mut(FRAME_AT);
+    let packet = Packet { head: v6.get(..len).unwrap_or_default(), len: frame.len, offload: frame.offload };
+    let out = v4.get_mut(ETHERNET_LEN..).unwrap_or_default();
+    let back = v6_to_v4::translate(&packet, &map, &receiving.network.translation, identification, out);
+    let back = match back {
+        // An error of that size would have been cut by whoever sent it (RFC 4443, section 2.4 (c)).
+        Err(Refusal::NeedWhole) if frame.is_whole() => return Err(DropReason::Malformed.into()),
+        back => back?,
+    };
+    deliver::to_port(walk, receiving, &back.offload)?;
+    deliver::write_ethernet(scratch, FRAME_AT, receiving, deliver::IPV4);
+    let head = FRAME_AT..FRAME_AT + ETHERNET_LEN + back.head_len;
+    Ok(Fate::Local(
+        receiving.attachment.port,
+        Rewritten { head, tail: back.tail, offload: back.offload, more: false },
+    ))
+}
+
+const _: () = assert!(FRAME_AT >= SCRATCH_LEN && Scratch::LEN >= FRAME_AT + ETHERNET_LEN + SCRATCH_LEN);

@@ -1,0 +1,136 @@
+//! IPv6 between tenants of one VN (scenario 9): the destination's upper bits change, and the hop limit; nothing else.
+//!
+//! ```text
+//!   VNET:VA1, VNET:VA2 ──from_tenant──> VNET:VA1, L2:(VNI1:VAX2) ──from_wire──> VNET:VA1, VNET:VA2
+//! ```
+//!
+//! What must stay true: on one host a packet passes the same checks and limits as through the wire; only its hop limit may differ.
+
+use core::net::Ipv6Addr;
+
+use ipv4_xlat::{IcmpError, Icmpv6Error};
+
+use super::admit::Admitted;
+use super::deliver;
+use super::look_up::{Receiving, peer};
+use super::quote;
+use super::walk::{Stop, Walk};
+use super::{Again, Fate, Question, Rewritten, Scratch};
+use crate::DropReason;
+use crate::addr::{IlaAddress, Locator, Neutral};
+use crate::packet::ipv6::{HEADER_LEN, Ipv6};
+use crate::packet::{ETHERNET_LEN, Frame, largest_segment};
+use crate::tables::Target;
+
+/// From a tenant to its peer, here or on another host.
+#[inline]
+pub(crate) fn from_tenant(
+    walk: &mut Walk<'_>,
+    admitted: &Admitted<'_>,
+    question: &Question,
+    header: Ipv6<'_>,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let source = header.source();
+    let (identifier, target) = peer(walk, admitted, question, source.into())?;
+    fits_uplink(walk, question, frame, source)?;
+    if header.hop_limit() == 0 {
+        return Err(DropReason::HopLimit.into());
+    }
+    let payload = ETHERNET_LEN + HEADER_LEN..ETHERNET_LEN + header.total_len();
+    match target {
+        Target::Remote(locator, neutral) => {
+            let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
+            let wire = on_the_wire(locator, identifier, neutral);
+            if !wire.is_neutral() {
+                deliver::unmodified_to_uplink(&frame.offload)?;
+            }
+            let hop_limit = deliver::give_back_hop(header.hop_limit());
+            deliver::write_ipv6(scratch, 0, header.bytes(), wire.ipv6(), hop_limit);
+            let offload = frame.offload;
+            Ok(Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail: payload, offload, more: false }))
+        }
+        Target::Local(port) => {
+            let receiving = Receiving::at(walk, port, identifier)?;
+            if question.is_icmpv6_error(frame, ETHERNET_LEN) {
+                quote::admit_from_neighbour(walk, &receiving, question, frame)?;
+            }
+            to_tenant(
+                walk,
+                &receiving,
+                header,
+                header.destination(),
+                header.hop_limit(),
+                frame,
+                ETHERNET_LEN,
+                scratch,
+            )
+        }
+    }
+}
+
+/// To an attachment: the header with `destination` and `hop_limit` behind an Ethernet header. The packet starts at `offset` of `frame`.
+#[inline]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all of them are the packet: what it was, where it lies, what becomes of it"
+)]
+pub(crate) fn to_tenant(
+    walk: &Walk<'_>,
+    receiving: &Receiving<'_>,
+    header: Ipv6<'_>,
+    destination: Ipv6Addr,
+    hop_limit: u8,
+    frame: &Frame<'_>,
+    offset: usize,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    deliver::to_port(walk, receiving, &frame.offload)?;
+    deliver::write_ethernet(scratch, 0, receiving, deliver::IPV6);
+    deliver::write_ipv6(scratch, ETHERNET_LEN, header.bytes(), destination, hop_limit);
+    let rewritten = Rewritten {
+        head: 0..ETHERNET_LEN + HEADER_LEN,
+        tail: offset + HEADER_LEN..offset + header.total_len(),
+        offload: frame.offload,
+        more: false,
+    };
+    Ok(Fate::Local(receiving.attachment.port, rewritten))
+}
+
+/// `L:I`, neutral where the mapping has an adjustment.
+#[inline]
+pub(crate) fn on_the_wire(
+    locator: Locator,
+    identifier: crate::addr::Identifier,
+    neutral: Option<Neutral>,
+) -> IlaAddress {
+    match neutral {
+        Some(neutral) => locator.neutral(identifier, neutral),
+        None => locator.unmodified(identifier),
+    }
+}
+
+/// Nothing larger than the uplink's MTU leaves, nor is delivered on this host: a super-packet is judged by its segments.
+#[inline]
+fn fits_uplink(
+    walk: &Walk<'_>,
+    question: &Question,
+    frame: &Frame<'_>,
+    source: Ipv6Addr,
+) -> Result<(), Stop> {
+    let (l4, total) = (usize::from(question.l4), question.ip_len as usize);
+    let mtu = walk.world.uplink_mtu;
+    if total <= usize::from(mtu) {
+        return Ok(());
+    }
+    let tcp_words = frame.head.get(ETHERNET_LEN + l4 + 12);
+    let Some(tcp_words) = tcp_words.map(|byte| byte >> 4).or(frame.offload.gso.is_none().then_some(0)) else {
+        return Err(Stop::Again(Again::Whole));
+    };
+    if largest_segment(&frame.offload, l4, total, tcp_words) <= usize::from(mtu) {
+        return Ok(());
+    }
+    let error = Icmpv6Error::packet_too_big(source, u32::from(mtu));
+    Err(Stop::Owed(DropReason::TooBig, IcmpError::V6(error)))
+}

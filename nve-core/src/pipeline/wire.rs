@@ -1,0 +1,114 @@
+//! From the wire, after classification: is it for here, may its source reach it, and in which form (reading notes, section 5).
+//!
+//! ```text
+//!   Arrived (our locator)   local? ──> source judged ──> hop given back ──> IPv6 or IPv4 of the tenant
+//!   Routed (SIR or VNET)    local: the same, one hop spent.   Elsewhere: one hop spent, L:I, back to the fabric (router role)
+//! ```
+//!
+//! What must stay true: what enters from the uplink and leaves to it again costs a hop, so that nothing loops; ICMPv6 errors are judged by
+//! what they quote, everything else by its source.
+
+use super::look_up::{Receiving, Wanted, from_wire};
+use super::rewrite6::on_the_wire;
+use super::walk::{Stop, Walk};
+use super::{Fate, Question, Rewritten, Scratch};
+use super::{deliver, judge, quote, rewrite4, rewrite6};
+use crate::DropReason;
+use crate::addr::Identifier;
+use crate::packet::Frame;
+use crate::packet::ipv6::{HEADER_LEN, Ipv6};
+use crate::policy::NetworkId;
+use crate::tables::Target;
+
+/// A packet to our locator.
+#[inline]
+pub(crate) fn arrived(
+    walk: &mut Walk<'_>,
+    question: &Question,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let header = Ipv6::read(frame, 0)?;
+    match from_wire(walk, question)? {
+        Wanted::Here(receiving) => {
+            let hop_limit = deliver::give_back_hop(header.hop_limit());
+            to_attachment(walk, &receiving, question, header, hop_limit, frame, scratch)
+        }
+        Wanted::There(..) => Err(DropReason::NotLocal.into()),
+    }
+}
+
+/// A packet to a SIR address or a tenant's own that the fabric routed to us (the smallest ILA router, draft, section 4.6).
+#[inline]
+pub(crate) fn routed(
+    walk: &mut Walk<'_>,
+    question: &Question,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let header = Ipv6::read(frame, 0)?;
+    let hop_limit = header.hop_limit().checked_sub(1).filter(|left| *left > 0).ok_or(DropReason::HopLimit)?;
+    match from_wire(walk, question)? {
+        Wanted::Here(receiving) => {
+            to_attachment(walk, &receiving, question, header, hop_limit, frame, scratch)
+        }
+        Wanted::There(identifier, target, network) => {
+            pass_on(walk, (identifier, target, network), question, header, hop_limit, frame, scratch)
+        }
+    }
+}
+
+/// Judges the source, or what an error quotes, and delivers.
+#[inline]
+fn to_attachment(
+    walk: &mut Walk<'_>,
+    receiving: &Receiving<'_>,
+    question: &Question,
+    header: Ipv6<'_>,
+    hop_limit: u8,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    if header.hop_limit() == 0 {
+        return Err(DropReason::HopLimit.into());
+    }
+    if question.is_icmpv6_error(frame, 0) {
+        return quote::from_wire(walk, receiving, question, hop_limit, frame, scratch);
+    }
+    let _admission = judge::source(walk, header.source(), receiving.network_id, receiving.identifier)?;
+    match (receiving.identifier.type_number(), receiving.network.ipv6) {
+        (2, _) => rewrite4::to_tenant(walk, receiving, hop_limit, frame, scratch),
+        (3, Some(vnet)) => {
+            let destination = vnet.address(receiving.identifier.bits() as u32);
+            rewrite6::to_tenant(walk, receiving, header, destination, hop_limit, frame, 0, scratch)
+        }
+        _ => Err(DropReason::NoMapping.into()),
+    }
+}
+
+/// Back to the fabric, with the locator it lacked.
+#[cold]
+fn pass_on(
+    walk: &mut Walk<'_>,
+    (identifier, target, network): (Identifier, Target, NetworkId),
+    question: &Question,
+    header: Ipv6<'_>,
+    hop_limit: u8,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    if question.is_icmpv6_error(frame, 0) {
+        quote::passes_through(walk, question, identifier, frame)?;
+    } else {
+        judge::source(walk, header.source(), network, identifier)?;
+    }
+    let Target::Remote(locator, neutral) = target else { return Err(DropReason::NotLocal.into()) };
+    let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
+    let wire = on_the_wire(locator, identifier, neutral);
+    if !wire.is_neutral() {
+        deliver::unmodified_to_uplink(&frame.offload)?;
+    }
+    deliver::write_ipv6(scratch, 0, header.bytes(), wire.ipv6(), hop_limit);
+    let tail = HEADER_LEN..header.total_len();
+    Ok(Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail, offload: frame.offload, more: false }))
+}
