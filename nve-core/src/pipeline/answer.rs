@@ -37,7 +37,7 @@ pub(crate) fn answer(
     let context = GatewayContext::new(sender.attachment, sender.network, &held_by_another);
     let limits = walk.limits.get_mut(usize::from(port.0)).ok_or(DropReason::NoAttachment)?;
     match gateway::answer(&context, limits, walk.now, frame, &mut scratch.head) {
-        Answer::Reply(reply) => Ok(Fate::Reply(reply, None)),
+        Answer::Reply(reply, reason) => Ok(Fate::Reply(reply, reason)),
         Answer::Drop(reason) => Err(reason.into()),
         Answer::Whole => Err(Stop::Again(Again::Whole)),
         Answer::LetGo => Err(elsewhere(walk, bearer, question, frame)),
