@@ -3,6 +3,7 @@
 //! What must stay true: every check runs on [`Frame::head`], which no guest can change any more; the core never sees the tail
 //! unless it asks for the whole frame ([`crate::pipeline::Again::Whole`]).
 
+pub mod finish;
 pub(crate) mod ipv4;
 pub(crate) mod ipv6;
 mod offload;

@@ -84,6 +84,17 @@ pub enum Origin {
     Uplink,
 }
 
+impl Origin {
+    /// Where the IP header of its packets starts.
+    #[inline]
+    pub const fn ip_offset(self) -> usize {
+        match self {
+            Self::Port(_) => ETHERNET_LEN,
+            Self::Uplink => 0,
+        }
+    }
+}
+
 /// What becomes of a packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fate {
