@@ -106,7 +106,8 @@ fn every_segment_of_a_super_packet_verifies_and_together_they_are_the_payload() 
         let original = packet(is_v4, 6, tcp(5000, 0x99), 14);
         let gso = Gso { kind, size: 1448 };
         let mut segments = Segments::new(&original, 14, offload(start, 6, Some(gso))).unwrap();
-        let (mut out, mut payload, mut flags, mut next) = (vec![0; 6000], Vec::<u8>::new(), vec![], 0xffff_ff00_u32);
+        let (mut out, mut payload, mut flags, mut next) =
+            (vec![0; 6000], Vec::<u8>::new(), vec![], 0xffff_ff00_u32);
         let mut identifications = vec![];
         while let Some(len) = segments.next_into(&mut out) {
             let ip = &out[14..len];
