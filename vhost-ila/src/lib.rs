@@ -5,5 +5,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod device;
+pub mod replay;
 pub mod uplink;
 pub mod worker;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::run(args, &config),
         Command::Addr(args) => cli::addr::run(args, &config),
         Command::QemuArgs(args) => cli::qemu_args::run(args, &config),
+        Command::Replay(args) => cli::replay::run(args, &config),
     };
     match answer {
         // A reader that has seen enough (`| head`) is no failure.

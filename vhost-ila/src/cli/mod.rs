@@ -7,6 +7,7 @@ pub mod addr;
 pub mod check;
 pub mod qemu_args;
 pub mod reload;
+pub mod replay;
 pub mod run;
 pub mod show;
 mod table;
@@ -45,4 +46,6 @@ pub enum Command {
     Addr(addr::Args),
     /// Print QEMU, cloud-hypervisor and libvirt configuration for an attachment
     QemuArgs(qemu_args::Args),
+    /// Send a capture through the pipeline, offline, and write what becomes of each packet
+    Replay(replay::Args),
 }

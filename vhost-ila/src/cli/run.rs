@@ -67,12 +67,17 @@ pub fn run(path: PathBuf) -> Result<String> {
     Ok(String::new())
 }
 
-/// The core, and the threads that work for it.
-fn start(config: &Config) -> Result<(Arc<DaemonHandle>, Arc<Nve>)> {
+/// The core, with room to grow.
+pub(super) fn core_of(config: &Config) -> Arc<Nve> {
     let setup = config.setup.setup();
     let own: usize = setup.attachments.iter().map(|attachment| attachment.addresses.len()).sum();
     let capacity = MAPPING_CAPACITY.max(2 * (own + setup.mappings.len()));
-    let nve = Nve::new(config.setup.clone(), capacity);
+    Nve::new(config.setup.clone(), capacity)
+}
+
+/// The core, and the threads that work for it.
+fn start(config: &Config) -> Result<(Arc<DaemonHandle>, Arc<Nve>)> {
+    let nve = core_of(config);
     let daemon = DaemonConfig {
         devices: config.devices.clone(),
         uplink: config.uplink.clone(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use axum::http::{Method, StatusCode};
-use clap::{Subcommand, ValueEnum};
+use clap::ValueEnum;
 use nve_core::DropReason;
 use serde::de::DeserializeOwned;
 

@@ -24,8 +24,6 @@ pub mod connection;
 pub mod cpu;
 pub mod event;
 pub mod features;
-#[cfg(any(test, fuzzing))]
-pub mod guest;
 pub mod handler;
 pub mod handover;
 pub mod memory;

@@ -19,8 +19,6 @@ mod batch;
 mod counters;
 mod delivery;
 mod poll;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
