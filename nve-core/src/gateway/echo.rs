@@ -1,6 +1,6 @@
 //! Echo to the gateway's addresses (RFC 792, RFC 4443, 4.2).
 //!
-//! What must stay true: a reply is exactly as long as its request. Its data is the request's own bytes, untouched and unread:
+//! What must stay true: a reply is as long as its request, without the request's IPv4 options. Its data is the request's own bytes, untouched and unread:
 //! the checksum is adjusted for the changed type, so a broken request brings a broken reply, which the guest discards.
 
 use smoltcp::wire::{EthernetProtocol, IpProtocol, Ipv4Packet, checksum};

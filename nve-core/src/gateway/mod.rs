@@ -5,7 +5,7 @@
 //! * **Only the asker is answered**, at its own MAC, and only about what its configuration says. Nothing an attachment sends here
 //!   changes what any other attachment is told: the gateway keeps no state but token buckets, one set per attachment.
 //! * **Never more, never larger.** One frame brings at most one reply; a reply is never longer than the MTU told to the guest
-//!   (an echo reply is exactly as long as its request), and never more frequent than its protocol's bucket ([`Limits`]).
+//!   (an echo reply is no longer than its request), and never more frequent than its protocol's bucket ([`Limits`]).
 //! * **Total over any bytes**: no frame panics, loops or allocates.
 //!
 //! The rules, by name:
@@ -20,7 +20,7 @@
 //! | lease | `dhcpv4.rs`, `dhcpv6.rs` | the attachment's configured address and no other; the attachment is the client's identity |
 //! | relay | `dhcpv4.rs`, `dhcpv6.rs` | relayed messages are refused by name |
 //! | echo | `echo.rs` | every gateway address answers ping |
-//! | refusal | `icmp_error.rs` | a port of the gateway that serves nothing is unreachable |
+//! | refusal | `no_service.rs` | a port of the gateway that serves nothing is unreachable |
 //!
 //! ```text
 //!   frame ──> addressed to us? ──> whole? ──> its bucket ───> its file ──> Reply: head in `out`, tail of the frame
@@ -31,6 +31,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
+use ipv4_xlat::IcmpError;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Cidr, Ipv4Packet, Ipv6Packet,
 };
@@ -46,15 +47,14 @@ mod dhcpv4;
 mod dhcpv6;
 mod echo;
 mod emit;
-mod icmp_error;
 mod limits;
 mod names;
 mod nd;
+mod no_service;
 mod ra;
 #[cfg(test)]
 mod tests;
 
-pub use icmp_error::{tell_v4, tell_v6};
 pub use limits::{Limits, Protocol};
 
 /// The virtual gateway's MAC, the same on every host and in every VN, so that a guest that moves needs to learn nothing.
@@ -151,11 +151,12 @@ impl<'a> GatewayContext<'a> {
 /// What [`answer`] says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// Send this back: a head in `out`, and for echo, the tail of the asking frame. With a reason, what is sent is an ICMP error
-    /// about the frame, which is itself dropped.
-    Reply(Rewritten, Option<DropReason>),
+    /// Send this back: a head in `out`, and for echo, the tail of the asking frame.
+    Reply(Rewritten),
     /// It was for the gateway and gets no answer.
     Drop(DropReason),
+    /// As [`Answer::Drop`], and its sender, whose address is its own, is owed an ICMP error.
+    Owed(DropReason, IcmpError),
     /// Nothing is decided until the frame is whole. Never asked of a frame that is.
     Whole,
     /// Not for the gateway: the walk goes on.
@@ -210,10 +211,7 @@ pub fn answer(
     if !frame.is_whole() && kind.reads_everything() {
         return Answer::Whole;
     }
-    match try_answer(ctx, limits, now, kind, frame, out) {
-        Ok(reply) => Answer::Reply(reply, (kind == Kind::NoService).then_some(DropReason::GatewayNoService)),
-        Err(reason) => Answer::Drop(reason),
-    }
+    try_answer(ctx, limits, now, kind, frame, out).unwrap_or_else(Answer::Drop)
 }
 
 /// A reply of `head` bytes that is whole in the buffer; what did not fit becomes a named drop.
@@ -228,7 +226,7 @@ fn try_answer(
     kind: Kind,
     asked: &Frame<'_>,
     out: &mut [u8],
-) -> Result<Rewritten, DropReason> {
+) -> Result<Answer, DropReason> {
     let frame = EthernetFrame::new_checked(asked.head).map_err(|_| DropReason::Malformed)?;
     if frame.src_addr() != ctx.mac {
         return Err(DropReason::SpoofedMac);
@@ -239,16 +237,19 @@ fn try_answer(
     if let Some(protocol) = kind.bucket() {
         limits.take(protocol, now)?;
     }
-    match kind {
+    let reply = match kind {
         Kind::Arp => arp::answer(ctx, frame.payload(), out),
         Kind::Nd => nd::answer(ctx, limits, now, frame.payload(), out),
         Kind::Dhcp4 => dhcpv4::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Dhcp6 => dhcpv6::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
         Kind::Echo6 => echo::answer_v6(ctx, frame.payload(), asked.len, out),
-        Kind::NoService => icmp_error::no_service(ctx, limits, now, frame.payload(), out)?
-            .ok_or(DropReason::GatewayNoService),
-    }
+        Kind::NoService => {
+            let error = no_service::owed(ctx, frame.payload())?.ok_or(DropReason::GatewayNoService)?;
+            return Ok(Answer::Owed(DropReason::GatewayNoService, error));
+        }
+    };
+    reply.map(Answer::Reply)
 }
 
 /// The guest left the transport checksum to its device: the field holds a seed, and there is nothing to verify, because the

@@ -37,8 +37,9 @@ pub(crate) fn answer(
     let context = GatewayContext::new(sender.attachment, sender.network, &held_by_another);
     let limits = walk.limits.get_mut(usize::from(port.0)).ok_or(DropReason::NoAttachment)?;
     match gateway::answer(&context, limits, walk.now, frame, &mut scratch.head) {
-        Answer::Reply(reply, reason) => Ok(Fate::Reply(reply, reason)),
+        Answer::Reply(reply) => Ok(Fate::Reply(reply, None)),
         Answer::Drop(reason) => Err(reason.into()),
+        Answer::Owed(reason, error) => Err(Stop::Owed(reason, error)),
         Answer::Whole => Err(Stop::Again(Again::Whole)),
         Answer::LetGo => Err(elsewhere(walk, bearer, question, frame)),
     }

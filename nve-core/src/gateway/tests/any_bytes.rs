@@ -129,7 +129,7 @@ proptest! {
         let frame = answered().swap_remove(which);
         let mut out = vec![0; room];
         match answer(&context(), &mut Limits::default(), Duration::ZERO, &Frame::whole(&frame), &mut out) {
-            Answer::Reply(reply, None) => assert_well_formed(&bytes_of(&reply, &out, &frame)),
+            Answer::Reply(reply) => assert_well_formed(&bytes_of(&reply, &out, &frame)),
             other => prop_assert_eq!(other, Answer::Drop(DropReason::GatewayNoRoom)),
         }
     }

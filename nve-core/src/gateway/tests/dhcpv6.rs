@@ -201,7 +201,7 @@ fn relays_forgers_and_unicast_are_refused_by_name() {
     assert_eq!(ask(&from_to(PEER6, SERVERS, &solicit)), ignored(DropReason::SpoofedAddress));
     let to_gateway = from_to(OWN_LINK_LOCAL, GATEWAY_LINK_LOCAL, &solicit);
     let refused = ask(&to_gateway).expect_err("no lease");
-    assert!(matches!(refused, Answer::Reply(_, Some(DropReason::GatewayNoService))));
+    assert!(matches!(refused, Answer::Owed(DropReason::GatewayNoService, _)));
 }
 
 #[test]

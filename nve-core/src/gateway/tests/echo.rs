@@ -57,7 +57,7 @@ fn only_the_head_of_a_long_echo_is_needed() {
     let mut out = [0; 128];
     let asked = Frame { head: &frame[..128], ..Frame::whole(&frame) };
     let answer = answer(&context(), &mut Limits::default(), Duration::ZERO, &asked, &mut out);
-    let Answer::Reply(reply, None) = answer else { panic!("{answer:?}") };
+    let Answer::Reply(reply) = answer else { panic!("{answer:?}") };
     assert_well_formed(&bytes_of(&reply, &out, &frame));
 }
 

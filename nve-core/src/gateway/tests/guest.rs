@@ -31,9 +31,9 @@ impl TxToken for &mut Link {
         let (mut frame, mut out) = (vec![0; len], [0xaa; 2048]);
         let result = write(&mut frame);
         match answer(&context(), &mut self.limits, self.now, &Frame::whole(&frame), &mut out) {
-            Answer::Reply(reply, _) => self.to_guest.push_back(bytes_of(&reply, &out, &frame)),
+            Answer::Reply(reply) => self.to_guest.push_back(bytes_of(&reply, &out, &frame)),
             Answer::Drop(reason) => self.drops.push(reason),
-            Answer::Whole | Answer::LetGo => {}
+            Answer::Owed(..) | Answer::Whole | Answer::LetGo => {}
         }
         result
     }

@@ -17,8 +17,8 @@ mod dhcpv4;
 mod dhcpv6;
 mod echo;
 mod guest;
-mod icmp_error;
 mod nd;
+mod no_service;
 
 const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 1]);
 const OTHER_MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 2]);
@@ -65,7 +65,7 @@ fn context() -> GatewayContext<'static> {
 fn ask_with(ctx: &GatewayContext<'_>, frame: &[u8]) -> Result<Vec<u8>, Answer> {
     let mut out = [0xaa; 2048];
     match answer(ctx, &mut Limits::default(), Duration::ZERO, &Frame::whole(frame), &mut out) {
-        Answer::Reply(reply, None) => Ok(bytes_of(&reply, &out, frame)),
+        Answer::Reply(reply) => Ok(bytes_of(&reply, &out, frame)),
         other => Err(other),
     }
 }
