@@ -15,7 +15,7 @@ fn arp(operation: ArpOperation, mac: EthernetAddress, source: Ipv4Addr, target: 
     ethernet(MAC, EthernetAddress::BROADCAST, EthernetProtocol::Arp, &bytes)
 }
 
-fn request(source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+pub(super) fn request(source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     arp(ArpOperation::Request, MAC, source, target)
 }
 

@@ -6,7 +6,7 @@ use crate::packet::Offload;
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 /// A message as a fresh client would send it.
-fn client(message_type: DhcpMessageType) -> DhcpRepr<'static> {
+pub(super) fn client(message_type: DhcpMessageType) -> DhcpRepr<'static> {
     DhcpRepr {
         message_type,
         transaction_id: 0x1234_5678,
@@ -32,7 +32,7 @@ fn client(message_type: DhcpMessageType) -> DhcpRepr<'static> {
     }
 }
 
-fn frame(message: &DhcpRepr<'_>) -> Vec<u8> {
+pub(super) fn frame(message: &DhcpRepr<'_>) -> Vec<u8> {
     let mut bytes = vec![0; message.buffer_len()];
     message.emit(&mut DhcpPacket::new_unchecked(&mut bytes[..])).unwrap();
     let to = if message.client_ip == ANY { Ipv4Addr::BROADCAST } else { GATEWAY4 };

@@ -2,7 +2,7 @@ use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr};
 
 use super::*;
 
-fn ping4(to: Ipv4Addr, ident: u16, data: &[u8]) -> Vec<u8> {
+pub(super) fn ping4(to: Ipv4Addr, ident: u16, data: &[u8]) -> Vec<u8> {
     let message = Icmpv4Repr::EchoRequest { ident, seq_no: 0, data };
     let mut bytes = vec![0; message.buffer_len()];
     message.emit(&mut Icmpv4Packet::new_unchecked(&mut bytes[..]), &ChecksumCapabilities::default());

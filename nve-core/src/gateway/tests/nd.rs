@@ -25,7 +25,7 @@ fn solicit_from(
     icmpv6(source, to, hop_limit, &message)
 }
 
-fn solicit(source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+pub(super) fn solicit(source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     let lladdr = (!source.is_unspecified()).then_some(MAC);
     solicit_from(source, solicited_node(target), target, lladdr, 255)
 }
