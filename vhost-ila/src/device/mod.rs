@@ -24,6 +24,8 @@ pub mod connection;
 pub mod cpu;
 pub mod event;
 pub mod features;
+#[cfg(any(test, fuzzing))]
+pub mod guest;
 pub mod handler;
 pub mod handover;
 pub mod memory;

@@ -19,6 +19,8 @@ mod batch;
 mod counters;
 mod delivery;
 mod poll;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,0 +1,254 @@
+//! The guest's half, for tests and fuzzing: memory in a file, and a driver that fills rings and empties them.
+//!
+//! What must stay true: it shares no code with `ring/`, so that a mistake there is not made twice. (virtio-queue's own mock lays the
+//! used ring over the available ring and is not used.)
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::Arc;
+
+use vm_memory::{Address, Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
+
+use super::memory::{GuestMemory, RegionSpec};
+use super::ring::RingAddresses;
+
+/// Added to a guest address, gives the front-end's own: what SET_VRING_ADDR carries.
+pub const UVA: u64 = 0x7000_0000_0000;
+
+/// Memory of a guest: regions `(gpa, len)` one behind the other in one file.
+#[derive(Debug)]
+pub struct Ram {
+    /// The file, as a front-end passes it.
+    pub file: File,
+    /// The driver's view.
+    pub memory: GuestMemoryMmap,
+    /// As told to the device.
+    pub regions: Vec<RegionSpec>,
+}
+
+impl Ram {
+    /// Zeroed memory.
+    ///
+    /// # Panics
+    /// Where the system gives none; this is for tests.
+    #[must_use]
+    pub fn new(regions: &[(u64, u64)]) -> Self {
+        // SAFETY: memfd_create returns a fresh descriptor or -1, which the next line would not take for a file of any use.
+        let fd = unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) };
+        assert!(fd >= 0, "memfd_create");
+        // SAFETY: fresh and owned by nobody else.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.set_len(regions.iter().map(|r| r.1).sum()).expect("set_len");
+        let shared = Arc::new(file.try_clone().expect("clone"));
+        let mut offset = 0;
+        let mut ranges = Vec::new();
+        let mut specs = Vec::new();
+        for (gpa, len) in regions.iter().copied() {
+            let backing = FileOffset::from_arc(Arc::clone(&shared), offset);
+            ranges.push((GuestAddress(gpa), len as usize, Some(backing)));
+            specs.push(RegionSpec { gpa, uva: UVA + gpa, len, offset });
+            offset += len;
+        }
+        let memory = GuestMemoryMmap::from_ranges_with_files(ranges).expect("guest memory");
+        Self { file, memory, regions: specs }
+    }
+
+    /// The device's view.
+    ///
+    /// # Panics
+    /// If a region is refused.
+    #[must_use]
+    pub fn device_view(&self) -> Arc<GuestMemory> {
+        let table = self
+            .regions
+            .iter()
+            .fold(GuestMemory::new(), |table, spec| table.with(*spec, &self.file).expect("a good region"));
+        Arc::new(table)
+    }
+
+    /// Descriptor to pass.
+    #[must_use]
+    pub fn fd(&self) -> i32 {
+        self.file.as_raw_fd()
+    }
+
+    /// Writes bytes at a guest address.
+    ///
+    /// # Panics
+    /// Outside the memory.
+    pub fn write(&self, gpa: u64, bytes: &[u8]) {
+        self.memory.write_slice(bytes, GuestAddress(gpa)).expect("in memory");
+    }
+
+    /// Reads bytes at a guest address.
+    ///
+    /// # Panics
+    /// Outside the memory.
+    #[must_use]
+    pub fn read(&self, gpa: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.memory.read_slice(&mut bytes, GuestAddress(gpa)).expect("in memory");
+        bytes
+    }
+
+    fn u16_at(&self, gpa: u64) -> u16 {
+        self.memory.read_obj(GuestAddress(gpa)).expect("in memory")
+    }
+
+    fn put_u16(&self, gpa: u64, value: u16) {
+        // A release store: what was written before is there when the device sees this.
+        self.memory.store(value, GuestAddress(gpa), std::sync::atomic::Ordering::Release).expect("in memory");
+    }
+}
+
+/// A descriptor as a driver writes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buffer {
+    /// Guest address.
+    pub gpa: u64,
+    /// Bytes.
+    pub len: u32,
+    /// The device writes it.
+    pub writable: bool,
+}
+
+/// A driver of one split ring whose parts lie at `base`: table, available, used, each where its alignment asks.
+#[derive(Debug)]
+pub struct Driver {
+    /// Guest addresses of the parts.
+    pub at: RingAddresses,
+    /// Entries.
+    pub size: u16,
+    next: u16,
+    available: u16,
+    used: u16,
+}
+
+impl Driver {
+    /// Lays a ring out from guest address `base` on.
+    #[must_use]
+    pub fn new(base: u64, size: u16) -> Self {
+        let entries = u64::from(size);
+        let available = base + 16 * entries;
+        let used = GuestAddress(available + 6 + 2 * entries).unchecked_align_up(4096).0;
+        let at = RingAddresses { descriptors: base, available, used };
+        Self { at, size, next: 0, available: 0, used: 0 }
+    }
+
+    /// Its addresses as SET_VRING_ADDR carries them.
+    #[must_use]
+    pub fn front_end_addresses(&self) -> RingAddresses {
+        RingAddresses {
+            descriptors: UVA + self.at.descriptors,
+            available: UVA + self.at.available,
+            used: UVA + self.at.used,
+        }
+    }
+
+    /// Writes a raw descriptor.
+    pub fn descriptor(&self, ram: &Ram, index: u16, gpa: u64, len: u32, flags: u16, next: u16) {
+        ram.write(self.at.descriptors + 16 * u64::from(index), &descriptor_bytes(gpa, len, flags, next));
+    }
+
+    /// Makes head `head` available; the device sees it after [`Self::expose`].
+    pub fn push(&mut self, ram: &Ram, head: u16) {
+        let slot = u64::from(self.available % self.size);
+        ram.put_u16(self.at.available + 4 + 2 * slot, head);
+        self.available = self.available.wrapping_add(1);
+    }
+
+    /// Publishes the available index.
+    pub fn expose(&self, ram: &Ram) {
+        ram.put_u16(self.at.available + 2, self.available);
+    }
+
+    /// Writes any available index.
+    pub fn expose_index(&self, ram: &Ram, index: u16) {
+        ram.put_u16(self.at.available + 2, index);
+    }
+
+    /// Chains `buffers` in the next free descriptors and makes them available; the head. Descriptors are reused in a circle.
+    pub fn offer(&mut self, ram: &Ram, buffers: &[Buffer]) -> u16 {
+        let head = self.next;
+        for (i, buffer) in buffers.iter().enumerate() {
+            let index = self.next;
+            self.next = (self.next + 1) % self.size;
+            let more = i + 1 < buffers.len();
+            let flags = u16::from(more) | if buffer.writable { 2 } else { 0 };
+            self.descriptor(ram, index, buffer.gpa, buffer.len, flags, self.next);
+        }
+        self.push(ram, head);
+        head
+    }
+
+    /// Puts `buffers` into a table at `table` and makes one indirect descriptor available; the head.
+    pub fn offer_indirect(&mut self, ram: &Ram, table: u64, buffers: &[Buffer]) -> u16 {
+        for (i, buffer) in buffers.iter().enumerate() {
+            let more = i + 1 < buffers.len();
+            let flags = u16::from(more) | if buffer.writable { 2 } else { 0 };
+            let bytes = descriptor_bytes(buffer.gpa, buffer.len, flags, i as u16 + 1);
+            ram.write(table + 16 * i as u64, &bytes);
+        }
+        let head = self.next;
+        self.next = (self.next + 1) % self.size;
+        self.descriptor(ram, head, table, 16 * buffers.len() as u32, 4, 0);
+        self.push(ram, head);
+        head
+    }
+
+    /// What the device has given back since last time: `(head, bytes written)`.
+    pub fn take_used(&mut self, ram: &Ram) -> Vec<(u32, u32)> {
+        let index: u16 = ram
+            .memory
+            .load(GuestAddress(self.at.used + 2), std::sync::atomic::Ordering::Acquire)
+            .expect("in memory");
+        let mut taken = Vec::new();
+        while self.used != index {
+            let at = self.at.used + 4 + 8 * u64::from(self.used % self.size);
+            let bytes = ram.read(at, 8);
+            let word = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+            taken.push((word(0), word(4)));
+            self.used = self.used.wrapping_add(1);
+        }
+        taken
+    }
+
+    /// Sets `used_event`: an interrupt is wanted when the device passes it.
+    pub fn set_used_event(&self, ram: &Ram, index: u16) {
+        ram.put_u16(self.at.available + 4 + 2 * u64::from(self.size), index);
+    }
+
+    /// Sets `avail.flags`.
+    pub fn set_flags(&self, ram: &Ram, flags: u16) {
+        ram.put_u16(self.at.available, flags);
+    }
+
+    /// `used.flags`.
+    #[must_use]
+    pub fn used_flags(&self, ram: &Ram) -> u16 {
+        ram.u16_at(self.at.used)
+    }
+
+    /// `avail_event`.
+    #[must_use]
+    pub fn available_event(&self, ram: &Ram) -> u16 {
+        ram.u16_at(self.at.used + 4 + 8 * u64::from(self.size))
+    }
+
+    /// The available index as last written.
+    #[must_use]
+    pub fn available(&self) -> u16 {
+        self.available
+    }
+}
+
+/// A descriptor in guest memory.
+#[must_use]
+pub fn descriptor_bytes(gpa: u64, len: u32, flags: u16, next: u16) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&gpa.to_le_bytes());
+    bytes[8..12].copy_from_slice(&len.to_le_bytes());
+    bytes[12..14].copy_from_slice(&flags.to_le_bytes());
+    bytes[14..].copy_from_slice(&next.to_le_bytes());
+    bytes
+}
