@@ -8,6 +8,7 @@
 
 use super::{Again, Fate, Origin, PortId, Rewritten, Scratch, Walker};
 use crate::DropReason;
+use crate::packet::finish::{Segments, complete_checksum};
 use crate::packet::{Frame, HEAD_LEN, Offload};
 
 /// What came of a frame; one frame can come to several (segments, fragments).
@@ -57,17 +58,63 @@ impl CarryOut {
         }
     }
 
-    /// Does in software what the receiver, or a C = 0 destination, leaves no hardware to do.
+    /// Does in software what the receiver, or a C = 0 destination, leaves no hardware to do, and walks the result.
     fn finish(
         &mut self,
         walker: &mut Walker,
         origin: Origin,
-        _frame: &Frame<'_>,
-        _again: Again,
+        frame: &Frame<'_>,
+        again: Again,
         tell: &mut dyn FnMut(Outcome<'_>),
     ) {
-        walker.dropped(origin, DropReason::BadOffload);
-        tell(Outcome::Dropped(DropReason::BadOffload));
+        let mut finished = core::mem::take(&mut self.finished);
+        let done = match again {
+            Again::Segments => self.segment(walker, origin, frame, &mut finished, tell),
+            Again::Checksum => self.complete(walker, origin, frame, &mut finished, tell),
+            // The frame was whole already.
+            Again::Whole => Err(DropReason::BadOffload),
+        };
+        self.finished = finished;
+        if let Err(reason) = done {
+            walker.dropped(origin, reason);
+            tell(Outcome::Dropped(reason));
+        }
+    }
+
+    fn complete(
+        &mut self,
+        walker: &mut Walker,
+        origin: Origin,
+        frame: &Frame<'_>,
+        finished: &mut Vec<u8>,
+        tell: &mut dyn FnMut(Outcome<'_>),
+    ) -> Result<(), DropReason> {
+        finished.clear();
+        finished.extend_from_slice(frame.head);
+        let offload = complete_checksum(finished, origin.ip_offset(), frame.offload)?;
+        let frame = Frame { head: finished, len: finished.len(), offload };
+        let fate = walker.walk(origin, &frame, &mut self.scratch);
+        self.perform(walker, origin, finished, &frame, fate, tell);
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        walker: &mut Walker,
+        origin: Origin,
+        frame: &Frame<'_>,
+        finished: &mut Vec<u8>,
+        tell: &mut dyn FnMut(Outcome<'_>),
+    ) -> Result<(), DropReason> {
+        let mut segments = Segments::new(frame.head, origin.ip_offset(), frame.offload)?;
+        finished.resize(frame.head.len(), 0);
+        while let Some(len) = segments.next_into(finished) {
+            let bytes = finished.get(..len).unwrap_or_default();
+            let segment = Frame::whole(bytes);
+            let fate = walker.walk(origin, &segment, &mut self.scratch);
+            self.perform(walker, origin, bytes, &segment, fate, tell);
+        }
+        Ok(())
     }
 
     fn perform(
