@@ -1,8 +1,12 @@
 //! Addresses: which IPv6 address stands for an IPv4 address, and back.
 //!
-//! The translator knows nothing about addresses but this trait. Provided maps: RFC 6052 prefixes,
-//! RFC 7757 tables, and both together with RFC 6791 sources. Maps must be injective where they
+//! The translator knows nothing about addresses but this trait. Provided maps: RFC 6052 prefixes ([`rfc6052`]),
+//! RFC 7757 tables ([`eam`]) and both together with RFC 6791 sources ([`siit`]). Maps must be injective where they
 //! answer, or replies go astray.
+
+pub mod eam;
+pub mod rfc6052;
+pub mod siit;
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 

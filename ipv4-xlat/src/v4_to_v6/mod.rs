@@ -131,8 +131,8 @@ fn translate_plain(
         write_fragment(input, output, out);
     }
 
-    let mut moved =
-        Offload { checksum: offload::moved(offload, l4_out as u16), gso: offload.gso.map(gso_v6) };
+    let checksum = offload::moved(offload, l4_out as u16, output.next_header, input.l4);
+    let mut moved = Offload { checksum, gso: offload.gso.map(gso_v6) };
     if split.is_some() {
         finish_before_split(input, output, offload, copied, out)?;
         moved = Offload::NONE;

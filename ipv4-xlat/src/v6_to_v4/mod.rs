@@ -113,8 +113,8 @@ fn translate_plain(
     if let Some(header) = out.first_chunk_mut::<{ ipv4::HEADER_LEN }>() {
         output.emit(total_len, len, input.chain.fragment, header);
     }
-    let moved =
-        Offload { checksum: offload::moved(offload, ipv4::HEADER_LEN as u16), gso: offload.gso.map(gso_v4) };
+    let checksum = offload::moved(offload, ipv4::HEADER_LEN as u16, output.protocol, input.l4);
+    let moved = Offload { checksum, gso: offload.gso.map(gso_v4) };
     let tail = input.l4_offset + copied..input.l4_offset + input.l4_len;
     Ok(Translated::one(ipv4::HEADER_LEN + copied, tail, moved))
 }
