@@ -40,7 +40,13 @@ pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, len: usi
         IpAddr::V6(v6) => sum(&v6.octets()),
     };
     let len = len as u64;
-    fold(u64::from(octets(source)) + u64::from(octets(destination)) + u64::from(protocol) + (len >> 16) + (len & 0xffff))
+    fold(
+        u64::from(octets(source))
+            + u64::from(octets(destination))
+            + u64::from(protocol)
+            + (len >> 16)
+            + (len & 0xffff),
+    )
 }
 
 /// Where a protocol keeps its checksum: bytes from the transport header.

@@ -125,12 +125,7 @@ impl Fabric {
         passages
     }
 
-    fn pass(
-        &mut self,
-        dice: &mut Dice,
-        from: HostId,
-        mut crossing: Crossing,
-    ) -> Result<Passage, Trouble> {
+    fn pass(&mut self, dice: &mut Dice, from: HostId, mut crossing: Crossing) -> Result<Passage, Trouble> {
         let link = self.links[from.0];
         if dice.chance(link.loss_per_mille) {
             return Ok(Passage::Lost("lost on the sender's link"));

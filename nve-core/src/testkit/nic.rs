@@ -53,11 +53,20 @@ pub fn check_seed(view: &Dissected<'_>, offload: Offload) -> Result<(), Complain
     Ok(())
 }
 
+/// Completes a partial checksum over the packet as it is, a super-packet included, as a receiving stack may assume it done.
+pub fn complete_in_place(packet: &mut [u8], offload: Offload) {
+    if let (ChecksumState::Partial { .. }, Some(view)) = (offload.checksum, Dissected::of_ip(packet)) {
+        let completed = complete(packet.to_vec(), &view);
+        packet.copy_from_slice(&completed);
+    }
+}
+
 fn complete(mut packet: Vec<u8>, view: &Dissected<'_>) -> Vec<u8> {
     let at = view.transport_at + checksum::field_of(view.protocol).unwrap_or_default();
     packet[at..at + 2].fill(0);
+    let end = view.total_len.min(packet.len());
     let value =
-        checksum::compute(view.source, view.destination, view.protocol, &packet[view.transport_at..]);
+        checksum::compute(view.source, view.destination, view.protocol, &packet[view.transport_at..end]);
     packet[at..at + 2].copy_from_slice(&value.to_be_bytes());
     packet
 }
@@ -92,7 +101,8 @@ fn segment(packet: &[u8], view: &Dissected<'_>, gso: Gso) -> Result<Vec<Vec<u8>>
             }
         }
         if view.protocol == protocol::TCP {
-            let first = u32::from_be_bytes(bytes[transport + 4..transport + 8].try_into().unwrap_or_default());
+            let first =
+                u32::from_be_bytes(bytes[transport + 4..transport + 8].try_into().unwrap_or_default());
             let sequence = first.wrapping_add((index * size) as u32);
             bytes[transport + 4..transport + 8].copy_from_slice(&sequence.to_be_bytes());
             if index + 1 < pieces {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use pcap_file::DataLink;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
 use pcap_file::pcapng::{PcapNgBlock, PcapNgWriter};
 
 use super::dissect::Dissected;
@@ -89,9 +91,23 @@ impl Recorder {
         offload: Offload,
     ) -> &mut Record {
         let is_frame = self.interfaces[place.0 as usize].link == DataLink::ETHERNET;
-        self.records.push(Record { at, direction, bytes: bytes.to_vec(), offload, comment: None, place, is_frame });
+        self.records.push(Record {
+            at,
+            direction,
+            bytes: bytes.to_vec(),
+            offload,
+            comment: None,
+            place,
+            is_frame,
+        });
         let last = self.records.len() - 1;
         &mut self.records[last]
+    }
+    /// Says more about the last packet at `place`.
+    pub(super) fn comment_last(&mut self, place: Place, comment: &str) {
+        if let Some(record) = self.records.iter_mut().rev().find(|record| record.place == place) {
+            record.comment = Some(comment.to_owned());
+        }
     }
     pub(super) fn records(&self) -> &[Record] {
         &self.records

@@ -1,0 +1,67 @@
+//! What a guest's driver would insist on before it takes a frame: asked of every frame, in every scenario.
+
+use super::Guest;
+use crate::gateway::GATEWAY_MAC;
+use crate::packet::{ChecksumState, Gso, GsoKind, Offload};
+use crate::testkit::checksum::{self, Verdict};
+use crate::testkit::dissect::{Dissected, protocol};
+use crate::testkit::nic;
+
+impl Guest {
+    /// Judges a frame before the guest gets it: from the gateway, to this guest or a group, with whole headers and good checksums,
+    /// and with no more left to do than the guest agreed to.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(in crate::testkit) fn inspect(
+        &self,
+        frame: &[u8],
+        offload: Offload,
+        lenient: bool,
+    ) -> Result<(), String> {
+        let (Some(destination), Some(source)) = (frame.get(..6), frame.get(6..12)) else {
+            return Err(format!("a frame of {} bytes", frame.len()));
+        };
+        if destination != self.mac.as_bytes() && destination.first().is_some_and(|first| first & 1 == 0) {
+            return Err(format!("a frame for {destination:02x?}"));
+        }
+        if source != GATEWAY_MAC.as_bytes() {
+            return Err(format!("a frame from {source:02x?}, which is not the gateway"));
+        }
+        let Some(view) = Dissected::of_frame(frame) else { return Ok(()) };
+        if !view.header_checksum_good || view.total_len + 14 != frame.len() {
+            return Err(format!("an IP header that is wrong in a frame of {}: {view:?}", frame.len()));
+        }
+        self.inspect_offload(&view, offload)?;
+        let partial = matches!(offload.checksum, ChecksumState::Partial { .. });
+        let bad = checksum::verify(&view, view.source, view.destination) == Verdict::Bad;
+        if bad && !partial && !lenient {
+            return Err(format!("a bad checksum: {view:?}"));
+        }
+        if nic::largest_packet(frame.get(14..).unwrap_or_default(), offload) > usize::from(self.device.mtu) {
+            return Err(format!("larger than the MTU {}: {view:?}", self.device.mtu));
+        }
+        Ok(())
+    }
+
+    fn inspect_offload(&self, view: &Dissected<'_>, offload: Offload) -> Result<(), String> {
+        let agreed = match (offload.gso, view.version) {
+            (None, _) => true,
+            (Some(Gso { kind: GsoKind::TcpV4 { ecn }, .. }), 4) => {
+                self.receives.tso4 && (self.receives.ecn || !ecn)
+            }
+            (Some(Gso { kind: GsoKind::TcpV6 { ecn }, .. }), 6) => {
+                self.receives.tso6 && (self.receives.ecn || !ecn)
+            }
+            (Some(Gso { kind: GsoKind::UdpL4, .. }), _) => {
+                self.receives.uso && view.protocol == protocol::UDP
+            }
+            _ => false,
+        };
+        let partial = matches!(offload.checksum, ChecksumState::Partial { .. });
+        if !agreed || partial && !self.receives.csum || offload.gso.is_some() && !partial {
+            return Err(format!("{offload:?} was not agreed to"));
+        }
+        nic::check_seed(view, offload)
+    }
+}

@@ -1,0 +1,126 @@
+//! A host: its NVE, and the kernel around the TUN device, which is a router of its own.
+//!
+//! What must stay true: the kernel spends one hop on the way out and one on the way in, as a real one forwarding between TUN and NIC
+//! does; it knows SIR and VN prefixes as routes to the TUN, and nothing else about ILA.
+//!
+//! ```text
+//!   guests ── walk ── TUN ── kernel: hop limit, MTU, card ── link      and the same backwards
+//! ```
+
+use core::net::{IpAddr, Ipv6Addr};
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::dissect::Dissected;
+use super::fabric::{Crossing, HostId, Trouble};
+use super::nic;
+use super::recorder::Place;
+use crate::DropReason;
+use crate::packet::Offload;
+use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Walker};
+
+/// An [`Outcome`] that stays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Made {
+    Local(PortId, Vec<u8>, Offload),
+    Uplink(Vec<u8>, Offload),
+    Reply(Vec<u8>, Option<DropReason>),
+    Dropped(DropReason),
+}
+
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) id: HostId,
+    pub(super) nve: Arc<Nve>,
+    pub(super) place: Place,
+    /// `locator::1`, what its kernel calls itself.
+    pub(super) control: Ipv6Addr,
+    pub(super) mtu: usize,
+    /// The card finishes what was left to it; otherwise the receiver's does.
+    pub(super) card_finishes: bool,
+    walker: Walker,
+    carry_out: CarryOut,
+}
+
+impl Host {
+    pub(super) fn new(
+        name: String,
+        id: HostId,
+        nve: Arc<Nve>,
+        place: Place,
+        (control, mtu, card_finishes): (Ipv6Addr, usize, bool),
+    ) -> Self {
+        let walker = Walker::new(Arc::clone(&nve));
+        Self { name, id, nve, place, control, mtu, card_finishes, walker, carry_out: CarryOut::default() }
+    }
+
+    /// Takes one frame or packet through the walk.
+    pub(super) fn walk(
+        &mut self,
+        now: Duration,
+        origin: Origin,
+        bytes: &[u8],
+        offload: Offload,
+    ) -> Vec<Made> {
+        let mut made = Vec::new();
+        self.walker.begin(now);
+        self.carry_out.carry_out(&mut self.walker, origin, bytes, offload, &mut |outcome| {
+            made.push(match outcome {
+                Outcome::Local(port, bytes, offload) => Made::Local(port, bytes.to_vec(), offload),
+                Outcome::Uplink(bytes, offload) => Made::Uplink(bytes.to_vec(), offload),
+                Outcome::Reply(bytes, reason) => Made::Reply(bytes.to_vec(), reason),
+                Outcome::Dropped(reason) => Made::Dropped(reason),
+            });
+        });
+        made
+    }
+
+    /// Out of the TUN, through the kernel and the card: what reaches the link.
+    ///
+    /// # Panics
+    /// If the card would have corrupted it.
+    pub(super) fn leave(&self, mut bytes: Vec<u8>, offload: Offload) -> Result<Vec<Crossing>, Trouble> {
+        let view = Dissected::of_ip(&bytes).filter(|ip| ip.version == 6 && ip.total_len == bytes.len());
+        let view = view.unwrap_or_else(|| panic!("{}: no IPv6 packet into the TUN: {bytes:02x?}", self.name));
+        if let Err(complaint) = nic::check_seed(&view, offload) {
+            panic!("{}: into the TUN: {complaint}", self.name);
+        }
+        if nic::largest_packet(&bytes, offload) > self.mtu {
+            return Err(Trouble::new(self.control, bytes, 2, 0, self.mtu as u32, "too big for the link"));
+        }
+        spend_a_hop(self.control, &mut bytes)?;
+        if !self.card_finishes {
+            return Ok(vec![Crossing { bytes, offload }]);
+        }
+        match nic::finish(&bytes, offload) {
+            Ok(packets) => {
+                Ok(packets.into_iter().map(|bytes| Crossing { bytes, offload: Offload::NONE }).collect())
+            }
+            Err(complaint) => panic!("{}: the card: {complaint}", self.name),
+        }
+    }
+
+    /// From the link through the kernel into the TUN.
+    pub(super) fn enter(&self, crossing: &mut Crossing) -> Result<(), Trouble> {
+        spend_a_hop(self.control, &mut crossing.bytes)
+    }
+
+    /// Whether its kernel's main table routes `destination` to the TUN: SIR and VN prefixes.
+    pub(super) fn routes_to_tun(&self, destination: IpAddr) -> bool {
+        let IpAddr::V6(destination) = destination else { return false };
+        let world = self.nve.world();
+        let upper = (destination.to_bits() >> 64) as u64;
+        upper == world.sir.upper() || world.network_of_address(destination).is_some()
+    }
+}
+
+/// What forwarding costs (RFC 8200, 3): a packet that cannot pay is answered.
+fn spend_a_hop(router: Ipv6Addr, bytes: &mut Vec<u8>) -> Result<(), Trouble> {
+    match bytes.get_mut(7) {
+        Some(hop_limit) if *hop_limit > 1 => {
+            *hop_limit -= 1;
+            Ok(())
+        }
+        _ => Err(Trouble::new(router, core::mem::take(bytes), 3, 0, 0, "hop limit used up in a host")),
+    }
+}

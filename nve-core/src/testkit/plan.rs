@@ -1,0 +1,225 @@
+//! What a world is made of: networks, hosts and guests, and the [`Setup`] each host's NVE gets from it.
+
+use core::net::{IpAddr, Ipv6Addr};
+
+use smoltcp::wire::EthernetAddress;
+
+use super::fabric::Link;
+use super::guest::Sends;
+use super::world::World;
+use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
+use crate::pipeline::Receiver;
+use crate::setup::{self, Attachment, Mapping, Network, Setup};
+
+/// How a guest gets its addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Configured {
+    /// IPv4 statically with its network's prefix; IPv6 as one address behind the router, as DHCPv6 would give it.
+    Statically,
+    /// The same, but its whole /96 is on the link, so that neighbours are asked for one by one.
+    OnLink,
+    /// IPv4 by smoltcp's DHCP client; IPv6 as [`Configured::Statically`].
+    ByDhcp,
+    /// No stack at all: frames are made by hand and looked at.
+    ByHand,
+}
+
+/// A guest to be.
+#[derive(Clone, Debug)]
+pub struct GuestPlan {
+    pub(super) name: String,
+    pub(super) host: String,
+    pub(super) network: String,
+    pub(super) mac: EthernetAddress,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) configured: Configured,
+    pub(super) sends: Sends,
+    pub(super) receives: Receiver,
+}
+
+impl GuestPlan {
+    /// A guest with a static configuration that offloads nothing. Its MAC is made of its place in the plan.
+    ///
+    /// # Panics
+    /// If an address is none.
+    pub fn new(name: &str, host: &str, network: &str, addresses: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            network: network.to_owned(),
+            mac: EthernetAddress([0; 6]),
+            addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
+            configured: Configured::Statically,
+            sends: Sends::Plain,
+            receives: Receiver { up: true, ..Receiver::default() },
+        }
+    }
+    /// Asks for its IPv4 address by DHCP.
+    pub fn by_dhcp(self) -> Self {
+        Self { configured: Configured::ByDhcp, ..self }
+    }
+    /// Believes that its whole IPv6 /96 is on its link.
+    pub fn on_link(self) -> Self {
+        Self { configured: Configured::OnLink, ..self }
+    }
+    /// Has no stack.
+    pub fn by_hand(self) -> Self {
+        Self { configured: Configured::ByHand, ..self }
+    }
+    /// Leaves this for others when it sends.
+    pub fn sends(self, sends: Sends) -> Self {
+        Self { sends, ..self }
+    }
+    /// Takes partial checksums and super-packets of every kind.
+    pub fn takes_offloads(self) -> Self {
+        let receives = Receiver { up: true, csum: true, tso4: true, tso6: true, ecn: true, uso: true };
+        Self { receives, ..self }
+    }
+}
+
+/// A host to be.
+#[derive(Clone, Debug)]
+pub(super) struct HostPlan {
+    pub(super) name: String,
+    pub(super) locator: Locator,
+    pub(super) checksum: ChecksumMode,
+    pub(super) link: Link,
+}
+
+/// A world to be. The default has the SIR prefix `2001:db8:51::/64` and one router.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(super) seed: u64,
+    pub(super) sir: SirPrefix,
+    pub(super) routers: usize,
+    pub(super) fabric_offloads: bool,
+    pub(super) networks: Vec<Network>,
+    pub(super) hosts: Vec<HostPlan>,
+    pub(super) guests: Vec<GuestPlan>,
+    unmapped: Vec<(String, IpAddr)>,
+}
+
+impl Plan {
+    /// An empty plan; `seed` decides everything that is left to chance.
+    pub fn new(seed: u64) -> Self {
+        let sir = SirPrefix::new(Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0)).expect("a /64");
+        Self {
+            seed,
+            sir,
+            routers: 1,
+            fabric_offloads: false,
+            networks: Vec::new(),
+            hosts: Vec::new(),
+            guests: Vec::new(),
+            unmapped: Vec::new(),
+        }
+    }
+
+    /// A network with its VNID and prefixes; an empty `ipv4` or `ipv6` means it has none.
+    ///
+    /// # Panics
+    /// If one of them is not what it should be.
+    pub fn network(mut self, name: &str, vni: u32, ipv4: &str, ipv6: &str) -> Self {
+        self.networks.push(Network {
+            name: name.to_owned(),
+            vnid: Vnid::new(vni).expect("a VNID of 28 bits"),
+            ipv4: (!ipv4.is_empty()).then(|| ipv4.parse().expect("an IPv4 prefix")),
+            ipv6: (!ipv6.is_empty()).then(|| ipv6.parse().expect("a /96")),
+            gateway4: None,
+            gateway6: None,
+            dns: Vec::new(),
+            domain: None,
+        });
+        self
+    }
+
+    /// A host in neutral mode; the n-th has locator `2001:db8:0:n::/64`.
+    pub fn host(self, name: &str) -> Self {
+        self.host_in(name, ChecksumMode::Neutral)
+    }
+    /// A host that sends in this mode.
+    pub fn host_in(mut self, name: &str, checksum: ChecksumMode) -> Self {
+        let number = self.hosts.len() as u16 + 1;
+        let locator = Ipv6Addr::new(0x2001, 0xdb8, 0, number, 0, 0, 0, 0);
+        let locator = Locator::new(locator).expect("a /64");
+        self.hosts.push(HostPlan { name: name.to_owned(), locator, checksum, link: Link::default() });
+        self
+    }
+    /// Changes the link of the host added last.
+    pub fn with_link(mut self, change: impl FnOnce(&mut Link)) -> Self {
+        if let Some(host) = self.hosts.last_mut() {
+            change(&mut host.link);
+        }
+        self
+    }
+    /// How many routers are between any two hosts.
+    pub fn routers(self, routers: usize) -> Self {
+        Self { routers, ..self }
+    }
+    /// Cards leave segmentation and checksums to the receiver's, as veth pairs do: super-packets cross in one piece.
+    pub fn fabric_offloads(self) -> Self {
+        Self { fabric_offloads: true, ..self }
+    }
+
+    /// A guest.
+    pub fn guest(mut self, mut guest: GuestPlan) -> Self {
+        guest.mac = EthernetAddress([0x52, 0x54, 0, 0, 0, self.guests.len() as u8 + 1]);
+        self.guests.push(guest);
+        self
+    }
+    /// Keeps `host` from knowing where `address` lives.
+    ///
+    /// # Panics
+    /// If it is no address.
+    pub fn without_mapping(mut self, host: &str, address: &str) -> Self {
+        self.unmapped.push((host.to_owned(), address.parse().expect("an address")));
+        self
+    }
+
+    /// What `host`'s operator would have written.
+    pub(super) fn setup(&self, host: &HostPlan) -> Setup {
+        let here = |guest: &&GuestPlan| guest.host == host.name;
+        let locator_of = |name: &str| {
+            let found = self.hosts.iter().find(|host| host.name == name);
+            found.unwrap_or_else(|| panic!("no host {name:?} in the plan")).locator
+        };
+        let attachment = |guest: &GuestPlan| Attachment {
+            name: guest.name.clone(),
+            network: guest.network.clone(),
+            mac: guest.mac,
+            addresses: guest.addresses.clone(),
+            hostname: Some(guest.name.clone()),
+        };
+        let mappings = |guest: &GuestPlan| {
+            let locator = locator_of(&guest.host);
+            let mapping = |address| Mapping { network: guest.network.clone(), address, locator };
+            guest.addresses.iter().copied().map(mapping).collect::<Vec<_>>()
+        };
+        Setup {
+            host: setup::Host {
+                name: host.name.clone(),
+                locator: host.locator,
+                sir: self.sir,
+                checksum: host.checksum,
+                uplink_mtu: host.link.mtu as u16,
+            },
+            networks: self.networks.clone(),
+            attachments: self.guests.iter().filter(here).map(attachment).collect(),
+            mappings: self
+                .guests
+                .iter()
+                .filter(|guest| !here(guest))
+                .flat_map(mappings)
+                .filter(|mapping| !self.unmapped.contains(&(host.name.clone(), mapping.address)))
+                .collect(),
+        }
+    }
+
+    /// Brings it to life.
+    ///
+    /// # Panics
+    /// If a host's setup is refused.
+    pub fn start(self) -> World {
+        World::new(self)
+    }
+}

@@ -1,0 +1,165 @@
+//! What guests do: ping, and move bytes over TCP, by their own stacks.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use smoltcp::iface::SocketHandle;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::socket::{icmp, tcp};
+use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr};
+
+use super::world::World;
+
+/// How long the last answer to a ping is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two echo requests.
+const INTERVAL: Duration = Duration::from_millis(10);
+/// What a transfer may take, in virtual time.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(600);
+/// Bytes of a TCP socket's buffers.
+const TCP_BUFFER: usize = 65535;
+/// Where a receiving guest listens.
+const TCP_PORT: u16 = 5001;
+
+/// A transfer that did not arrive as it was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TransferError {
+    /// Nothing moved any more; bytes that had arrived.
+    Stalled(usize),
+    /// Other bytes than were sent, from this one on.
+    Differs(usize),
+}
+
+fn parse(address: &str) -> IpAddr {
+    address.parse().unwrap_or_else(|error| panic!("{address}: {error}"))
+}
+
+impl World {
+    /// Sends `count` echo requests of `len` payload bytes from a guest's stack and counts the answers.
+    ///
+    /// # Panics
+    /// If there is no such guest or address.
+    pub fn pings(&mut self, from: &str, to: &str, count: u16, len: usize) -> u16 {
+        let (guest, to) = (self.guest_index(from), parse(to));
+        let ident = self.dice.roll() as u16;
+        let buffer = || {
+            let slots = vec![icmp::PacketMetadata::EMPTY; usize::from(count)];
+            icmp::PacketBuffer::new(slots, vec![0; usize::from(count) * (len + 8)])
+        };
+        let mut socket = icmp::Socket::new(buffer(), buffer());
+        socket.bind(icmp::Endpoint::Ident(ident)).expect("a fresh socket binds");
+        let handle = self.guests[guest].sockets.add(socket);
+        for sequence in 0..count {
+            let source = self.guests[guest].stack().0.get_source_address(&to.into()).map(IpAddr::from);
+            let socket = self.guests[guest].sockets.get_mut::<icmp::Socket<'_>>(handle);
+            send_echo(socket, source, to, (ident, sequence), &vec![0x5a; len]);
+            self.run_for(INTERVAL);
+        }
+        let mut answers = 0;
+        self.run_until(PATIENCE, |world| {
+            let socket = world.guests[guest].sockets.get_mut::<icmp::Socket<'_>>(handle);
+            while let Ok((bytes, _)) = socket.recv() {
+                answers += u16::from(matches!(
+                    (to, bytes.first()),
+                    (IpAddr::V4(_), Some(0)) | (IpAddr::V6(_), Some(129))
+                ));
+            }
+            answers == count
+        });
+        self.guests[guest].sockets.remove(handle);
+        answers
+    }
+
+    /// Moves `len` bytes made by chance over TCP between two guests' stacks; the bytes are compared. Tells the virtual time it took.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    ///
+    /// # Panics
+    /// If there are no such guests or address.
+    pub fn transfer(
+        &mut self,
+        from: &str,
+        to: &str,
+        address: &str,
+        len: usize,
+    ) -> Result<Duration, TransferError> {
+        let (client, server, address) = (self.guest_index(from), self.guest_index(to), parse(address));
+        let sent = self.dice.bytes(len);
+        let listening = self.listen(server);
+        let connected = self.connect(client, address);
+        let (mut offset, mut received) = (0, Vec::with_capacity(len));
+        let began = self.now();
+        let complete = self.run_until(TRANSFER_LIMIT, |world| {
+            let socket = world.guests[client].sockets.get_mut::<tcp::Socket<'_>>(connected);
+            if socket.may_send() {
+                offset += socket.send_slice(&sent[offset..]).unwrap_or(0);
+                if offset == sent.len() {
+                    socket.close();
+                }
+            }
+            let socket = world.guests[server].sockets.get_mut::<tcp::Socket<'_>>(listening);
+            while socket.can_recv() {
+                let taken = socket.recv(|bytes| {
+                    received.extend_from_slice(bytes);
+                    (bytes.len(), ())
+                });
+                if taken.is_err() {
+                    break;
+                }
+            }
+            socket.state() == tcp::State::CloseWait && !socket.can_recv()
+        });
+        let took = self.now() - began;
+        self.guests[client].sockets.remove(connected);
+        self.guests[server].sockets.remove(listening);
+        match sent.iter().zip(&received).position(|(a, b)| a != b) {
+            Some(at) => Err(TransferError::Differs(at)),
+            None if complete && received.len() == len => Ok(took),
+            None => Err(TransferError::Stalled(received.len())),
+        }
+    }
+
+    fn listen(&mut self, guest: usize) -> SocketHandle {
+        let mut socket = new_tcp();
+        socket.listen(TCP_PORT).expect("a fresh socket listens");
+        self.guests[guest].sockets.add(socket)
+    }
+
+    fn connect(&mut self, guest: usize, address: IpAddr) -> SocketHandle {
+        let local = 49152 + (self.dice.roll() % 16384) as u16;
+        let (interface, sockets) = self.guests[guest].stack();
+        let handle = sockets.add(new_tcp());
+        let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
+        socket.connect(interface.context(), (address, TCP_PORT), local).expect("a fresh socket connects");
+        handle
+    }
+}
+
+fn new_tcp() -> tcp::Socket<'static> {
+    let buffer = || tcp::SocketBuffer::new(vec![0; TCP_BUFFER]);
+    tcp::Socket::new(buffer(), buffer())
+}
+
+fn send_echo(
+    socket: &mut icmp::Socket<'_>,
+    source: Option<IpAddr>,
+    to: IpAddr,
+    (ident, seq_no): (u16, u16),
+    data: &[u8],
+) {
+    let caps = ChecksumCapabilities::default();
+    match (source, to) {
+        (_, IpAddr::V4(_)) => {
+            let repr = Icmpv4Repr::EchoRequest { ident, seq_no, data };
+            let bytes = socket.send(repr.buffer_len(), to.into()).expect("room for an echo request");
+            repr.emit(&mut Icmpv4Packet::new_unchecked(bytes), &caps);
+        }
+        (Some(IpAddr::V6(source)), IpAddr::V6(v6)) => {
+            let repr = Icmpv6Repr::EchoRequest { ident, seq_no, data };
+            let bytes = socket.send(repr.buffer_len(), to.into()).expect("room for an echo request");
+            repr.emit(&source, &v6, &mut Icmpv6Packet::new_unchecked(bytes), &caps);
+        }
+        (source, to) => panic!("no echo from {source:?} to {to}"),
+    }
+}

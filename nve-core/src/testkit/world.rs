@@ -1,0 +1,431 @@
+//! The world itself: who is in it, what time it is, and what happens next.
+//!
+//! What must stay true: one thing happens at a time, in the order of virtual time and then of being scheduled, so a seed repeats a
+//! world exactly; nothing arrives in the instant it was sent, so time moves on.
+
+use core::net::Ipv6Addr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::audit::{Audit, Verified};
+use super::dice::Dice;
+use super::fabric::{Crossing, Fabric, Filter, HostId, Link, Passage, Trouble};
+use super::frames;
+use super::guest::Guest;
+use super::host::{Host, Made};
+use super::plan::Plan;
+use super::recorder::{Direction, Place, Record, Recorder};
+use crate::counters::PortTotals;
+use crate::gateway::GATEWAY_MAC;
+use crate::packet::Offload;
+use crate::pipeline::{Nve, Origin, PortId};
+
+/// How long a frame takes between a guest and its NVE.
+const RING_DELAY: Duration = Duration::from_micros(5);
+/// When a world begins.
+const BEGINNING: Duration = Duration::from_secs(1);
+
+/// What is going to happen.
+enum Event {
+    /// A frame reaches a guest's device.
+    Frame(usize, Vec<u8>, Offload),
+    /// A packet reaches a host's card.
+    Packet(HostId, Crossing),
+    /// The kernel puts a packet of its own into its TUN.
+    OwnPacket(HostId, Vec<u8>),
+}
+
+/// Several NVEs, their guests and the fabric between them, in virtual time. Made by [`Plan::start`].
+///
+/// When a test fails with one alive, everything it saw is written to `target/testkit/NAME.pcapng`, NAME being the test's.
+pub struct World {
+    now: Duration,
+    /// By time, then by order of scheduling.
+    events: BTreeMap<(Duration, u64), Event>,
+    scheduled: u64,
+    pub(super) dice: Dice,
+    hosts: Vec<Host>,
+    pub(super) guests: Vec<Guest>,
+    fabric: Fabric,
+    audit: Audit,
+    recorder: Recorder,
+}
+
+impl World {
+    pub(super) fn new(plan: Plan) -> Self {
+        let name = std::thread::current().name().unwrap_or("world").to_owned();
+        let prefix = |host: &super::plan::HostPlan| host.locator.upper();
+        let mut world = Self {
+            now: BEGINNING,
+            events: BTreeMap::new(),
+            scheduled: 0,
+            dice: Dice::new(plan.seed),
+            hosts: Vec::new(),
+            guests: Vec::new(),
+            fabric: Fabric::new(plan.routers),
+            audit: Audit {
+                locators: plan.hosts.iter().map(prefix).collect(),
+                sir: plan.sir.upper(),
+                networks: plan
+                    .networks
+                    .iter()
+                    .filter_map(|n| Some((n.vnid.get(), n.ipv6?.prefix().to_bits())))
+                    .collect(),
+                verified: Verified::default(),
+                lenient: false,
+            },
+            recorder: Recorder::new(name),
+        };
+        world.add_hosts(&plan);
+        world.add_guests(&plan);
+        world
+    }
+
+    fn add_hosts(&mut self, plan: &Plan) {
+        for host in &plan.hosts {
+            let setup = plan.setup(host).check().unwrap_or_else(|error| panic!("{}: {error}", host.name));
+            let id = self.fabric.attach(host.link);
+            let place = self.recorder.link(&host.name);
+            self.fabric.route(host.locator.prefix(), 64, id);
+            let card = (host.locator.control_address(), host.link.mtu, !plan.fabric_offloads);
+            self.hosts.push(Host::new(host.name.clone(), id, Nve::new(setup, 1024), place, card));
+        }
+        // What is addressed to tenants as they call themselves goes to some NVE (draft, 4.6): the first, unless a test says otherwise.
+        if let Some(first) = self.hosts.first().map(|host| host.name.clone()) {
+            self.route_tenants_to(&first, plan);
+        }
+    }
+
+    fn route_tenants_to(&mut self, host: &str, plan: &Plan) {
+        let id = self.host(host).id;
+        self.fabric.route(plan.sir.prefix(), 64, id);
+        plan.networks
+            .iter()
+            .filter_map(|network| network.ipv6)
+            .for_each(|vnet| self.fabric.route(vnet.prefix(), 96, id));
+    }
+
+    fn add_guests(&mut self, plan: &Plan) {
+        for guest in &plan.guests {
+            let host = self.host(&guest.host);
+            let port = host.nve.port(&guest.name).expect("every attachment has a port");
+            let (id, mtu) = (host.id, host.nve.mtu(port));
+            host.nve.set_receiver(port, guest.receives);
+            let network = plan.networks.iter().find(|network| network.name == guest.network);
+            let network = network.expect("the setup was checked");
+            let place = self.recorder.guest(&guest.name);
+            let seed = self.dice.roll();
+            self.guests.push(Guest::new(guest, network, (id, port, place), (mtu, seed), self.now));
+        }
+    }
+
+    /// Virtual time.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// # Panics
+    /// If there is none of this name.
+    pub(super) fn host(&self, name: &str) -> &Host {
+        self.hosts.iter().find(|host| host.name == name).unwrap_or_else(|| panic!("no host {name:?}"))
+    }
+    pub(super) fn guest_index(&self, name: &str) -> usize {
+        let at = self.guests.iter().position(|guest| guest.name == name);
+        at.unwrap_or_else(|| panic!("no guest {name:?}"))
+    }
+    /// A guest.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn guest(&self, name: &str) -> &Guest {
+        &self.guests[self.guest_index(name)]
+    }
+    /// A host's NVE.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn nve(&self, host: &str) -> &Nve {
+        &self.host(host).nve
+    }
+    /// A guest's counters at its NVE.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn counters(&self, guest: &str) -> PortTotals {
+        let host = &self.hosts[self.guest(guest).host.0];
+        let found = host.nve.counters().ports.into_iter().find(|(name, _)| name == guest);
+        found.map(|(_, totals)| totals).unwrap_or_default()
+    }
+    /// A host's link: MTU, delay, loss. The host itself does not notice a change.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn link(&mut self, host: &str) -> &mut Link {
+        let id = self.host(host).id;
+        &mut self.fabric.links[id.0]
+    }
+    /// The fabric's routers, in a row.
+    pub fn routers(&self) -> &[Ipv6Addr] {
+        &self.fabric.routers
+    }
+    /// Routes `prefix/len` to this host.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn route(&mut self, prefix: Ipv6Addr, len: u8, host: &str) {
+        let id = self.host(host).id;
+        self.fabric.route(prefix, len, id);
+    }
+    /// Makes the routers forget `prefix/len`.
+    pub fn unroute(&mut self, prefix: Ipv6Addr, len: u8) {
+        self.fabric.unroute(prefix, len);
+    }
+    /// Lets `filter` see every packet at the first router, and lose those it wants to.
+    pub fn filter(&mut self, filter: Filter) {
+        self.fabric.filter = Some(filter);
+    }
+    /// What verified on the fabric so far. What does not verify fails the test on the spot.
+    pub fn verified(&self) -> Verified {
+        self.audit.verified
+    }
+    /// Lets bad transport checksums cross the fabric: this test sends them on purpose.
+    pub fn expect_bad_checksums(&mut self) {
+        self.audit.lenient = true;
+    }
+
+    /// Sends a frame from a guest, as it is.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn send_frame(&mut self, guest: &str, frame: Vec<u8>, offload: Offload) {
+        let index = self.guest_index(guest);
+        self.guests[index].device.outbox.push((frame, offload));
+    }
+    /// Sends an IP packet from a guest to the gateway's MAC.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn send(&mut self, guest: &str, packet: &[u8], offload: Offload) {
+        let frame = frames::ethernet(self.guest(guest).mac, GATEWAY_MAC, packet);
+        self.send_frame(guest, frame, offload);
+    }
+    /// Puts a packet on the fabric as if a host of the Internet had sent it to `host`'s card, behind the routers.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn send_to_host(&mut self, host: &str, packet: Vec<u8>) {
+        let id = self.host(host).id;
+        let crossing = Crossing { bytes: packet, offload: Offload::NONE };
+        self.schedule(RING_DELAY, Event::Packet(id, crossing));
+    }
+
+    fn schedule(&mut self, delay: Duration, event: Event) {
+        self.scheduled += 1;
+        self.events.insert((self.now + delay, self.scheduled), event);
+    }
+
+    /// Lets time pass until `done`, which is asked after every instant and may act on the world; false after `limit`.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut World) -> bool) -> bool {
+        let end = self.now + limit;
+        loop {
+            self.let_happen();
+            if done(self) {
+                return true;
+            }
+            let now = self.now;
+            let event = self.events.keys().next().map(|(at, _)| *at);
+            let stack = self.guests.iter_mut().filter_map(|guest| guest.due(now)).min();
+            let next = event.into_iter().chain(stack).min().unwrap_or(end);
+            // A stack that wants to be polled at once still waits a moment: time moves on.
+            self.now = next.max(now + Duration::from_micros(1));
+            if self.now > end {
+                self.now = end;
+                return false;
+            }
+        }
+    }
+    /// Lets this much time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    /// Everything due in this instant.
+    fn let_happen(&mut self) {
+        while let Some(entry) = self.events.first_entry()
+            && entry.key().0 <= self.now
+        {
+            match entry.remove() {
+                Event::Frame(guest, frame, offload) => self.frame_arrives(guest, frame, offload),
+                Event::Packet(host, crossing) => self.packet_arrives(host, crossing),
+                Event::OwnPacket(host, bytes) => self.packet_from_uplink(host, &bytes, Offload::NONE),
+            }
+        }
+        for index in 0..self.guests.len() {
+            self.guests[index].poll(self.now);
+            for (frame, offload) in core::mem::take(&mut self.guests[index].device.outbox) {
+                self.frame_leaves(index, &frame, offload);
+            }
+        }
+    }
+
+    fn frame_leaves(&mut self, index: usize, frame: &[u8], offload: Offload) {
+        let guest = &self.guests[index];
+        let (host, origin, place) = (guest.host, Origin::Port(guest.port), guest.place);
+        let made = self.hosts[host.0].walk(self.now, origin, frame, offload);
+        let record = self.recorder.record(self.now, place, Direction::Sent, frame, offload);
+        record.comment = reason_of(&made).map(|reason| format!("drop={reason}"));
+        for made in made {
+            match made {
+                Made::Reply(bytes, _) => self.schedule(RING_DELAY, Event::Frame(index, bytes, Offload::NONE)),
+                other => self.perform(host, other),
+            }
+        }
+    }
+
+    fn packet_from_uplink(&mut self, host: HostId, bytes: &[u8], offload: Offload) {
+        for made in self.hosts[host.0].walk(self.now, Origin::Uplink, bytes, offload) {
+            match made {
+                Made::Reply(bytes, _) => self.packet_leaves(host, bytes, Offload::NONE),
+                other => self.perform(host, other),
+            }
+        }
+    }
+
+    fn perform(&mut self, host: HostId, made: Made) {
+        match made {
+            Made::Local(port, bytes, offload) => {
+                let index = self.guest_of(host, port);
+                self.schedule(RING_DELAY, Event::Frame(index, bytes, offload));
+            }
+            Made::Uplink(bytes, offload) => self.packet_leaves(host, bytes, offload),
+            Made::Reply(..) | Made::Dropped(_) => {}
+        }
+    }
+
+    fn guest_of(&self, host: HostId, port: PortId) -> usize {
+        let at = self.guests.iter().position(|guest| guest.host == host && guest.port == port);
+        at.unwrap_or_else(|| panic!("delivered to {port:?}, which nobody is attached to"))
+    }
+
+    fn packet_leaves(&mut self, host: HostId, bytes: Vec<u8>, offload: Offload) {
+        match self.hosts[host.0].leave(bytes, offload) {
+            Ok(crossings) => crossings.into_iter().for_each(|crossing| self.cross(host, crossing)),
+            Err(trouble) => self.complain(host, &trouble),
+        }
+    }
+
+    fn cross(&mut self, host: HostId, crossing: Crossing) {
+        let place = self.hosts[host.0].place;
+        self.judge(place, Direction::Sent, &crossing);
+        for passage in self.fabric.carry(&mut self.dice, host, crossing) {
+            match passage {
+                Passage::Arrives(to, delay, crossing) => self.schedule(delay, Event::Packet(to, crossing)),
+                Passage::Lost(why) => self.recorder.comment_last(place, why),
+            }
+        }
+    }
+
+    fn packet_arrives(&mut self, host: HostId, mut crossing: Crossing) {
+        let place = self.hosts[host.0].place;
+        self.judge(place, Direction::Received, &crossing);
+        match self.hosts[host.0].enter(&mut crossing) {
+            Ok(()) => self.packet_from_uplink(host, &crossing.bytes, crossing.offload),
+            Err(trouble) => self.complain(host, &trouble),
+        }
+    }
+
+    /// Records a packet on a link and fails the test if it is not fit for one.
+    fn judge(&mut self, place: Place, direction: Direction, crossing: &Crossing) {
+        self.recorder.record(self.now, place, direction, &crossing.bytes, crossing.offload);
+        if let Err(fault) = self.audit.judge(&crossing.bytes, crossing.offload) {
+            self.recorder.comment_last(place, &fault);
+            panic!("on the fabric: {fault}");
+        }
+    }
+
+    /// A host's kernel sends an ICMPv6 error: into its own TUN for tenants, over the fabric for others.
+    fn complain(&mut self, host: HostId, trouble: &Trouble) {
+        let Some(message) = trouble.message() else { return };
+        let destination = super::dissect::Dissected::of_ip(&message).map(|view| view.destination);
+        if destination.is_some_and(|destination| self.hosts[host.0].routes_to_tun(destination)) {
+            self.schedule(RING_DELAY, Event::OwnPacket(host, message));
+        } else {
+            self.cross(host, Crossing { bytes: message, offload: Offload::NONE });
+        }
+    }
+
+    fn frame_arrives(&mut self, index: usize, frame: Vec<u8>, offload: Offload) {
+        let guest = &mut self.guests[index];
+        let record = self.recorder.record(self.now, guest.place, Direction::Received, &frame, offload);
+        if let Err(complaint) = guest.inspect(&frame, offload, self.audit.lenient) {
+            record.comment = Some(complaint.clone());
+            panic!("{}: {complaint}", guest.name);
+        }
+        guest.device.inbox.push_back((frame, offload));
+    }
+
+    /// A point in the record, to look at what came after it.
+    pub fn mark(&self) -> usize {
+        self.recorder.records().len()
+    }
+    /// Frames a guest received since `mark`.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn received(&self, guest: &str, mark: usize) -> Vec<&Record> {
+        self.records(self.guest(guest).place, Direction::Received, mark)
+    }
+    /// Packets a host put on its link since `mark`.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn sent_on_link(&self, host: &str, mark: usize) -> Vec<&Record> {
+        self.records(self.host(host).place, Direction::Sent, mark)
+    }
+    /// Packets that reached a host's link since `mark`.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn received_on_link(&self, host: &str, mark: usize) -> Vec<&Record> {
+        self.records(self.host(host).place, Direction::Received, mark)
+    }
+    fn records(&self, place: Place, direction: Direction, mark: usize) -> Vec<&Record> {
+        let wanted = |record: &&Record| record.place == place && record.direction == direction;
+        self.recorder.records().iter().skip(mark).filter(wanted).collect()
+    }
+
+    /// Writes what was seen so far, as a failing test would; tells where.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn save_capture(&self) -> std::io::Result<std::path::PathBuf> {
+        let path = self.recorder.path();
+        self.recorder.save(&path).map(|()| path)
+    }
+
+    /// A host's locator, its low 64 bits zero.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn locator_of(&self, host: &str) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.host(host).control.to_bits() >> 64 << 64)
+    }
+}
+
+fn reason_of(made: &[Made]) -> Option<&'static str> {
+    made.iter().find_map(|made| match made {
+        Made::Dropped(reason) | Made::Reply(_, Some(reason)) => Some(reason.name()),
+        _ => None,
+    })
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            match self.save_capture() {
+                Ok(path) => eprintln!("captured: {}", path.display()),
+                Err(error) => eprintln!("no capture: {error}"),
+            }
+        }
+    }
+}
