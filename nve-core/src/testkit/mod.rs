@@ -18,7 +18,7 @@
 //!
 //! A scenario reads as a script:
 //!
-//! ```no_run
+//! ```
 //! use nve_core::testkit::{GuestPlan, Plan};
 //!
 //! let mut world = Plan::new(1)
