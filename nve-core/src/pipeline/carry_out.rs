@@ -53,7 +53,10 @@ impl CarryOut {
             fate = walker.walk(origin, &frame, &mut self.scratch);
         }
         match fate {
-            Fate::Again(again) => self.finish(walker, origin, &frame, again, tell),
+            Fate::Again(again) => {
+                frame.head = bytes;
+                self.finish(walker, origin, &frame, again, tell);
+            }
             fate => self.perform(walker, origin, bytes, &frame, fate, tell),
         }
     }
