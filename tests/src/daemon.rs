@@ -87,19 +87,19 @@ impl Daemon {
     pub fn show(&self, what: &str) -> Result<Value> {
         let mut command = Command::new(binary()?);
         command.args(["show", what, "--json", "--config"]).arg(&self.config);
-        command.arg("--runtime").arg(runtime(&self.host));
         Ok(serde_json::from_str(&output(command)?)?)
     }
 
-    /// How many packets were dropped for `reason`, by all attachments and the uplink.
+    /// How many packets were dropped for `reason`, of all attachments and the uplink.
     ///
     /// # Errors
     ///
-    /// Fails when the daemon does not answer, or knows no such reason.
+    /// Fails when the daemon does not answer.
     pub fn drops(&self, reason: &str) -> Result<u64> {
         let counters = self.show("counters")?;
-        let drops = counters["drops"].as_object().context("`show counters` has drops")?;
-        Ok(drops.get(reason).and_then(Value::as_u64).unwrap_or(0))
+        let attachments = counters["attachments"].as_object().context("`show counters` has attachments")?;
+        let sides = attachments.values().chain([&counters["uplink"]]);
+        Ok(sides.filter_map(|side| side["drops"][reason].as_u64()).sum())
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -134,6 +134,6 @@ fn spawn(host: &Host, config: &Path, log: &Path) -> Result<Owned> {
         fs::remove_file(control)?;
     }
     let mut command = host.namespace.command(binary()?);
-    command.arg("run").arg("--config").arg(config).arg("--runtime").arg(runtime);
+    command.arg("run").arg("--config").arg(config);
     Owned::spawn(&format!("vhost-ila on {}", host.name), command, log)
 }

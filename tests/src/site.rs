@@ -155,10 +155,12 @@ impl Plan {
         let checksum = self.checksum.word();
         let mode = if self.daemons_connect { "client" } else { "server" };
         let mut text = format!(
-            "[host]\nname = \"{}\"\nlocator = \"{}\"\nsir = \"{SIR}\"\nchecksum = \"{checksum}\"\n\n\
+            "[host]\nname = \"{}\"\nlocator = \"{}\"\nsir = \"{SIR}\"\nchecksum = \"{checksum}\"\n\
+             runtime = \"{}\"\n\n\
              [uplink]\nkind = \"tun\"\nname = \"{TUN}\"\nmtu = {UPLINK_MTU}\n",
             fabric.hosts[host].name,
             at(host),
+            runtime(&fabric.hosts[host]).display(),
         );
         for Network { name, vni, ipv4, ipv6 } in self.networks() {
             text += &format!("\n[network.{name}]\nvni = {vni}\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n");
