@@ -4,10 +4,11 @@
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use vhost::vhost_user::{BackendReqHandler, Error};
+use vhost::vhost_user::{BackendReqHandler, Error, VhostUserBackendReqHandlerMut as _};
 
+use super::early_enable::{self, Next};
 use super::event::close_on_exec;
 use super::handler::Session;
 use super::server::Stop;
@@ -20,9 +21,29 @@ pub fn serve(stream: UnixStream, session: Session, stop: &Stop) -> Result<(), St
     close_on_exec(&stream).map_err(|e| e.to_string())?;
     // Stopping shuts the socket down, which also ends a read in the middle of a message.
     let guard = stop.guard(&stream).map_err(|e| e.to_string())?;
-    let mut requests = BackendReqHandler::from_stream(stream, Arc::new(Mutex::new(session)));
+    let early = stream.try_clone().map_err(|e| e.to_string())?;
+    let session = Arc::new(Mutex::new(session));
+    let mut requests = BackendReqHandler::from_stream(stream, Arc::clone(&session));
     log::debug!("front-end connected on descriptor {}", requests.as_raw_fd());
+    let mut features = false;
     let end = loop {
+        if !features {
+            // A failing socket fails again below, where what that means is known.
+            match early_enable::next(&early) {
+                Ok(Next::Enable { index, enable, answer }) => {
+                    let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+                    let done = session.set_vring_enable(index, enable);
+                    // A front-end that is gone is found out by the next look.
+                    let _ = answer.send(&early, done.is_ok());
+                    match done {
+                        Ok(()) => continue,
+                        Err(error) => break Err(error.to_string()),
+                    }
+                }
+                Ok(Next::Features) => features = true,
+                Ok(Next::Dispatch) | Err(_) => {}
+            }
+        }
         match requests.handle_request() {
             Ok(()) => {}
             Err(_) if stop.is_set() => break Ok(()),

@@ -22,6 +22,7 @@
 pub mod config_space;
 pub mod connection;
 pub mod cpu;
+mod early_enable;
 pub mod event;
 pub mod features;
 #[cfg(any(test, fuzzing))]
