@@ -64,3 +64,6 @@ const fn is_routable(upper: u64) -> bool {
     let first = (upper >> 48) as u16;
     upper != 0 && first != 0xffff && first & 0xff00 != 0xff00 && first & 0xffc0 != 0xfe80
 }
+
+#[cfg(test)]
+mod tests;

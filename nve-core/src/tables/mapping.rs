@@ -276,8 +276,8 @@ impl Bucket {
     /// The value of `key`, or `None` where this bucket does not have it.
     #[inline]
     fn get(&self, key: u64) -> Option<u64> {
-        // A repeat needs a completed change of a key in this bucket meanwhile; eight in a row are given up, as an absent key.
-        for _ in 0..8 {
+        // A repeat needs a completed change of a key in this bucket meanwhile; 64 in a row are given up, as an absent key.
+        for _ in 0..64 {
             let before = self.changes.load(Acquire);
             let found = self.slots.iter().find_map(|slot| {
                 let found = slot.key.load(Acquire) == key;

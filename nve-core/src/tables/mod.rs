@@ -5,3 +5,6 @@
 mod mapping;
 
 pub use mapping::{MappingTable, TableFull, Target};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use super::*;
+use crate::addr::{Identifier, Neutral, Vnid};
+use crate::pipeline::PortId;
+use crate::policy::LocatorId;
+
+fn key(n: u32) -> Identifier {
+    Identifier::ipv4(Vnid::new(1001).unwrap(), n.into())
+}
+
+/// A target that tells the key it was stored for.
+fn target_of(n: u32, version: u16) -> Target {
+    Target::Remote(LocatorId(n), Some(Neutral::from_saved(version)))
+}
+
+#[test]
+fn what_was_inserted_is_found_until_it_is_removed() {
+    let table = MappingTable::with_capacity(100);
+    let local = Target::Local(PortId(7));
+    let plain = Target::Remote(LocatorId(u32::MAX), None);
+    assert_eq!(table.insert(key(1), local), Ok(None));
+    assert_eq!(table.insert(key(2), plain), Ok(None));
+    assert_eq!(table.insert(key(1), target_of(1, 0xffff)), Ok(Some(local)));
+    assert_eq!(table.get(key(1)), Some(target_of(1, 0xffff)));
+    assert_eq!(table.get(key(2)), Some(plain));
+    assert_eq!(table.get(key(3)), None);
+    assert_eq!(table.remove(key(1)), Some(target_of(1, 0xffff)));
+    assert_eq!((table.get(key(1)), table.remove(key(1)), table.len()), (None, None, 1));
+}
+
+#[test]
+fn a_full_table_refuses_and_keeps_what_it_has() {
+    let table = MappingTable::with_capacity(1000);
+    for n in 0..1000 {
+        table.insert(key(n), target_of(n, 1)).unwrap();
+    }
+    assert_eq!(table.insert(key(1000), target_of(1000, 1)), Err(TableFull));
+    assert!((0..1000).all(|n| table.get(key(n)) == Some(target_of(n, 1))));
+    assert_eq!(table.iter().count(), 1000);
+}
+
+/// A year of churn: overflow buckets come back, so a table that is never over its capacity never fills up.
+#[test]
+fn churn_leaks_no_room() {
+    let table = MappingTable::with_capacity(64);
+    let mut model = HashMap::new();
+    for round in 0..200_000_u32 {
+        let n = round.wrapping_mul(2_654_435_761) % 500;
+        if model.remove(&n).is_some() {
+            assert_eq!(table.remove(key(n)).is_some(), true);
+        } else if model.len() < 64 {
+            table.insert(key(n), target_of(n, round as u16)).unwrap();
+            model.insert(n, round as u16);
+        }
+    }
+    for n in 0..500 {
+        assert_eq!(table.get(key(n)), model.get(&n).map(|version| target_of(n, *version)));
+    }
+    assert_eq!(table.iter().count(), model.len());
+}
+
+#[test]
+fn a_bucket_is_one_aligned_cache_line() {
+    let table = MappingTable::with_capacity(10);
+    assert!((0..100).all(|n| table.slot(key(n)) % 64 == 0 && table.slot(key(n)) != 0));
+}
+
+/// One writer moves keys in and out of the same few buckets as fast as it can; readers must never see a value stored for another key,
+/// nor miss a key that is always there.
+#[test]
+fn readers_never_see_half_a_change() {
+    let table = Arc::new(MappingTable::with_capacity(16));
+    for n in 0..4 {
+        table.insert(key(n), target_of(n, 0)).unwrap();
+    }
+    let (done, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (table, done, seen) = (table.clone(), done.clone(), seen.clone());
+            thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    for n in 0..40 {
+                        match table.get(key(n)) {
+                            Some(Target::Remote(LocatorId(stored), _)) => {
+                                assert_eq!(stored, n, "a value of another key");
+                                seen.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Some(Target::Local(_)) => panic!("nobody stored that"),
+                            None => assert!(n >= 4, "key {n} is always there"),
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for round in 0..300_000_u32 {
+        let n = 4 + round % 36;
+        table.insert(key(n), target_of(n, round as u16)).unwrap();
+        table.insert(key(round % 4), target_of(round % 4, round as u16)).unwrap();
+        table.remove(key(4 + (round + 30) % 36));
+    }
+    done.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    assert!(seen.load(Ordering::Relaxed) > 0);
+}
