@@ -6,8 +6,11 @@ use ipv4_xlat::{Icmpv4Error, Icmpv6Error, Reason};
 
 use crate::lab::*;
 
+/// What provokes an error in any packet, and the error's type and code.
+type Provocation<P> = (&'static str, fn(&mut P), (u8, u8));
+
 /// What every kind of IPv4 error is provoked by, on a packet that can be anything else.
-fn provocations4() -> Vec<(&'static str, fn(&mut V4), (u8, u8))> {
+fn provocations4() -> Vec<Provocation<V4>> {
     vec![
         ("ttl", |p| p.ttl = 1, (11, 0)),
         ("source route", |p| p.options = vec![131, 7, 4, 1, 2, 3, 4, 0], (3, 5)),
@@ -16,7 +19,7 @@ fn provocations4() -> Vec<(&'static str, fn(&mut V4), (u8, u8))> {
     ]
 }
 
-fn provocations6() -> Vec<(&'static str, fn(&mut V6), (u8, u8))> {
+fn provocations6() -> Vec<Provocation<V6>> {
     vec![
         ("hop limit", |p| p.hops = 1, (3, 0)),
         ("segments left", |p| p.extensions.insert(0, routing_header(1)), (4, 0)),
