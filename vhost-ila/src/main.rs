@@ -7,7 +7,7 @@ use clap::Parser as _;
 use vhost_ila::cli::{self, Cli, Command};
 
 fn main() -> ExitCode {
-    let Cli { config, command } = Cli::parse();
+    let (config, command) = Cli::parse().into_parts();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let answer = match command {
         Command::Run => cli::run::run(config),

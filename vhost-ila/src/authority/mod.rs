@@ -3,6 +3,7 @@
 //! What must stay true: the data path never waits for an authority; it forwards with what it was given last. There is one source so
 //! far, the config itself ([`StaticFile`]); a trait comes with the second.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::config::{Config, Refused};
@@ -11,12 +12,13 @@ use crate::config::{Config, Refused};
 #[derive(Clone, Debug)]
 pub struct StaticFile {
     path: PathBuf,
+    runtime: Option<PathBuf>,
 }
 
 impl StaticFile {
-    /// The config at `path`: a file or a directory.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path }
+    /// The config at `path`, a file or a directory; sockets under `runtime` if given, whatever the config says.
+    pub fn new(path: PathBuf, runtime: Option<PathBuf>) -> Self {
+        Self { path, runtime }
     }
 
     /// Reads it anew.
@@ -24,6 +26,12 @@ impl StaticFile {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(&self) -> Result<Config, Refused> {
-        Config::load(&self.path)
+        Config::load_with(&self.path, self.runtime.as_deref())
+    }
+}
+
+impl fmt::Display for StaticFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
     }
 }

@@ -4,14 +4,13 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use nve_core::addr::{ChecksumMode, Decoded, Directory, Identifier, Locator, SirPrefix, Vnet, Vnid};
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::authority::StaticFile;
 
 /// `addr ...`
 #[derive(Debug, clap::Args)]
@@ -105,7 +104,7 @@ fn local_identifier(text: &str) -> Result<u64, String> {
 }
 
 impl DomainArgs {
-    fn directory(self, config: &Path) -> Result<Directory> {
+    fn directory(self, config: &StaticFile) -> Result<Directory> {
         if let Some(sir) = self.sir {
             for (index, (vnid, vnet)) in self.network.iter().enumerate() {
                 let others = self.network.iter().take(index);
@@ -117,8 +116,7 @@ impl DomainArgs {
             }
             return Ok(Directory { sir, networks: self.network });
         }
-        let config =
-            Config::load(config).context("--sir is not given, so the domain is read from --config")?;
+        let config = config.read().context("--sir is not given, so the domain is read from --config")?;
         let setup = config.setup.setup();
         let networks = setup.networks.iter().filter_map(|network| Some((network.vnid, network.ipv6?)));
         Ok(Directory { sir: setup.host.sir, networks: networks.collect() })
@@ -159,7 +157,7 @@ impl From<&Decoded> for Fields {
 ///
 /// # Errors
 /// The address cannot be decoded or encoded, or the domain is not known.
-pub fn run(args: Args, config: &Path) -> Result<String> {
+pub fn run(args: Args, config: &StaticFile) -> Result<String> {
     let (decoded, json) = match args.action {
         Action::Decode(args) => {
             let directory = args.domain.directory(config)?;
@@ -173,7 +171,7 @@ pub fn run(args: Args, config: &Path) -> Result<String> {
     if json { Ok(serde_json::to_string(&fields)? + "\n") } else { Ok(table(&decoded, &fields)) }
 }
 
-fn encode(args: EncodeArgs, config: &Path) -> Result<(Decoded, bool)> {
+fn encode(args: EncodeArgs, config: &StaticFile) -> Result<(Decoded, bool)> {
     let directory = args.domain.directory(config)?;
     let identifier = match (args.vni, args.tenant_address, args.lui) {
         (Some(vni), Some(address), _) => directory

@@ -1,9 +1,8 @@
 //! `check`: the config alone, or also the host it would run on.
 
-use std::path::Path;
-
 use anyhow::Result;
 
+use crate::authority::StaticFile;
 use crate::config::Config;
 
 /// `check ...`
@@ -18,8 +17,8 @@ pub struct Args {
 ///
 /// # Errors
 /// Every problem of the config, by file and line.
-pub fn run(args: Args, path: &Path) -> Result<String> {
-    let (_config, summary) = config(path)?;
+pub fn run(args: Args, config: &StaticFile) -> Result<String> {
+    let (_config, summary) = self::config(config)?;
     anyhow::ensure!(!args.host, "check --host is not there yet");
     Ok(summary)
 }
@@ -28,12 +27,12 @@ pub fn run(args: Args, path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// Every problem of the config, by file and line.
-fn config(path: &Path) -> Result<(Config, String)> {
-    let config = Config::load(path)?;
+fn config(source: &StaticFile) -> Result<(Config, String)> {
+    let config = source.read()?;
     let setup = config.setup.setup();
     let summary = format!(
         "{}: host {}, {}, {}, {}\n",
-        path.display(),
+        source,
         setup.host.name,
         count(setup.networks.len(), "network"),
         count(setup.attachments.len(), "attachment"),

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::authority::StaticFile;
+
 /// Where the config is if `--config` does not say.
 pub const DEFAULT_CONFIG: &str = "/etc/vhost-ila";
 
@@ -25,10 +27,24 @@ pub const DEFAULT_CONFIG: &str = "/etc/vhost-ila";
 pub struct Cli {
     /// Config: a TOML file, or a directory with a host.toml and any other *.toml
     #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_CONFIG)]
-    pub config: PathBuf,
+    config: PathBuf,
+    /// Directory of the sockets, in place of the config's
+    #[arg(long, global = true, value_name = "DIR", value_parser = absolute)]
+    runtime: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
+}
+
+impl Cli {
+    /// Where the config comes from, and the command.
+    pub fn into_parts(self) -> (StaticFile, Command) {
+        (StaticFile::new(self.config, self.runtime), self.command)
+    }
+}
+
+fn absolute(text: &str) -> std::io::Result<PathBuf> {
+    std::path::absolute(text)
 }
 
 /// The commands.

@@ -3,13 +3,12 @@
 //! What must stay true: each form names the same MAC, MTU and socket as the daemon serves, and shares the guest's memory, without which
 //! a vhost-user device cannot reach it. Config refuses names and paths that would need quoting in any of the three.
 
-use std::path::Path;
-
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 use nve_core::pipeline::Nve;
 
-use crate::config::{Config, DeviceConfig, SocketMode, nearest};
+use crate::authority::StaticFile;
+use crate::config::{DeviceConfig, SocketMode, nearest};
 
 /// `qemu-args ...`
 #[derive(Debug, clap::Args)]
@@ -35,8 +34,8 @@ enum Form {
 ///
 /// # Errors
 /// The config is refused, or has no such attachment.
-pub fn run(args: Args, config: &Path) -> Result<String> {
-    let config = Config::load(config)?;
+pub fn run(args: Args, config: &StaticFile) -> Result<String> {
+    let config = config.read()?;
     let Some(device) = config.devices.iter().find(|device| device.name == args.name) else {
         let names = config.devices.iter().map(|device| device.name.as_str());
         let remedy = match nearest::of(&args.name, names.clone()) {

@@ -1,11 +1,9 @@
 //! `reload`: the running daemon reads its config again, as on SIGHUP, and the answer says what came of it.
 
-use std::path::Path;
-
 use anyhow::{Result, bail};
 use axum::http::{Method, StatusCode};
 
-use crate::config::Config;
+use crate::authority::StaticFile;
 use crate::control::answer::{Refusal, Reloaded};
 use crate::control::client;
 
@@ -13,8 +11,8 @@ use crate::control::client;
 ///
 /// # Errors
 /// The config is refused, here or by the daemon, or no daemon answers. What ran before still runs.
-pub fn run(config: &Path) -> Result<String> {
-    let socket = Config::load(config)?.control_socket();
+pub fn run(config: &StaticFile) -> Result<String> {
+    let socket = config.read()?.control_socket();
     let (status, body) = client::request(&socket, Method::POST, "/v1/reload")?;
     if status == StatusCode::OK {
         let now: Reloaded = serde_json::from_slice(&body)?;

@@ -1,11 +1,11 @@
 //! `replay`: where did my packet go, asked of a capture.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use nve_core::pipeline::Origin;
 
-use crate::config::Config;
+use crate::authority::StaticFile;
 use crate::replay::replay;
 
 /// `replay ...`
@@ -24,9 +24,9 @@ pub struct Args {
 ///
 /// # Errors
 /// The config is refused, the origin does not exist, or a capture cannot be read or written.
-pub fn run(args: Args, config: &Path) -> Result<String> {
+pub fn run(args: Args, config: &StaticFile) -> Result<String> {
     let Args { from, input, output } = args;
-    let nve = super::run::core_of(&Config::load(config)?);
+    let nve = super::run::core_of(&config.read()?);
     let origin = if from == "uplink" {
         Origin::Uplink
     } else {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -30,12 +30,11 @@ const MAPPING_CAPACITY: usize = 1 << 16;
 ///
 /// # Errors
 /// The config is refused, or a socket or the uplink cannot be made.
-pub fn run(path: PathBuf) -> Result<String> {
+pub fn run(source: StaticFile) -> Result<String> {
     // Before anything is seen of us: a signal that comes early waits, and does not kill.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
 
-    let source = StaticFile::new(path);
     let config = source.read()?;
     let host = &config.setup.setup().host;
     log::info!("host {}: locator {}, domain {}", host.name, host.locator, host.sir);

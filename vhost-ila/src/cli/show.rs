@@ -1,7 +1,6 @@
 //! `show`: what a running daemon says of itself.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anyhow::{Result, bail};
 use axum::http::{Method, StatusCode};
@@ -10,7 +9,7 @@ use nve_core::DropReason;
 use serde::de::DeserializeOwned;
 
 use super::table::Table;
-use crate::config::Config;
+use crate::authority::StaticFile;
 use crate::control::answer::{Attachment, Counters, Mapping, Port, Refusal};
 use crate::control::client;
 
@@ -39,13 +38,13 @@ enum Subject {
 ///
 /// # Errors
 /// The config is refused, no daemon answers, or it does not know the question.
-pub fn run(args: Args, config: &Path) -> Result<String> {
+pub fn run(args: Args, config: &StaticFile) -> Result<String> {
     let path = match args.subject {
         Subject::Counters => "/v1/counters",
         Subject::Attachments => "/v1/attachments",
         Subject::Mappings => "/v1/mappings",
     };
-    let (status, body) = client::request(&Config::load(config)?.control_socket(), Method::GET, path)?;
+    let (status, body) = client::request(&config.read()?.control_socket(), Method::GET, path)?;
     if status != StatusCode::OK {
         let refusal = serde_json::from_slice::<Refusal>(&body).map(|refusal| refusal.error);
         bail!("the daemon answers {status}: {}", refusal.unwrap_or_default());

@@ -2,7 +2,7 @@
 //!
 //! What must stay true: checking goes on after a problem, so that one run names them all; [`Config`] is made only if there is none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nve_core::setup::{Host, Mapping, Network, Setup};
 
@@ -30,8 +30,8 @@ struct Gathered {
     places: Places,
 }
 
-/// Checks every file and what they make together.
-pub(super) fn check(files: &[(Source, RawFile)]) -> Result<Config, Refused> {
+/// Checks every file and what they make together; `runtime` takes the place of `[host] runtime`.
+pub(super) fn check(files: &[(Source, RawFile)], runtime: Option<&Path>) -> Result<Config, Refused> {
     let mut problems = Vec::new();
     let mut gathered = Gathered::default();
     // Networks first, so that a reference to one may come before it, or from another file.
@@ -49,7 +49,7 @@ pub(super) fn check(files: &[(Source, RawFile)]) -> Result<Config, Refused> {
         gathered.missing_sections(&place, &mut problems);
     }
     Refused::unless_empty(problems)?;
-    gathered.together()
+    gathered.together(runtime)
 }
 
 impl Gathered {
@@ -140,19 +140,20 @@ impl Gathered {
     }
 
     /// The objects against each other; what belongs to this machine here, the rest in nve-core.
-    fn together(self) -> Result<Config, Refused> {
+    fn together(self, runtime: Option<&Path>) -> Result<Config, Refused> {
         let (Some(section), Some(uplink), Some(sections)) = (self.host, self.uplink, self.places.sections())
         else {
             unreachable!("a section that is missing or wrong is a problem, and problems have been returned");
         };
+        let runtime = runtime.map_or(section.runtime, Path::to_owned);
         let mut host = section.host;
         host.uplink_mtu = uplink.mtu();
         let (attachments, sockets): (Vec<_>, Vec<_>) =
             self.attached.into_iter().map(|attached| (attached.facts, attached.socket)).unzip();
-        let devices = attachment::devices(&attachments, sockets, &section.runtime)?;
+        let devices = attachment::devices(&attachments, sockets, &runtime)?;
         let setup = Setup { host, networks: self.networks, attachments, mappings: self.mappings };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
-        Ok(Config { setup, devices, uplink, worker: section.worker, runtime: section.runtime, sections })
+        Ok(Config { setup, devices, uplink, worker: section.worker, runtime, sections })
     }
 }
 

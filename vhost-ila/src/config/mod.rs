@@ -69,6 +69,14 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, by file and line. Where a file's shape is wrong, its values are not judged yet.
     pub fn load(path: &Path) -> Result<Self, Refused> {
+        Self::load_with(path, None)
+    }
+
+    /// As [`Config::load`], with the sockets under `runtime` whatever `[host] runtime` says.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(path: &Path, runtime: Option<&Path>) -> Result<Self, Refused> {
         let mut problems = Vec::new();
         let mut files = Vec::new();
         for source in source::read(path)? {
@@ -78,7 +86,7 @@ impl Config {
             }
         }
         Refused::unless_empty(problems)?;
-        check::check(&files)
+        check::check(&files, runtime)
     }
 
     /// Whether a running daemon can change from this config to `wanted` without a restart.

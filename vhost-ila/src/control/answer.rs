@@ -18,6 +18,8 @@ use crate::config::{self, Refused};
 pub struct Counters {
     /// By attachment.
     pub attachments: BTreeMap<String, Port>,
+    /// Everything dropped, by the reason's name, attachments and uplink together.
+    pub drops: BTreeMap<String, u64>,
     /// The fabric's side; lengths are those of IPv6 packets.
     pub uplink: Port,
     /// One per worker thread.
@@ -167,8 +169,14 @@ pub struct Problem {
 impl Counters {
     /// The sums of the core, with those of the workers.
     pub fn new(totals: &Totals, workers: Vec<Worker>) -> Self {
-        let attachments = totals.ports.iter().map(|(name, port)| (name.clone(), Port::from(port)));
-        Self { attachments: attachments.collect(), uplink: Port::from(&totals.uplink), workers }
+        let attachments: BTreeMap<_, _> =
+            totals.ports.iter().map(|(name, port)| (name.clone(), Port::from(port))).collect();
+        let uplink = Port::from(&totals.uplink);
+        let mut drops = BTreeMap::new();
+        for (reason, packets) in attachments.values().chain([&uplink]).flat_map(|port| &port.drops) {
+            *drops.entry(reason.clone()).or_default() += packets;
+        }
+        Self { attachments, drops, uplink, workers }
     }
 }
 

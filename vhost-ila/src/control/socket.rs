@@ -1,12 +1,11 @@
 //! The control socket in the file system.
 //!
-//! What must stay true: it is mode 0600 before anyone can connect to it by its name; a live daemon's socket is never taken over;
-//! it goes away with the daemon that made it.
+//! What must stay true: it is made as the devices' sockets are (our own user's from its first moment, never taken from a live daemon),
+//! and goes away with the daemon that made it.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// A listening control socket; its name is removed when this is dropped.
@@ -21,16 +20,7 @@ impl Socket {
     /// # Errors
     /// Another daemon listens there, or the directory cannot be written.
     pub fn listen(path: &Path) -> io::Result<(Self, UnixListener)> {
-        if UnixStream::connect(path).is_ok() {
-            let message = format!("{}: another vhost-ila listens here", path.display());
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
-        }
-        let private = path.with_extension(format!("sock.{}", std::process::id()));
-        let _ = fs::remove_file(&private);
-        let listener = UnixListener::bind(&private)?;
-        fs::set_permissions(&private, Permissions::from_mode(0o600))?;
-        fs::rename(&private, path)?;
-        listener.set_nonblocking(true)?;
+        let listener = crate::device::server::listen(path)?;
         Ok((Self { path: path.to_owned() }, listener))
     }
 }

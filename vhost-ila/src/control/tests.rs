@@ -78,7 +78,8 @@ impl Served {
         let config = Config::load(&path).expect("accepted");
         let nve = Nve::new(config.setup.clone(), 100);
         let devices = Remembered::default();
-        let running = Running::new(nve.clone(), Box::new(devices.clone()), StaticFile::new(path), config);
+        let running =
+            Running::new(nve.clone(), Box::new(devices.clone()), StaticFile::new(path, None), config);
         let (socket, listener) = Socket::listen(&directory.path().join("control.sock")).expect("listens");
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         std::thread::spawn(move || {

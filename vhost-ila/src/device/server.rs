@@ -246,8 +246,11 @@ impl Drop for Epoll {
     }
 }
 
-/// A listening socket of mode 0600 at `path`.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+/// Listens on `path`, as the module says; non-blocking.
+///
+/// # Errors
+/// The directory is missing or open to others, or somebody listens there.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     let refuse = |why: String| io::Error::new(io::ErrorKind::AddrInUse, why);
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = fs::metadata(directory)

@@ -77,3 +77,9 @@ fn an_attachment_that_does_not_exist_is_refused_with_the_nearest() {
     let refused = refusal(&["qemu-args", "vn1", "--config", config.to_str().expect("text")]);
     assert!(refused.contains("did you mean vm1?"), "{refused}");
 }
+
+#[test]
+fn the_sockets_are_where_runtime_says() {
+    let text = qemu_args("two-hosts/hv1", &["vm1", "--only", "qemu", "--runtime", "/srv/hv1"]);
+    assert!(text.contains(",path=/srv/hv1/vm1.sock,"), "{text}");
+}
