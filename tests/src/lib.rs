@@ -27,6 +27,7 @@ pub mod guest;
 pub mod initramfs;
 pub mod namespace;
 pub mod notation;
+pub mod oracle;
 pub mod process;
 pub mod ringpeer;
 pub mod sandbox;

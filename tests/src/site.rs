@@ -61,6 +61,15 @@ pub struct Vm {
     pub ipv4: &'static str,
     /// Its IPv6 address.
     pub ipv6: &'static str,
+    /// More addresses, of both families, that nobody configures by himself.
+    pub more: &'static [&'static str],
+}
+
+impl Vm {
+    /// All its addresses.
+    pub fn addresses(&self) -> Vec<&'static str> {
+        [self.ipv4, self.ipv6].into_iter().chain(self.more.iter().copied()).collect()
+    }
 }
 
 /// The demo's guest on hv1.
@@ -71,6 +80,7 @@ pub const VM1: Vm = Vm {
     mac: "52:54:00:00:00:01",
     ipv4: "10.1.0.1",
     ipv6: "2001:db8:b1:e::1",
+    more: &[],
 };
 
 /// The demo's guest on hv2.
@@ -81,6 +91,7 @@ pub const VM2: Vm = Vm {
     mac: "52:54:00:00:00:02",
     ipv4: "10.1.0.2",
     ipv6: "2001:db8:b1:e::2",
+    more: &[],
 };
 
 /// How checksums stay right when a destination becomes an ILA address (draft, section 4.4).

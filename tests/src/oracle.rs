@@ -1,0 +1,130 @@
+//! The oracle of `tests/oracle`, run by the unpacked Python: it makes the frames that tenants send, and judges captures.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::capture::Capture;
+use crate::fabric::SIR;
+use crate::process::output;
+use crate::site::{Site, UPLINK_MTU, Vm};
+use crate::tools::Set;
+
+/// Which frames are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Their checksums must be good on the wire.
+    Clean,
+    /// They have no checksums, wrong ones, or such as no stateless translator gets right.
+    Odd,
+}
+
+/// What a judgement counted.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub struct Verdict {
+    /// Frames sent by tenants.
+    pub sent: u64,
+    /// Packets of tenants on both links.
+    pub wire: u64,
+    /// Frames delivered to tenants.
+    pub received: u64,
+    /// Frames that the gateway sent by itself.
+    pub aside: u64,
+}
+
+/// The oracle of one site.
+pub struct Oracle {
+    plan: PathBuf,
+}
+
+impl Oracle {
+    /// Tells the oracle of `site`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the plan cannot be written.
+    pub fn of(site: &Site) -> Result<Oracle> {
+        let plan = site.evidence.join("oracle-plan.json");
+        fs::write(&plan, serde_json::to_vec_pretty(&describe(site))?)?;
+        Ok(Oracle { plan })
+    }
+
+    /// Adds frames of `kind` from `source`, an address of `sender`, to `destination`, to what `sender` sends in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the script does.
+    pub fn make(&self, directory: &Path, sender: &Vm, source: &str, destination: &str, kind: Kind) -> Result<()> {
+        let mut command = script("ilawire.py")?;
+        command.arg("make").arg(&self.plan).args([sender.name, source, destination]);
+        command.arg(if kind == Kind::Clean { "clean" } else { "odd" });
+        command.arg(directory.join(format!("{}-sent.pcap", sender.name)));
+        output(command).map(drop)
+    }
+
+    /// Compares what was captured in `directory` with what the frames sent must have become.
+    ///
+    /// # Errors
+    ///
+    /// Fails on any difference, quoting all of them.
+    pub fn judge(&self, directory: &Path) -> Result<Verdict> {
+        let mut command = script("ilawire.py")?;
+        command.arg("judge").arg(&self.plan).arg(directory);
+        let done = command.output().context("starting python3")?;
+        let said = String::from_utf8_lossy(&done.stdout);
+        let complaints = String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "{}: the oracle complains\n{said}{complaints}", directory.display());
+        Ok(serde_json::from_str(said.lines().last().context("the oracle said nothing")?)?)
+    }
+
+    /// A copy of `captured`, a capture of the fabric, in which the destinations are those that the endpoints used.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the script does.
+    pub fn restore(&self, captured: &Capture) -> Result<Capture> {
+        let file = captured.file.with_extension("restored.pcap");
+        let mut command = script("ilawire.py")?;
+        command.arg("restore").arg(&self.plan).args([&captured.file, &file]);
+        output(command)?;
+        Ok(Capture { file })
+    }
+}
+
+/// A command that runs a script of `tests/oracle`.
+///
+/// # Errors
+///
+/// Fails when the set `net` is not unpacked.
+pub fn script(name: &str) -> Result<Command> {
+    let mut command = Set::open("net")?.tool("python3")?.command();
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(name));
+    Ok(command)
+}
+
+fn describe(site: &Site) -> Value {
+    let plan = site.plan();
+    let object = |pairs: Vec<(String, Value)>| Value::Object(pairs.into_iter().collect());
+    let hosts = site.fabric.hosts.iter().map(|host| (host.name.clone(), json!(host.locator())));
+    let networks = plan.vms.iter().map(|vm| {
+        let network = vm.network;
+        (network.name.to_owned(), json!({ "vni": network.vni, "ipv4": network.ipv4, "ipv6": network.ipv6 }))
+    });
+    let attachments = plan.vms.iter().map(|vm| {
+        let (host, addresses) = (&site.fabric.hosts[vm.host].name, vm.addresses());
+        let said = json!({ "host": host, "network": vm.network.name, "mac": vm.mac, "addresses": addresses });
+        (vm.name.to_owned(), said)
+    });
+    json!({
+        "sir": SIR,
+        "checksum": plan.checksum.word(),
+        "uplink_mtu": UPLINK_MTU,
+        "hosts": object(hosts.collect()),
+        "networks": object(networks.collect()),
+        "attachments": object(attachments.collect()),
+    })
+}
