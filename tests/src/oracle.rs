@@ -58,7 +58,14 @@ impl Oracle {
     /// # Errors
     ///
     /// Fails as the script does.
-    pub fn make(&self, directory: &Path, sender: &Vm, source: &str, destination: &str, kind: Kind) -> Result<()> {
+    pub fn make(
+        &self,
+        directory: &Path,
+        sender: &Vm,
+        source: &str,
+        destination: &str,
+        kind: Kind,
+    ) -> Result<()> {
         let mut command = script("ilawire.py")?;
         command.arg("make").arg(&self.plan).args([sender.name, source, destination]);
         command.arg(if kind == Kind::Clean { "clean" } else { "odd" });

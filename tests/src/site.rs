@@ -106,7 +106,7 @@ pub enum Checksum {
 
 impl Checksum {
     /// The word of the configuration.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Checksum::Neutral => "neutral",
             Checksum::Unmodified => "unmodified",
@@ -177,16 +177,17 @@ impl Plan {
             text += &format!("\n[network.{name}]\nvni = {vni}\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n");
         }
         for vm in &self.vms {
-            let Vm { name, network, mac, ipv4, ipv6, .. } = vm;
+            let Vm { name, network, mac, .. } = vm;
             let network = network.name;
+            let addresses = vm.addresses();
             if vm.host == host {
                 text += &format!(
                     "\n[attachment.{name}]\nnetwork = \"{network}\"\nkind = \"vhost-user\"\n\
-                     socket = \"{name}.sock\"\nmode = \"{mode}\"\nmac = \"{mac}\"\naddresses = [\"{ipv4}\", \"{ipv6}\"]\n"
+                     socket = \"{name}.sock\"\nmode = \"{mode}\"\nmac = \"{mac}\"\naddresses = {addresses:?}\n"
                 );
                 continue;
             }
-            for address in [ipv4, ipv6] {
+            for address in addresses {
                 let locator = at(vm.host);
                 text += &format!(
                     "\n[[mapping]]\nnetwork = \"{network}\"\naddress = \"{address}\"\nlocator = \"{locator}\"\n"
@@ -206,8 +207,6 @@ pub struct Site {
     /// The daemons of hv1 and hv2.
     pub daemons: [Daemon; 2],
     plan: Plan,
-    image: Image,
-    accel: Accel,
 }
 
 impl Site {
@@ -219,9 +218,6 @@ impl Site {
     pub fn start(name: &str, plan: Plan) -> Result<Site> {
         sandbox::entered()?;
         let evidence = sandbox::evidence(name)?;
-        // Not evidence, and large.
-        let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
-        let accel = Accel::choose(&image)?;
         let vnets = plan.vnets();
         let fabric = Fabric::new(&vnets)?;
         let daemon = |index: usize| -> Result<Daemon> {
@@ -231,7 +227,7 @@ impl Site {
             Daemon::start(host, &vnets, &config, &evidence)
         };
         let daemons = [daemon(0)?, daemon(1)?];
-        Ok(Site { evidence, fabric, daemons, plan, image, accel })
+        Ok(Site { evidence, fabric, daemons, plan })
     }
 
     /// Boots all guests at once and gives them their addresses: IPv4 by DHCP, IPv6 by the kernel's own means.
@@ -253,15 +249,19 @@ impl Site {
     ///
     /// Fails when a guest does not come up.
     pub fn power_on(&self) -> Result<Vec<Guest>> {
-        let mut guests = self.plan.vms.iter().map(|vm| self.power_on_one(vm)).collect::<Result<Vec<_>>>()?;
+        // Not evidence, and large.
+        let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
+        let accel = Accel::choose(&image)?;
+        let start = |vm| self.power_on_one(vm, &image, accel);
+        let mut guests = self.plan.vms.iter().map(start).collect::<Result<Vec<_>>>()?;
         for guest in &mut guests {
             guest.wait_until_ready(Duration::from_secs(90))?;
         }
         Ok(guests)
     }
 
-    fn power_on_one(&self, vm: &Vm) -> Result<Guest> {
-        let socket = runtime(&self.fabric.hosts[vm.host]).join(format!("{}.sock", vm.name));
+    fn power_on_one(&self, vm: &Vm, image: &Image, accel: Accel) -> Result<Guest> {
+        let socket = self.socket(vm);
         if !self.plan.daemons_connect {
             wait_for(&format!("{}", socket.display()), Duration::from_secs(10), || {
                 Ok(socket.exists().then_some(()))
@@ -274,8 +274,18 @@ impl Site {
             mtu: LINK_MTU,
             properties: self.plan.properties(vm.name),
         };
-        let (image, qemu, accel) = (self.image.clone(), self.plan.qemu, self.accel);
+        let (image, qemu) = (image.clone(), self.plan.qemu);
         Guest::start(&Spec { name: vm.name.to_owned(), image, qemu, accel, nic: Some(nic) }, &self.evidence)
+    }
+
+    /// What it is made of.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The vhost-user socket of `vm`'s NIC.
+    pub fn socket(&self, vm: &Vm) -> PathBuf {
+        runtime(&self.fabric.hosts[vm.host]).join(format!("{}.sock", vm.name))
     }
 
     /// Writes `plan.json`, the site as `tests/e2e/wire.py` reads it.

@@ -16,7 +16,7 @@ const LOW: u64 = 4 << 20;
 const HIGH_START: u64 = 4 << 30;
 
 /// Bytes of the upper region. The file is sparse: what is never touched costs nothing.
-const HIGH: u64 = 64 << 20;
+const HIGH: u64 = 256 << 20;
 
 /// Guest memory, and a cursor that gives out parts of it.
 #[derive(Clone)]
