@@ -41,9 +41,11 @@ pub(crate) fn harness(selection: &[&str]) -> Result<PathBuf> {
         .output()?;
     ensure!(output.status.success(), "the tests do not build");
     let messages = String::from_utf8_lossy(&output.stdout);
+    // A test's binaries are built, and named, beside it.
     let mut executables = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        Some(PathBuf::from(message.get("executable")?.as_str()?))
+        let wanted = message["target"]["name"].as_str() == selection.last().copied();
+        wanted.then(|| Some(PathBuf::from(message.get("executable")?.as_str()?)))?
     });
     executables.next_back().context("cargo named no executable")
 }
