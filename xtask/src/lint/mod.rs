@@ -2,6 +2,7 @@
 
 mod arrows;
 mod drops;
+mod rfc7915;
 mod sources;
 
 use std::fs;
@@ -18,7 +19,7 @@ struct Rule {
     check: fn() -> Result<Vec<String>>,
 }
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     Rule { name: "dependencies follow the arrows between rooms", check: arrows::check },
     Rule {
         name: "`unsafe` stays in vhost-ila/src/device and vhost-ila/src/uplink",
@@ -27,6 +28,7 @@ const RULES: [Rule; 7] = [
     Rule { name: "the core cannot read a clock", check: sources::clocks },
     Rule { name: "names are the field's, not `util` or `handle_`", check: sources::names },
     Rule { name: "every drop reason is documented and has a test", check: drops::check },
+    Rule { name: "every rule of docs/rfc7915.md has a test that runs", check: rfc7915::check },
     Rule { name: "tests named in documents exist", check: sources::documented_tests },
     Rule { name: "the README's test command is what CI runs", check: sources::ci_command },
 ];
