@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::capture::Capture;
 use crate::fabric::SIR;
+use crate::namespace::Namespace;
 use crate::process::output;
 use crate::site::{Site, UPLINK_MTU, Vm};
 use crate::tools::Set;
@@ -51,6 +52,11 @@ impl Oracle {
         let plan = site.evidence.join("oracle-plan.json");
         fs::write(&plan, serde_json::to_vec_pretty(&describe(site))?)?;
         Ok(Oracle { plan })
+    }
+
+    /// The file that says what the site is.
+    pub fn plan(&self) -> &Path {
+        &self.plan
     }
 
     /// Adds frames of `kind` from `source`, an address of `sender`, to `destination`, to what `sender` sends in `directory`.
@@ -109,8 +115,23 @@ impl Oracle {
 /// Fails when the set `net` is not unpacked.
 pub fn script(name: &str) -> Result<Command> {
     let mut command = Set::open("net")?.tool("python3")?.command();
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(name));
+    command.arg(path(name));
     Ok(command)
+}
+
+/// As [`script`], in a namespace.
+///
+/// # Errors
+///
+/// As there.
+pub fn script_in(namespace: &Namespace, name: &str) -> Result<Command> {
+    let mut command = namespace.tool(&Set::open("net")?.tool("python3")?);
+    command.arg(path(name));
+    Ok(command)
+}
+
+fn path(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(script)
 }
 
 fn describe(site: &Site) -> Value {
