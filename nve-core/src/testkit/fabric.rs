@@ -20,6 +20,9 @@ use crate::packet::Offload;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(super) struct HostId(pub(super) usize);
 
+/// How much later than others a late packet arrives.
+const LATE: Duration = Duration::from_micros(200);
+
 /// One host's link.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
@@ -27,15 +30,15 @@ pub struct Link {
     pub mtu: usize,
     /// One way.
     pub delay: Duration,
-    /// Up to this much more, by chance: packets overtake each other.
-    pub jitter: Duration,
+    /// Packets of 1000 that take 200 microseconds longer, by chance: others overtake them.
+    pub late_per_mille: u16,
     /// Packets lost of 1000, by chance, in each direction.
     pub loss_per_mille: u16,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { mtu: 1500, delay: Duration::from_micros(50), jitter: Duration::ZERO, loss_per_mille: 0 }
+        Self { mtu: 1500, delay: Duration::from_micros(50), late_per_mille: 0, loss_per_mille: 0 }
     }
 }
 
@@ -137,22 +140,31 @@ impl Fabric {
                 return Ok(Passage::Lost("lost by the filter"));
             }
         }
-        for router in &self.routers {
+        let view = Dissected::of_ip(&crossing.bytes).ok_or(Trouble::silent("no IP packet"))?;
+        let to = self.lookup(view.destination);
+        // The last router is the one that knows the receiver's link. As Linux does, each complains of the packet as it got it.
+        for (left, router) in (0..self.routers.len()).rev().zip(&self.routers) {
             if crossing.bytes[7] <= 1 {
                 return Err(Trouble::new(*router, crossing.bytes, 3, 0, 0, "hop limit used up"));
             }
+            if left == 0 {
+                self.fits(*router, to, &crossing)?;
+            }
             crossing.bytes[7] -= 1;
         }
-        let last = self.routers.last().copied().unwrap_or(Ipv6Addr::UNSPECIFIED);
-        let destination = Dissected::of_ip(&crossing.bytes).map(|view| view.destination);
-        let Some(to) = destination.and_then(|destination| self.lookup(destination)) else {
-            return Err(Trouble::new(last, crossing.bytes, 1, 0, 0, "no route"));
-        };
+        let to = to.ok_or(Trouble::silent("no route"))?;
+        Ok(self.deliver_to(dice, to, link.delay, crossing))
+    }
+
+    /// Whether `router` can send it on to `to`.
+    fn fits(&self, router: Ipv6Addr, to: Option<HostId>, crossing: &Crossing) -> Result<(), Trouble> {
+        let about = || crossing.bytes.clone();
+        let Some(to) = to else { return Err(Trouble::new(router, about(), 1, 0, 0, "no route")) };
         let mtu = self.links[to.0].mtu;
         if nic::largest_packet(&crossing.bytes, crossing.offload) > mtu {
-            return Err(Trouble::new(last, crossing.bytes, 2, 0, mtu as u32, "too big"));
+            return Err(Trouble::new(router, about(), 2, 0, mtu as u32, "too big"));
         }
-        Ok(self.deliver_to(dice, to, link.delay, crossing))
+        Ok(())
     }
 
     /// From the routers to whom it is addressed to.
@@ -169,8 +181,8 @@ impl Fabric {
         if dice.chance(link.loss_per_mille) {
             return Passage::Lost("lost on the receiver's link");
         }
-        let jitter = dice.roll() % (link.jitter.as_nanos() as u64 + 1);
-        Passage::Arrives(to, so_far + link.delay + Duration::from_nanos(jitter), crossing)
+        let late = if dice.chance(link.late_per_mille) { LATE } else { Duration::ZERO };
+        Passage::Arrives(to, so_far + link.delay + late, crossing)
     }
 }
 
@@ -194,6 +206,11 @@ impl Trouble {
         what: &'static str,
     ) -> Self {
         Self { router, about, kind, code, word, what }
+    }
+
+    /// Nobody says anything.
+    fn silent(what: &'static str) -> Self {
+        Self::new(Ipv6Addr::UNSPECIFIED, Vec::new(), 0, 0, 0, what)
     }
 
     /// The ICMPv6 error to send, unless one must not be (RFC 4443, 2.4 (e)).

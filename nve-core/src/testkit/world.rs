@@ -31,6 +31,8 @@ enum Event {
     Frame(usize, Vec<u8>, Offload),
     /// A packet reaches a host's card.
     Packet(HostId, Crossing),
+    /// A packet that no NVE made reaches a host's card: nobody judges it.
+    Foreign(HostId, Vec<u8>),
     /// The kernel puts a packet of its own into its TUN.
     OwnPacket(HostId, Vec<u8>),
 }
@@ -215,8 +217,7 @@ impl World {
     /// If there is none of this name.
     pub fn send_to_host(&mut self, host: &str, packet: Vec<u8>) {
         let id = self.host(host).id;
-        let crossing = Crossing { bytes: packet, offload: Offload::NONE };
-        self.schedule(RING_DELAY, Event::Packet(id, crossing));
+        self.schedule(RING_DELAY, Event::Foreign(id, packet));
     }
 
     fn schedule(&mut self, delay: Duration, event: Event) {
@@ -257,6 +258,7 @@ impl World {
             match entry.remove() {
                 Event::Frame(guest, frame, offload) => self.frame_arrives(guest, frame, offload),
                 Event::Packet(host, crossing) => self.packet_arrives(host, crossing),
+                Event::Foreign(host, bytes) => self.foreign_packet_arrives(host, bytes),
                 Event::OwnPacket(host, bytes) => self.packet_from_uplink(host, &bytes, Offload::NONE),
             }
         }
@@ -325,9 +327,18 @@ impl World {
         }
     }
 
-    fn packet_arrives(&mut self, host: HostId, mut crossing: Crossing) {
+    fn packet_arrives(&mut self, host: HostId, crossing: Crossing) {
+        self.judge(self.hosts[host.0].place, Direction::Received, &crossing);
+        self.enter(host, crossing);
+    }
+
+    fn foreign_packet_arrives(&mut self, host: HostId, bytes: Vec<u8>) {
         let place = self.hosts[host.0].place;
-        self.judge(place, Direction::Received, &crossing);
+        self.recorder.record(self.now, place, Direction::Received, &bytes, Offload::NONE);
+        self.enter(host, Crossing { bytes, offload: Offload::NONE });
+    }
+
+    fn enter(&mut self, host: HostId, mut crossing: Crossing) {
         match self.hosts[host.0].enter(&mut crossing) {
             Ok(()) => self.packet_from_uplink(host, &crossing.bytes, crossing.offload),
             Err(trouble) => self.complain(host, &trouble),

@@ -17,7 +17,7 @@ pub enum Sends {
     Plain,
     /// Checksums of TCP and UDP (`VIRTIO_NET_F_CSUM`).
     PartialChecksums,
-    /// And TCP segmentation (`VIRTIO_NET_F_HOST_TSO4`, `TSO6`).
+    /// And TCP segmentation over IPv4 (`VIRTIO_NET_F_HOST_TSO4`).
     LargeSends,
 }
 
@@ -72,8 +72,8 @@ impl Device for NetDevice {
             capabilities.checksum.udp = Checksum::Rx;
         }
         if self.sends == Sends::LargeSends {
+            // Not over IPv6: smoltcp 0.14 asks its own stack to fragment those, which it does not do.
             capabilities.segmentation.tcpv4 = LARGEST_SEND.try_into().ok();
-            capabilities.segmentation.tcpv6 = LARGEST_SEND.try_into().ok();
         }
         capabilities
     }

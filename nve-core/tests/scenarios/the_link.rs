@@ -1,0 +1,119 @@
+//! What an ordinary guest finds on its link: addresses, neighbours, a gateway that answers, and honest refusals.
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use nve_core::DropReason;
+use nve_core::gateway::GATEWAY_MAC;
+use nve_core::packet::Offload;
+use nve_core::testkit::dissect::Dissected;
+use nve_core::testkit::frames::{self, Header};
+use nve_core::testkit::{GuestPlan, Record};
+
+use crate::{GATEWAY, VM1, VM2, address, endpoint, two_hosts, two_hosts_by_hand, two_hosts_in};
+use nve_core::addr::ChecksumMode::Neutral;
+
+#[test]
+fn smoltcps_dhcp_client_gets_its_address_and_talks_with_it() {
+    let mut world = two_hosts_in(Neutral, Neutral)
+        .guest(GuestPlan::new("vm1", "hv1", "blue", &VM1).by_dhcp())
+        .guest(GuestPlan::new("vm2", "hv2", "blue", &VM2).by_dhcp())
+        .start();
+    let both = |world: &mut nve_core::testkit::World| {
+        world.guest("vm1").lease().is_some() && world.guest("vm2").lease().is_some()
+    };
+    assert!(world.run_until(Duration::from_secs(10), both), "no lease in ten seconds");
+    let lease = world.guest("vm2").lease().expect("a lease").clone();
+    assert_eq!(lease.address, (Ipv4Addr::new(10, 1, 0, 2), 16));
+    assert_eq!(lease.router, Some(Ipv4Addr::new(10, 1, 255, 254)));
+    assert_eq!(world.pings("vm1", VM2[0], 3, 56), 3);
+    // Half of an hour's lease is over: renewed, by the same client, without a gap.
+    world.run_for(Duration::from_secs(2400));
+    assert_eq!(world.guest("vm2").lease(), Some(&lease));
+    assert_eq!(world.pings("vm1", VM2[0], 3, 56), 3);
+}
+
+fn is_arp(record: &&&Record) -> bool {
+    record.bytes[12..14] == [0x08, 0x06]
+}
+
+fn is_advertisement(record: &&&Record) -> bool {
+    record.ip().is_some_and(|ip| ip.icmp() == Some((136, 0)))
+}
+
+#[test]
+fn smoltcp_resolves_its_neighbours_to_the_gateways_mac() {
+    let mut world = two_hosts_in(Neutral, Neutral)
+        .guest(GuestPlan::new("vm1", "hv1", "blue", &VM1).on_link())
+        .guest(GuestPlan::new("vm2", "hv2", "blue", &VM2).on_link())
+        .start();
+    for to in VM2 {
+        assert_eq!(world.pings("vm1", to, 2, 56), 2, "{to}");
+    }
+    let received = world.received("vm1", 0);
+    let arp = received.iter().find(is_arp).expect("an ARP reply");
+    assert_eq!(arp.bytes[22..28], *GATEWAY_MAC.as_bytes(), "the neighbour's address is at the gateway's MAC");
+    assert_eq!(arp.bytes[28..32], [10, 1, 0, 2]);
+    let advertisement = received.iter().find(is_advertisement).expect("a neighbour advertisement");
+    let transport = advertisement.ip().expect("an IPv6 packet").transport;
+    assert_eq!(
+        transport[8..24],
+        "2001:db8:b1:e::2".parse::<core::net::Ipv6Addr>().expect("an address").octets()
+    );
+    assert_eq!(transport[26..32], *GATEWAY_MAC.as_bytes());
+    assert!(
+        world
+            .sent_on_link("hv1", 0)
+            .iter()
+            .all(|r| r.ip().is_some_and(|ip| !matches!(ip.icmp(), Some((133..=137, _)))))
+    );
+}
+
+#[test]
+fn the_gateway_answers_echo_at_each_of_its_addresses() {
+    let mut world = two_hosts().start();
+    for to in [GATEWAY[0], GATEWAY[1], "fe80::1"] {
+        for len in [0, 56, 1400] {
+            assert_eq!(world.pings("vm1", to, 3, len), 3, "{to}, {len} bytes");
+        }
+    }
+    assert_eq!(world.sent_on_link("hv1", 0).len(), 0, "none of it concerns the fabric");
+}
+
+#[test]
+fn an_unknown_destination_is_told_unreachable_and_counted() {
+    let plan = two_hosts_by_hand().without_mapping("hv1", VM2[0]).without_mapping("hv1", VM2[1]);
+    let mut world = plan.start();
+    for (family, expected) in [(0, (3, 1)), (1, (1, 3))] {
+        let mark = world.mark();
+        let packet =
+            frames::udp(Header::default(), endpoint(VM1[family], 1), endpoint(VM2[family], 2), b"anyone?");
+        world.send("vm1", &packet, Offload::NONE);
+        world.run_for(Duration::from_secs(1));
+        let received = world.received("vm1", mark);
+        assert_eq!(received.len(), 1, "family {family}");
+        let error = received[0].ip().expect("a packet");
+        assert_eq!((error.icmp(), error.source), (Some(expected), address(GATEWAY[family])));
+        let quote = error.icmp_error().expect("an error").quote;
+        assert_eq!(quote, packet, "the packet as it was sent");
+        assert_eq!(Dissected::of_ip(quote).and_then(|quote| quote.ports()), Some((1, 2)));
+        assert_eq!(world.sent_on_link("hv1", mark).len(), 0);
+    }
+    assert_eq!(world.counters("vm1").dropped(DropReason::NoMapping), 2);
+}
+
+#[test]
+fn the_outside_is_refused_with_a_reason_the_guest_can_read() {
+    let mut world = two_hosts_by_hand().start();
+    for (source, outside, expected) in [(VM1[0], "192.0.2.1", (3, 13)), (VM1[1], "2001:db8:ffff::1", (1, 1))]
+    {
+        let mark = world.mark();
+        let packet = frames::udp(Header::default(), endpoint(source, 1), endpoint(outside, 2), b"out");
+        world.send("vm1", &packet, Offload::NONE);
+        world.run_for(Duration::from_secs(1));
+        let received = world.received("vm1", mark);
+        assert_eq!(received[0].ip().expect("a packet").icmp(), Some(expected), "{outside}");
+        assert_eq!(world.sent_on_link("hv1", mark).len(), 0);
+    }
+    assert_eq!(world.counters("vm1").dropped(DropReason::Outside), 2);
+}
