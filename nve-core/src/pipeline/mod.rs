@@ -167,3 +167,6 @@ impl Default for Scratch {
         Self { head: [0; Self::LEN] }
     }
 }
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;

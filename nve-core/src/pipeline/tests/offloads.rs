@@ -1,0 +1,119 @@
+//! Offloads pass through where both sides have them; what a receiver lacks is finished before.
+
+use super::*;
+use crate::testkit::checksum::{Verdict, verify};
+use crate::testkit::nic;
+
+const A6: &str = "2001:db8:b1:e::1";
+const PAIRS: [(&str, &str, &str); 2] =
+    [(A6, "2001:db8:b1:e::2", "2001:db8:b1:e::3"), ("10.1.0.1", "10.1.0.2", "10.1.0.3")];
+
+#[test]
+fn a_partial_checksum_crosses_with_a_seed_that_stays_right() {
+    let (mut hv1, mut hv2) = (Lab::new(1), Lab::new(2));
+    for (a, b, _) in PAIRS {
+        for mut packet in [tcp(a, b, 100), udp(a, b, 100)] {
+            let offload = frames::leave_checksum(&mut packet);
+            let wire = only(hv1.send_with("vm1", &packet, offload));
+            nic::check_seed(&wire.ip(), wire.offload()).expect("the fabric's card would be wrong");
+            let got = only(hv2.walk(Origin::Uplink, wire.packet(), wire.offload()));
+            nic::check_seed(&got.ip(), got.offload()).expect("the guest would be wrong");
+            assert_eq!(got.ip().transport, Dissected::of_ip(&packet).unwrap().transport);
+        }
+    }
+}
+
+#[test]
+fn a_super_packet_crosses_in_one_piece() {
+    let (mut hv1, mut hv2) = (Lab::new(1), Lab::new(2));
+    for (a, b, _) in PAIRS {
+        let mut packet = tcp(a, b, 60_000);
+        let offload = frames::leave_segmentation(&mut packet, 1400);
+        let wire = only(hv1.send_with("vm1", &packet, offload));
+        assert_eq!(wire.ip().total_len, 60_060);
+        let got = only(hv2.walk(Origin::Uplink, wire.packet(), wire.offload()));
+        assert_eq!(got.offload(), offload);
+        assert_eq!(got.ip().transport, Dissected::of_ip(&packet).unwrap().transport);
+    }
+}
+
+#[test]
+fn a_super_packet_is_judged_by_its_segments() {
+    let mut hv1 = Lab::new(1);
+    for (a, b, _) in PAIRS {
+        let fits: u16 = if a == A6 { 1440 } else { 1440 };
+        for (size, fits) in [(fits, true), (fits + 1, false)] {
+            let mut packet = tcp(a, b, 60_000);
+            let offload = frames::leave_segmentation(&mut packet, size);
+            let out = only(hv1.send_with("vm1", &packet, offload));
+            assert_eq!(out.reason().is_none(), fits, "{a} {size}: {:?}", out.reason());
+        }
+    }
+}
+
+#[test]
+fn what_the_receiver_lacks_is_finished_in_software() {
+    let (mut hv1, mut hv2) = (Lab::new(1), Lab::new(2));
+    let plain = Receiver { up: true, ..Receiver::default() };
+    hv1.nve.set_receiver(hv1.port("vm3"), plain);
+    hv2.nve.set_receiver(hv2.port("vm2"), plain);
+    for (a, b, c) in PAIRS {
+        for to in [b, c] {
+            let mut partial = udp(a, to, 100);
+            let left = frames::leave_checksum(&mut partial);
+            let mut large = tcp(a, to, 5000);
+            let segments = frames::leave_segmentation(&mut large, 1400);
+            for (packet, offload, count) in [(partial, left, 1), (large, segments, 4)] {
+                let outs: Vec<Out> = if to == b {
+                    let wire = only(hv1.send_with("vm1", &packet, offload));
+                    hv2.walk(Origin::Uplink, wire.packet(), wire.offload())
+                } else {
+                    hv1.send_with("vm1", &packet, offload)
+                };
+                assert_eq!(outs.len(), count);
+                for out in outs {
+                    assert_eq!(out.offload(), Offload::NONE);
+                    let view = out.ip();
+                    assert_eq!(verify(&view, view.source, view.destination), Verdict::Good);
+                }
+            }
+        }
+    }
+}
+
+/// With C = 0 a network card would re-seed from the wire's addresses: everything is finished for the endpoints' before the uplink.
+#[test]
+fn unmodified_mode_finishes_before_the_uplink() {
+    let mut hv1 = Lab::of(setup(1, ChecksumMode::Unmodified));
+    for (a, b, _) in PAIRS {
+        let (source, endpoint) = if a == A6 { (addr(a), addr(b)) } else { (sir_of(a), sir_of(b)) };
+        let mut partial = udp(a, b, 100);
+        let left = frames::leave_checksum(&mut partial);
+        let mut large = tcp(a, b, 5000);
+        let segments = frames::leave_segmentation(&mut large, 1400);
+        for (packet, offload, count) in [(partial, left, 1), (large, segments, 4)] {
+            let outs = hv1.send_with("vm1", &packet, offload);
+            assert_eq!(outs.len(), count);
+            for out in outs {
+                assert_eq!(out.offload(), Offload::NONE);
+                assert_eq!(verify(&out.ip(), source, endpoint), Verdict::Good);
+            }
+        }
+    }
+    let mut local = tcp(A6, "2001:db8:b1:e::3", 5000);
+    let offload = frames::leave_segmentation(&mut local, 1400);
+    assert_eq!(only(hv1.send_with("vm1", &local, offload)).offload(), offload, "no wire, nothing to finish");
+}
+
+#[test]
+fn udp_super_packets_need_a_receiver_that_takes_them() {
+    let mut hv1 = Lab::new(1);
+    for (a, _, c) in PAIRS {
+        let mut packet = udp(a, c, 5000);
+        let offload = frames::leave_segmentation(&mut packet, 1000);
+        assert_eq!(only(hv1.send_with("vm1", &packet, offload)).offload(), offload);
+        hv1.nve.set_receiver(hv1.port("vm3"), Receiver { uso: false, ..ALL_FEATURES });
+        assert_eq!(hv1.send_with("vm1", &packet, offload).len(), 5);
+        hv1.nve.set_receiver(hv1.port("vm3"), ALL_FEATURES);
+    }
+}
