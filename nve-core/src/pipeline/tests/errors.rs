@@ -80,10 +80,13 @@ fn a_peers_error_shows_the_peer() {
     let mut transport = vec![3, 3, 0, 0, 0, 0, 0, 0];
     transport.extend(&sent);
     let source = addr("10.1.0.2");
-    let unreachable =
-        frames::ip(Header::default(), source, addr("10.1.0.1"), protocol::ICMP, transport.clone());
+    let unreachable = frames::ip(Header::default(), source, addr("10.1.0.1"), protocol::ICMP, transport);
     let home = hv1.receive(hv2.send("vm2", &unreachable).packet());
-    assert_eq!((home.ip().source, home.ip().transport), (source, &unreachable[20..]));
+    assert_eq!((home.ip().source, home.ip().icmp()), (source, Some((3, 3))));
+    // Identification and DF of the quoted packet are not carried (RFC 7915); ports and addresses are what a sender looks for.
+    let quoted = Dissected::of_ip(home.ip().icmp_error().unwrap().quote).unwrap();
+    assert_eq!((quoted.source, quoted.destination), (addr("10.1.0.1"), source));
+    assert_eq!(quoted.transport, &sent[20..]);
 }
 
 #[test]

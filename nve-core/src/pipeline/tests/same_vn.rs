@@ -12,8 +12,9 @@ fn scenario_9_changes_the_destination_and_gives_back_a_hop() {
     let sent = tcp(A6, B6, 300);
     let out = hv1.send("vm1", &sent);
     let Out::Uplink(wire, Offload::NONE) = &out else { panic!("{out:?}") };
-    // L2:(1001:VAX2) by hand: 2001:db8:0:2, type 3 with C, VNI 1001, and the low word that keeps the sum.
-    let by_hand = "2001:db8:0:2:7000:3e9:0:3db2";
+    // L2:(1001:VAX2) by hand: type 3 with C is 7, VNI 1001 is 3e9. Words that leave: 2001 + db8 + b1 + e = 2e78; that come:
+    // 2001 + db8 + 0 + 2 + 7000 + 3e9 = a1a4; the low word: 2 + 2e78 - a1a4 = 8cd5 in one's complement.
+    let by_hand = "2001:db8:0:2:7000:3e9:0:8cd5";
     assert_eq!(out.ip().destination, addr(by_hand));
     let mut expected = sent.clone();
     expected[7] = 65;
@@ -145,7 +146,7 @@ fn unmodified_mode_sends_c_0_and_checksums_for_the_endpoints() {
 
 #[test]
 fn x_y_0_0_and_x_y_255_255_are_never_confused() {
-    let mut with_edges = |host: u8| {
+    let with_edges = |host: u8| {
         let mut setup = setup(host, ChecksumMode::Neutral);
         for network in &mut setup.networks {
             network.ipv4 = Some("10.0.0.0/8".parse().unwrap());
