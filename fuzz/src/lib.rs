@@ -1,0 +1,251 @@
+//! One host that every target attacks, and the judge of what it lets out.
+//!
+//! What must stay true, whatever the input: no panic (overflow and bounds checks are on); nothing crosses between the two virtual
+//! networks, though their IPv4 addresses are the same; nobody but the asker is answered; what comes out is a well-formed packet
+//! whose addresses are those the configuration allows.
+//!
+//! The judge reads packets with the testkit's dissector, which shares no code with the data path.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nve_core::addr::{ChecksumMode, Vnid};
+use nve_core::gateway::GATEWAY_MAC;
+use nve_core::packet::Offload;
+use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
+use nve_core::setup::{Attachment, Host, Mapping, Network, Setup};
+use nve_core::testkit::dissect::Dissected;
+use smoltcp::wire::EthernetAddress;
+
+pub mod input;
+
+/// Our locator, the other host's, the domain.
+const LOCATOR: &str = "2001:db8:0:1::/64";
+const OTHER_LOCATOR: &str = "2001:db8:0:2::/64";
+const SIR: &str = "2001:db8:51::/64";
+
+/// A guest of the attacked host.
+pub struct Guest {
+    name: &'static str,
+    network: &'static str,
+    vni: u32,
+    mac: [u8; 6],
+    ipv4: Ipv4Addr,
+    ipv6: Ipv6Addr,
+}
+
+const fn guest(name: &'static str, network: &'static str, vni: u32, ipv4: [u8; 4], ipv6: [u16; 8]) -> Guest {
+    let [_, _, _, host] = ipv4;
+    let [a, b, c, d, e, f, g, h] = ipv6;
+    Guest {
+        name,
+        network,
+        vni,
+        mac: [0x52, 0x54, 0, (vni >> 8) as u8, vni as u8, host],
+        ipv4: Ipv4Addr::new(ipv4[0], ipv4[1], ipv4[2], host),
+        ipv6: Ipv6Addr::new(a, b, c, d, e, f, g, h),
+    }
+}
+
+/// The first two share a network; the third has the first one's IPv4 address in another, whose /96 is its neighbour.
+pub const GUESTS: [Guest; 3] = [
+    guest("blue1", "blue", 1001, [10, 1, 0, 1], [0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 1]),
+    guest("blue2", "blue", 1001, [10, 1, 0, 2], [0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 2]),
+    guest("red1", "red", 1002, [10, 1, 0, 1], [0x2001, 0xdb8, 0xb1, 0xe, 0, 1, 0, 1]),
+];
+
+/// The attacked host.
+pub struct Site {
+    walker: Walker,
+    ports: [PortId; 3],
+    carry_out: CarryOut,
+    now: Duration,
+}
+
+impl Site {
+    /// A host in this checksum mode, whose guests take every offload or none.
+    pub fn new(checksum: ChecksumMode, offloads: bool) -> Self {
+        let nve = Nve::new(setup(checksum).check().expect("a good setup"), 64);
+        let ports = GUESTS.each_ref().map(|guest| nve.port(guest.name).expect("configured"));
+        let all = Receiver { up: true, csum: true, tso4: true, tso6: true, ecn: true, uso: true };
+        let receiver = if offloads { all } else { Receiver { up: true, ..Receiver::default() } };
+        ports.iter().for_each(|port| nve.set_receiver(*port, receiver));
+        let walker = Walker::new(Arc::clone(&nve));
+        Self { walker, ports, carry_out: CarryOut::default(), now: Duration::ZERO }
+    }
+
+    /// A frame from guest number `from`: what comes of it, judged.
+    pub fn frame_from_guest(&mut self, from: usize, frame: &[u8], offload: Offload) {
+        let ports = self.ports;
+        let sender = &GUESTS[from];
+        self.walk(Origin::Port(ports[from]), frame, offload, &mut |outcome| match outcome {
+            Outcome::Local(port, delivered, _) => {
+                let receiver = receiver(&ports, port);
+                assert_eq!(receiver.network, sender.network, "crossed to another network");
+                judge_delivered(receiver, delivered);
+                let source = Dissected::of_frame(delivered).expect("an IP packet").source;
+                assert!(source == sender.ipv4 || source == sender.ipv6, "source {source} is not the sender's");
+            }
+            Outcome::Uplink(packet, _) => judge_sent(sender, packet),
+            Outcome::Reply(reply, _) => judge_reply(sender, frame, reply),
+            Outcome::Dropped(_) => {}
+        });
+    }
+
+    /// A packet from the fabric: what comes of it, judged.
+    pub fn packet_from_fabric(&mut self, packet: &[u8]) {
+        let ports = self.ports;
+        let vni = vni_of(packet);
+        self.walk(Origin::Uplink, packet, Offload::NONE, &mut |outcome| match outcome {
+            Outcome::Local(port, delivered, _) => {
+                let receiver = receiver(&ports, port);
+                judge_delivered(receiver, delivered);
+                assert!(
+                    vni.is_some_and(|vni| vni == receiver.vni) || is_icmpv6_error(packet),
+                    "delivered to {} although it named network {vni:?}",
+                    receiver.name
+                );
+            }
+            Outcome::Uplink(routed, _) => {
+                let (before, after) = (Dissected::of_ip(packet), Dissected::of_ip(routed));
+                let (before, after) = (before.expect("read before"), after.expect("an IPv6 packet"));
+                assert_eq!(after.hop_limit, before.hop_limit - 1, "a packet that turns round costs a hop");
+            }
+            Outcome::Reply(reply, _) => {
+                let asked = Dissected::of_ip(packet).expect("read before");
+                let reply = Dissected::of_ip(reply).expect("an IPv6 packet");
+                assert_eq!(reply.destination, asked.source, "an answer to somebody else");
+            }
+            Outcome::Dropped(_) => {}
+        });
+    }
+
+    /// Each input comes ten seconds after the last, so that no allowance of an earlier one matters.
+    fn walk(
+        &mut self,
+        origin: Origin,
+        bytes: &[u8],
+        offload: Offload,
+        tell: &mut dyn FnMut(Outcome<'_>),
+    ) {
+        self.now += Duration::from_secs(10);
+        self.walker.begin(self.now);
+        let mut outcomes = 0_usize;
+        self.carry_out.carry_out(&mut self.walker, origin, bytes, offload, &mut |outcome| {
+            outcomes += 1;
+            tell(outcome);
+        });
+        assert!(outcomes >= 1, "vanished without a name");
+        assert!(outcomes <= 2 + bytes.len(), "one packet became {outcomes}");
+    }
+}
+
+fn receiver(ports: &[PortId; 3], port: PortId) -> &'static Guest {
+    let number = ports.iter().position(|p| *p == port).expect("delivered to a port that is not configured");
+    &GUESTS[number]
+}
+
+/// What a guest is given is for it: its MAC, its address, from the gateway's MAC, and whole.
+fn judge_delivered(receiver: &Guest, frame: &[u8]) {
+    assert_eq!((&frame[..6], &frame[6..12]), (&receiver.mac[..], GATEWAY_MAC.as_bytes()));
+    let packet = judge_ip(&frame[14..]);
+    let destination = packet.destination;
+    assert!(destination == receiver.ipv4 || destination == receiver.ipv6, "delivered {destination}");
+}
+
+/// What goes to the fabric names the sender's network and address, and a host that is not this one.
+fn judge_sent(sender: &Guest, packet: &[u8]) {
+    let fields = judge_ip(packet);
+    let (IpAddr::V6(source), IpAddr::V6(destination)) = (fields.source, fields.destination) else {
+        panic!("IPv4 on the fabric")
+    };
+    // Type 2 in the three topmost bits of the identifier, then C = 0, VNID and address (draft, section 3.6).
+    let identifier = 2_u64 << 61 | u64::from(sender.vni) << 32 | u64::from(sender.ipv4.to_bits());
+    let as_ipv4 = prefix(SIR) | u128::from(identifier);
+    assert!(source == sender.ipv6 || source.to_bits() == as_ipv4, "source {source} is not the sender's");
+    assert_eq!(destination.to_bits() >> 64, prefix(OTHER_LOCATOR) >> 64, "sent to {destination}");
+    assert_eq!(vni_of(packet), Some(sender.vni), "crossed to another network");
+}
+
+/// An answer is from the gateway to the asker, and no larger than the question or an ICMP error of either family.
+fn judge_reply(asker: &Guest, asked: &[u8], reply: &[u8]) {
+    const LARGEST: usize = 14 + 1280;
+    assert_eq!(&reply[6..12], GATEWAY_MAC.as_bytes());
+    let groups: [&[u8]; 2] = [&[0xff; 6], &[0x33, 0x33, 0, 0, 0, 1]];
+    assert!(reply[..6] == asker.mac || groups.contains(&&reply[..6]), "an answer to somebody else");
+    assert!(reply.len() <= asked.len().max(LARGEST), "{} bytes bring {}", asked.len(), reply.len());
+    if reply[12..14] != [8, 6] {
+        judge_ip(&reply[14..]);
+    }
+}
+
+fn judge_ip(packet: &[u8]) -> Dissected<'_> {
+    let fields = Dissected::of_ip(packet).expect("not an IP packet");
+    assert_eq!(fields.total_len, packet.len(), "the length field lies");
+    assert!(fields.header_checksum_good, "IPv4 header checksum");
+    fields
+}
+
+/// The VNID in a packet's destination: of its identifier, or of the /96 that stands for it.
+fn vni_of(packet: &[u8]) -> Option<u32> {
+    let IpAddr::V6(destination) = Dissected::of_ip(packet)?.destination else { return None };
+    let bits = destination.to_bits();
+    let by_vnet = GUESTS.iter().find(|guest| guest.ipv6.to_bits() >> 32 == bits >> 32);
+    Some(by_vnet.map_or((bits >> 32) as u32 & 0x0fff_ffff, |guest| guest.vni))
+}
+
+/// An error is for whoever sent the packet it quotes.
+fn is_icmpv6_error(packet: &[u8]) -> bool {
+    Dissected::of_ip(packet).is_some_and(|fields| fields.protocol == 58 && fields.transport.first() < Some(&128))
+}
+
+fn prefix(text: &str) -> u128 {
+    let (address, _) = text.split_once('/').expect("a prefix");
+    address.parse::<Ipv6Addr>().expect("an address").to_bits()
+}
+
+fn setup(checksum: ChecksumMode) -> Setup {
+    let network = |name: &str, vni, ipv6: &str| Network {
+        name: name.into(),
+        vnid: Vnid::new(vni).expect("28 bits"),
+        ipv4: Some("10.1.0.0/16".parse().expect("a prefix")),
+        ipv6: Some(ipv6.parse().expect("a /96")),
+        gateway4: None,
+        gateway6: None,
+        dns: vec!["10.1.0.53".parse().expect("an address"), "2001:db8:b1:e::53".parse().expect("an address")],
+        domain: Some("blue.example".into()),
+    };
+    let attachment = |guest: &Guest| Attachment {
+        name: guest.name.into(),
+        network: guest.network.into(),
+        mac: EthernetAddress(guest.mac),
+        addresses: vec![guest.ipv4.into(), guest.ipv6.into()],
+        hostname: Some(guest.name.into()),
+    };
+    let remote = |network: &str, address: &str| Mapping {
+        network: network.into(),
+        address: address.parse().expect("an address"),
+        locator: OTHER_LOCATOR.parse().expect("a /64"),
+    };
+    Setup {
+        host: Host {
+            name: "hv1".into(),
+            locator: LOCATOR.parse().expect("a /64"),
+            sir: SIR.parse().expect("a /64"),
+            checksum,
+            uplink_mtu: 1500,
+        },
+        networks: vec![
+            network("blue", 1001, "2001:db8:b1:e::/96"),
+            network("red", 1002, "2001:db8:b1:e:0:1::/96"),
+        ],
+        attachments: GUESTS.iter().map(attachment).collect(),
+        mappings: vec![
+            remote("blue", "10.1.0.3"),
+            remote("blue", "2001:db8:b1:e::3"),
+            remote("red", "10.1.0.3"),
+            remote("red", "2001:db8:b1:e:0:1:0:3"),
+        ],
+    }
+}
