@@ -2,7 +2,7 @@
 //!
 //! What must stay true, whatever the input: no panic (overflow and bounds checks are on); nothing crosses between the two virtual
 //! networks, though their IPv4 addresses are the same; nobody but the asker is answered; what comes out is a well-formed packet
-//! whose addresses are those the configuration allows.
+//! whose addresses are those the configuration allows; a good transport checksum stays good, and a bad one bad.
 //!
 //! The judge reads packets with the testkit's dissector, which shares no code with the data path.
 
@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::GATEWAY_MAC;
-use nve_core::packet::Offload;
+use nve_core::packet::{ChecksumState, Offload};
 use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
 use nve_core::setup::{Attachment, Host, Mapping, Network, Setup};
+use nve_core::testkit::checksum::{self, Verdict};
 use nve_core::testkit::dissect::Dissected;
 use smoltcp::wire::EthernetAddress;
 
@@ -79,15 +80,23 @@ impl Site {
     pub fn frame_from_guest(&mut self, from: usize, frame: &[u8], offload: Offload) {
         let ports = self.ports;
         let sender = &GUESTS[from];
+        let before = frame.get(14..).map_or(Verdict::Unverifiable, |packet| verdict(packet, offload));
         self.walk(Origin::Port(ports[from]), frame, offload, &mut |outcome| match outcome {
-            Outcome::Local(port, delivered, _) => {
+            Outcome::Local(port, delivered, offload) => {
                 let receiver = receiver(&ports, port);
                 assert_eq!(receiver.network, sender.network, "crossed to another network");
                 judge_delivered(receiver, delivered);
                 let source = Dissected::of_frame(delivered).expect("an IP packet").source;
-                assert!(source == sender.ipv4 || source == sender.ipv6, "source {source} is not the sender's");
+                assert!(
+                    source == sender.ipv4 || source == sender.ipv6,
+                    "source {source} is not the sender's"
+                );
+                judge_checksum(before, verdict(&delivered[14..], offload));
             }
-            Outcome::Uplink(packet, _) => judge_sent(sender, packet),
+            Outcome::Uplink(packet, offload) => {
+                judge_sent(sender, packet);
+                judge_checksum(before, verdict(packet, offload));
+            }
             Outcome::Reply(reply, _) => judge_reply(sender, frame, reply),
             Outcome::Dropped(_) => {}
         });
@@ -96,16 +105,18 @@ impl Site {
     /// A packet from the fabric: what comes of it, judged.
     pub fn packet_from_fabric(&mut self, packet: &[u8]) {
         let ports = self.ports;
-        let vni = vni_of(packet);
+        let before = verdict(packet, Offload::NONE);
         self.walk(Origin::Uplink, packet, Offload::NONE, &mut |outcome| match outcome {
-            Outcome::Local(port, delivered, _) => {
+            Outcome::Local(port, delivered, offload) => {
                 let receiver = receiver(&ports, port);
                 judge_delivered(receiver, delivered);
-                assert!(
-                    vni.is_some_and(|vni| vni == receiver.vni) || is_icmpv6_error(packet),
-                    "delivered to {} although it named network {vni:?}",
-                    receiver.name
-                );
+                let (from, to) = vnis_of(packet).expect("an IPv6 packet");
+                assert_eq!(to, receiver.vni, "delivered to {}", receiver.name);
+                // An error comes from any router; it is for whoever sent the packet it quotes.
+                if !is_icmpv6_error(packet) {
+                    assert_eq!(from, receiver.vni, "crossed from another network");
+                    judge_checksum(before, verdict(&delivered[14..], offload));
+                }
             }
             Outcome::Uplink(routed, _) => {
                 let (before, after) = (Dissected::of_ip(packet), Dissected::of_ip(routed));
@@ -122,13 +133,7 @@ impl Site {
     }
 
     /// Each input comes ten seconds after the last, so that no allowance of an earlier one matters.
-    fn walk(
-        &mut self,
-        origin: Origin,
-        bytes: &[u8],
-        offload: Offload,
-        tell: &mut dyn FnMut(Outcome<'_>),
-    ) {
+    fn walk(&mut self, origin: Origin, bytes: &[u8], offload: Offload, tell: &mut dyn FnMut(Outcome<'_>)) {
         self.now += Duration::from_secs(10);
         self.walker.begin(self.now);
         let mut outcomes = 0_usize;
@@ -165,7 +170,7 @@ fn judge_sent(sender: &Guest, packet: &[u8]) {
     let as_ipv4 = prefix(SIR) | u128::from(identifier);
     assert!(source == sender.ipv6 || source.to_bits() == as_ipv4, "source {source} is not the sender's");
     assert_eq!(destination.to_bits() >> 64, prefix(OTHER_LOCATOR) >> 64, "sent to {destination}");
-    assert_eq!(vni_of(packet), Some(sender.vni), "crossed to another network");
+    assert_eq!(vni_of(destination), sender.vni, "crossed to another network");
 }
 
 /// An answer is from the gateway to the asker, and no larger than the question or an ICMP error of either family.
@@ -187,17 +192,72 @@ fn judge_ip(packet: &[u8]) -> Dissected<'_> {
     fields
 }
 
-/// The VNID in a packet's destination: of its identifier, or of the /96 that stands for it.
-fn vni_of(packet: &[u8]) -> Option<u32> {
-    let IpAddr::V6(destination) = Dissected::of_ip(packet)?.destination else { return None };
-    let bits = destination.to_bits();
+/// The VNIDs that a packet's source and destination name.
+fn vnis_of(packet: &[u8]) -> Option<(u32, u32)> {
+    let fields = Dissected::of_ip(packet)?;
+    match (fields.source, fields.destination) {
+        (IpAddr::V6(source), IpAddr::V6(destination)) => Some((vni_of(source), vni_of(destination))),
+        _ => None,
+    }
+}
+
+/// The VNID in an address's identifier, or the one its /96 stands for.
+fn vni_of(address: Ipv6Addr) -> u32 {
+    let bits = address.to_bits();
     let by_vnet = GUESTS.iter().find(|guest| guest.ipv6.to_bits() >> 32 == bits >> 32);
-    Some(by_vnet.map_or((bits >> 32) as u32 & 0x0fff_ffff, |guest| guest.vni))
+    by_vnet.map_or((bits >> 32) as u32 & 0x0fff_ffff, |guest| guest.vni)
+}
+
+/// Judges a transport checksum as the endpoints would: with the address behind a locator put back where C = 0 (draft, 4.4.2).
+fn verdict(packet: &[u8], offload: Offload) -> Verdict {
+    if offload.gso.is_some() || matches!(offload.checksum, ChecksumState::Partial { .. }) {
+        return Verdict::Unverifiable;
+    }
+    let Some(fields) = Dissected::of_ip(packet) else { return Verdict::Unverifiable };
+    // A UDP length that is not the packet's makes two checksums of one.
+    let udp_len = fields.transport.get(4..6).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]])));
+    if fields.protocol == 17 && udp_len != Some(fields.transport.len()) {
+        return Verdict::Unverifiable;
+    }
+    let destination = match fields.destination {
+        IpAddr::V6(destination) => endpoint(destination).into(),
+        ipv4 => ipv4,
+    };
+    checksum::verify(&fields, fields.source, destination)
+}
+
+/// The address an endpoint sees for a destination on the wire; itself where it is none, or C = 1 made the sums equal.
+fn endpoint(destination: Ipv6Addr) -> Ipv6Addr {
+    let bits = destination.to_bits();
+    let locators = [LOCATOR, OTHER_LOCATOR].map(|text| prefix(text) >> 64);
+    let (kind, adjusted) = (bits >> 61 & 7, bits >> 60 & 1 == 1);
+    if !locators.contains(&(bits >> 64)) || adjusted {
+        return destination;
+    }
+    let vnet = GUESTS.iter().find(|guest| guest.vni == vni_of(destination));
+    match (kind, vnet) {
+        (3, Some(guest)) => Ipv6Addr::from_bits(guest.ipv6.to_bits() >> 32 << 32 | bits & 0xffff_ffff),
+        _ => Ipv6Addr::from_bits(prefix(SIR) | bits & u128::from(u64::MAX)),
+    }
+}
+
+/// Translation neither breaks a checksum nor mends one.
+fn judge_checksum(before: Verdict, after: Verdict) {
+    match before {
+        Verdict::Good => {
+            assert!(matches!(after, Verdict::Good | Verdict::Unverifiable), "good became {after:?}")
+        }
+        Verdict::Bad => {
+            assert!(matches!(after, Verdict::Bad | Verdict::Unverifiable), "bad became {after:?}")
+        }
+        Verdict::Absent | Verdict::Unverifiable => {}
+    }
 }
 
 /// An error is for whoever sent the packet it quotes.
 fn is_icmpv6_error(packet: &[u8]) -> bool {
-    Dissected::of_ip(packet).is_some_and(|fields| fields.protocol == 58 && fields.transport.first() < Some(&128))
+    Dissected::of_ip(packet)
+        .is_some_and(|fields| fields.protocol == 58 && fields.transport.first() < Some(&128))
 }
 
 fn prefix(text: &str) -> u128 {
