@@ -20,6 +20,8 @@
 mod chain;
 mod layout;
 mod receive;
+#[cfg(any(test, fuzzing))]
+pub mod reference;
 #[cfg(test)]
 mod tests;
 mod transmit;
