@@ -38,7 +38,9 @@ impl Script<'_> {
     fn address(&mut self) -> u64 {
         const EDGES: [u64; 8] = [0x3ff8, 0x7ff0, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0x1_3fff, u64::MAX];
         match self.byte() {
-            b @ 0..16 => EDGES[usize::from(b % 8)],
+            b @ 0..10 => EDGES[usize::from(b % 8)],
+            // Across the seam of the adjacent regions.
+            b @ 10..40 => 0x4000 - u64::from(b),
             b => DATA + 64 * u64::from(b),
         }
     }
@@ -55,7 +57,8 @@ impl Script<'_> {
 
     fn flags(&mut self, good: u16) -> u16 {
         match self.byte() {
-            b @ 0..8 => u16::from(b),
+            b @ 0..4 => u16::from(b),
+            4 => 4,
             b => good | u16::from(b & 1),
         }
     }
@@ -102,6 +105,14 @@ impl Pair {
             considered: false,
         };
         pair.write(DATA, &pattern);
+        // A table of good buffers, and of good tables, for the script to spoil.
+        for i in 0..64 {
+            let buffer = descriptor_bytes(DATA + 64 * i, 50 + 20 * i as u32, good, 0);
+            if i < u64::from(size) {
+                pair.write(RING + 16 * i, &buffer);
+            }
+            pair.write(TABLES + 16 * i, &buffer);
+        }
         pair
     }
 
@@ -130,19 +141,28 @@ impl Pair {
             }
             1 => {
                 let index = u64::from(script.byte() % 32);
-                let bytes = self.descriptor(script, |s| u16::from(s.byte() % 33));
+                let bytes = self.descriptor(script, |s| u16::from(s.byte() % 17));
                 self.write(TABLES + 16 * index, &bytes);
             }
             2 => {
                 // A head that is an indirect table, mostly good.
                 let index = u64::from(u16::from(script.byte()) % self.size);
                 let table = TABLES + 16 * u64::from(script.byte() % 16);
-                let len = 16 * u32::from(script.byte() % 66) + u32::from(script.byte() == 0);
+                let entries = match script.byte() {
+                    b @ 240.. => u32::from(b),
+                    b => 1 + u32::from(b) % u32::from(self.size),
+                };
+                let len = 16 * entries + u32::from(script.byte() == 0);
                 let flags = if script.byte() == 0 { 5 } else { 4 };
                 self.write(RING + 16 * index, &descriptor_bytes(table, len, flags, 0));
             }
             3 => {
-                for _ in 0..=script.byte() % 4 {
+                let far = script.byte();
+                for _ in 0..=far % 8 {
+                    let waiting = self.driver.available().wrapping_sub(self.queue.next_avail());
+                    if waiting >= self.size && far < 250 {
+                        break;
+                    }
                     let head = script_next(self.size)(script);
                     self.driver.push(&self.ours, head);
                     self.twin.push(&self.theirs, head);
@@ -151,7 +171,8 @@ impl Pair {
                 self.twin.expose(&self.theirs);
             }
             _ => {
-                let event = self.driver.available().wrapping_add(u16::from(script.byte() % 8));
+                let event =
+                    self.driver.available().wrapping_add(u16::from(script.byte() % 8)).wrapping_sub(4);
                 self.driver.set_used_event(&self.ours, event);
                 self.twin.set_used_event(&self.theirs, event);
             }
@@ -218,8 +239,11 @@ impl Pair {
 }
 
 fn script_next(size: u16) -> impl Fn(&mut Script<'_>) -> u16 {
-    // Sometimes one too far.
-    move |script| u16::from(script.byte()) % (size + 1)
+    // Sometimes too far.
+    move |script| match script.byte() {
+        b @ 250.. => u16::from(b),
+        b => u16::from(b) % size,
+    }
 }
 
 fn in_memory(memory: &GuestMemoryMmap, gpa: u64, len: u32) -> bool {
