@@ -4,7 +4,8 @@
 //! not given to another name in the very `apply` that freed it; locator numbers are never reused.
 //!
 //! ```text
-//!   apply:  additions and changes of mappings to remote ──> new World ──> mappings of new ports ──> removals
+//!   apply:  identifiers that leave ──> new World ──> identifiers that come or move, one store each
+//!           a worker that still has the old World finds no port or locator under a new number, and drops; never another's
 //! ```
 
 use core::net::{IpAddr, Ipv6Addr};
@@ -17,7 +18,7 @@ use arc_swap::ArcSwap;
 use super::{MAX_PORTS, PortId};
 use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral};
 use crate::counters::{PortTotals, Totals, WorkerCells};
-use crate::policy::{Attachment, LocatorId, World, identifier_in};
+use crate::policy::{Attachment, LocatorId, Network, World, identifier_in};
 use crate::setup::CheckedSetup;
 use crate::tables::{MappingTable, TableFull, Target};
 
@@ -276,10 +277,9 @@ impl Registry {
     /// Every identifier of `setup` and where it lives.
     fn targets(&self, setup: &CheckedSetup, world: &World) -> HashMap<Identifier, Target> {
         let mut targets = HashMap::new();
+        let by_name: HashMap<&str, &Network> = world.networks().map(|n| (n.name.as_str(), n)).collect();
         for mapping in &setup.setup().mappings {
-            let network = setup.setup().networks.iter().find(|n| n.name == mapping.network);
-            let network = network.and_then(|n| world.network_of_vnid(n.vnid)).map(|(_, network)| network);
-            let Some(network) = network else { continue };
+            let Some(network) = by_name.get(mapping.network.as_str()) else { continue };
             let Some(identifier) = identifier_in(network, mapping.address) else { continue };
             let Some(id) = self.locator_ids.get(&mapping.locator) else { continue };
             let neutral = match (world.checksum, identifier.kind()) {

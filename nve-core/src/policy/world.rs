@@ -193,6 +193,10 @@ impl World {
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
         self.ports.iter().flatten()
     }
+    /// All networks.
+    pub fn networks(&self) -> impl Iterator<Item = &Network> {
+        self.networks.iter()
+    }
     /// The network of this number.
     #[inline]
     pub fn network(&self, id: NetworkId) -> Option<&Network> {

@@ -51,7 +51,7 @@ fn churn_leaks_no_room() {
     for round in 0..200_000_u32 {
         let n = round.wrapping_mul(2_654_435_761) % 500;
         if model.remove(&n).is_some() {
-            assert_eq!(table.remove(key(n)).is_some(), true);
+            assert!(table.remove(key(n)).is_some());
         } else if model.len() < 64 {
             table.insert(key(n), target_of(n, round as u16)).unwrap();
             model.insert(n, round as u16);
@@ -66,7 +66,7 @@ fn churn_leaks_no_room() {
 #[test]
 fn a_bucket_is_one_aligned_cache_line() {
     let table = MappingTable::with_capacity(10);
-    assert!((0..100).all(|n| table.slot(key(n)) % 64 == 0 && table.slot(key(n)) != 0));
+    assert!((0..100).all(|n| table.slot(key(n)).is_multiple_of(64) && table.slot(key(n)) != 0));
 }
 
 /// One writer moves keys in and out of the same few buckets as fast as it can; readers must never see a value stored for another key,

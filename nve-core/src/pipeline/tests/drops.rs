@@ -224,6 +224,7 @@ fn from_the_wire() -> Vec<Case> {
         wire(IllegalSource, "an identifier under a locator", udp(&ila_of(2, B6).to_string(), &ila(A6), 1)),
         wire(IllegalSource, "C = 1 under SIR", udp(&adjusted, &a4, 1)),
         wire(IllegalSource, "an IPv6 tenant to an IPv4 address", udp(B6, &a4, 1)),
+        wire(IllegalSource, "an IPv4 tenant to an IPv6 address", udp(&sir_b4, &ila(A6), 1)),
         wire(UnregisteredSource, "nobody's address", udp("2001:db8:b1:e::99", &ila(A6), 1)),
         wire(UnregisteredSource, "one of our own", udp("2001:db8:b1:e::3", &ila(A6), 1)),
         wire(QuotedPacket, "an error about another's packet", {

@@ -188,3 +188,17 @@ fn fragments_leave_in_pieces_that_fit_and_come_together_again() {
     identifications.dedup();
     assert_eq!(identifications, [Some(0x4711)]);
 }
+
+/// A packet that a host with larger links sent: its sender is told, through the fabric, in the wire's terms.
+#[test]
+fn what_is_too_big_for_the_receiver_is_told_across_the_fabric() {
+    let (mut hv1, mut hv2) = (Lab::new(1), Lab::new(2));
+    let large = udp(&sir_of("10.1.0.1").to_string(), &ila_of(2, "10.1.0.2").to_string(), 1600);
+    let told = hv2.receive(&large);
+    assert_eq!(told.reason(), Some(DropReason::TooBig));
+    assert_eq!((told.ip().source, told.ip().destination), (addr("2001:db8:0:2::1"), sir_of("10.1.0.1")));
+    let home = hv1.receive(told.packet());
+    assert_eq!(home.ip().destination, addr("10.1.0.1"));
+    let said = home.ip().icmp_error().unwrap();
+    assert_eq!((said.kind, said.code, said.word), (3, 4, 1480));
+}

@@ -208,3 +208,46 @@ fn a_reload_moves_an_address_without_touching_the_others() {
     let gone = hv1.send("vm3", &udp("2001:db8:b1:e::3", A6, 1));
     assert_eq!(gone.reason(), Some(DropReason::NoMapping));
 }
+
+/// As a worker may see it while a reload moves an address: the table is ahead of the world, or behind.
+#[test]
+fn nothing_is_delivered_under_an_address_the_attachment_does_not_hold() {
+    let mut hv1 = Lab::new(1);
+    let identifier = Identifier::ipv4(vnid("blue"), [10, 1, 0, 77].into());
+    hv1.nve.table.insert(identifier, crate::tables::Target::Local(hv1.port("vm3"))).unwrap();
+    let out = hv1.send("vm1", &udp("10.1.0.1", "10.1.0.77", 1));
+    assert_eq!(out.reason(), Some(DropReason::NoMapping));
+    let from_wire =
+        hv1.receive(&udp(&sir_of("10.1.0.2").to_string(), &ila_of(1, "10.1.0.77").to_string(), 1));
+    assert_eq!(from_wire.reason(), Some(DropReason::NoMapping));
+}
+
+#[test]
+fn fragments_cross_in_both_families() {
+    let (mut hv1, mut hv2) = (Lab::new(1), Lab::new(2));
+    // Two halves of an echo request of 2000 bytes, as a guest cuts it.
+    let whole = echo("10.1.0.1", "10.1.0.2", 2000);
+    for (offset, range, more) in [(0_u16, 20..1396, true), (1376, 1396..2028, false)] {
+        let mut piece = whole[..20].to_vec();
+        piece.extend(&whole[range.clone()]);
+        let field = offset / 8 | if more { 0x2000 } else { 0 };
+        piece[2..4].copy_from_slice(&(20 + range.len() as u16).to_be_bytes());
+        piece[6..8].copy_from_slice(&field.to_be_bytes());
+        frames::seal_ipv4(&mut piece);
+        let out = hv1.send("vm1", &piece);
+        let got = hv2.receive(out.packet());
+        assert_eq!(got.ip().transport, &piece[20..], "reversed exactly");
+        assert_eq!((got.ip().fragment_offset, got.ip().more_fragments), (usize::from(offset), more));
+        let near = readdressed(&piece, 3);
+        assert_eq!(hv1.send("vm1", &near).ip().transport, &piece[20..], "on one host too");
+    }
+    for (field, len) in [(1_u16, 16), (16, 5)] {
+        let mut body = vec![17, 0];
+        body.extend(field.to_be_bytes());
+        body.extend([0, 0, 0, 9]);
+        body.extend(vec![0x33; len]);
+        let piece = frames::ip(Header::default(), addr(A6), addr(B6), 44, body);
+        let out = hv1.send("vm1", &piece);
+        assert_eq!(hv2.receive(out.packet()).packet()[40..], piece[40..]);
+    }
+}
