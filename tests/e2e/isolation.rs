@@ -35,8 +35,6 @@ fn two_networks_with_the_same_ipv4_addresses_never_hear_each_other() {
 
     let (blue, red) = (traffic::heard(blue2).unwrap(), traffic::heard(red2).unwrap());
     let here = traffic::heard(red1).unwrap();
-    // tcpdump's lengths of ICMP count its 8-byte header.
-    let has = |heard: &str, size: u32| heard.contains(&format!("length {}", size + 8));
     for (size, at_blue, at_red) in
         [(111, true, false), (333, true, false), (222, false, true), (444, false, true)]
     {
@@ -61,7 +59,7 @@ fn a_guest_that_spoofs_its_mac_or_its_address_is_dropped_and_counted() {
     assert_eq!((drops("spoofed-mac"), drops("spoofed-address")), (0, 0), "nothing to complain about yet");
     traffic::listen(vm2, "icmp or icmp6").unwrap();
 
-    vm1.run("ip addr add 10.1.0.77/16 dev eth0; ip -6 addr add 2001:db8:b1:e::77/128 dev eth0 nodad")
+    vm1.run("ip addr add 10.1.0.77/16 dev eth0; ip -6 addr add 2001:db8:b1:e::77/128 dev eth0; sleep 2")
         .unwrap();
     fails(vm1, &format!("ping -c 3 -i 0.2 -W 1 -I 10.1.0.77 -s 111 {}", VM2.ipv4));
     let after_ipv4 = drops("spoofed-address");
@@ -83,6 +81,11 @@ fn a_guest_that_spoofs_its_mac_or_its_address_is_dropped_and_counted() {
 
     vm1.run(&format!("ip link set eth0 address {}", VM1.mac)).unwrap();
     traffic::ping(vm1, VM2.ipv4, 2).unwrap();
+}
+
+/// Whether tcpdump has printed an echo of `size` bytes; it counts the 8 bytes of the header, too.
+fn has(heard: &str, size: u32) -> bool {
+    ["length ", "length: "].iter().any(|word| heard.contains(&format!("{word}{}", size + 8)))
 }
 
 fn echo(guest: &mut Guest, target: &str, size: u32, answered: bool) {

@@ -3,7 +3,7 @@
 //! They are `ignore`d because they need a sandbox with hosts, guests and unpacked tools; what `cargo test` runs needs
 //! neither root nor QEMU.
 
-mod bytes_on_the_wire;
+mod checksums_of_real_guests;
 mod errors_from_the_fabric;
 mod every_byte_on_the_wire_is_the_drafts;
 mod forged_packets_from_the_fabric_are_dropped_by_name;

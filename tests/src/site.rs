@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
 
 use crate::capture::Running;
 use crate::daemon::{Daemon, runtime};
@@ -286,23 +285,6 @@ impl Site {
     /// The vhost-user socket of `vm`'s NIC.
     pub fn socket(&self, vm: &Vm) -> PathBuf {
         runtime(&self.fabric.hosts[vm.host]).join(format!("{}.sock", vm.name))
-    }
-
-    /// Writes `plan.json`, the site as `tests/e2e/wire.py` reads it.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the file cannot be written.
-    pub fn write_plan(&self) -> Result<PathBuf> {
-        let vms = self.plan.vms.iter().map(|vm| {
-            let locator = self.fabric.hosts[vm.host].locator();
-            json!({ "name": vm.name, "vni": vm.network.vni, "ipv4": vm.ipv4, "ipv6": vm.ipv6, "locator": locator })
-        });
-        let vms: Vec<Value> = vms.collect();
-        let path = self.evidence.join("plan.json");
-        let plan = json!({ "sir": SIR, "checksum": self.plan.checksum.word(), "vms": vms });
-        fs::write(&path, serde_json::to_vec_pretty(&plan)?)?;
-        Ok(path)
     }
 
     /// Captures both of the router's links into `fabric.pcapng`.

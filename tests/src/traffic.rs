@@ -38,7 +38,7 @@ pub struct Seen {
 ///
 /// Fails when tcpdump does not begin.
 pub fn watch(guest: &mut Guest, filter: &str, file: &str) -> Result<()> {
-    guest.spawn(&format!("tcpdump -Z root -n -l -c 1 -i eth0 '{filter}'"), file)?;
+    guest.spawn(&format!("tcpdump -Z root --immediate-mode -n -l -c 1 -i eth0 '{filter}'"), file)?;
     guest.run(&format!("until grep -q 'listening on' {file}; do sleep 0.1; done")).map(drop)
 }
 
@@ -68,7 +68,7 @@ fn parse_seen(line: &str) -> Option<Seen> {
 ///
 /// Fails when tcpdump does not begin.
 pub fn listen(guest: &mut Guest, filter: &str) -> Result<()> {
-    guest.spawn(&format!("tcpdump -Z root -n -l -v -i eth0 '{filter}'"), "/tmp/heard")?;
+    guest.spawn(&format!("tcpdump -Z root --immediate-mode -n -l -v -i eth0 '{filter}'"), "/tmp/heard")?;
     guest.run("until grep -q 'listening on' /tmp/heard; do sleep 0.1; done").map(drop)
 }
 
@@ -81,29 +81,6 @@ pub fn heard(guest: &mut Guest) -> Result<String> {
     guest.run(
         "sleep 0.3; killall -INT tcpdump; while pidof tcpdump >/dev/null; do sleep 0.1; done; cat /tmp/heard",
     )
-}
-
-/// Starts to record what `guest` sends and receives, packet by packet; [`recorded`] ends it.
-///
-/// # Errors
-///
-/// Fails when tcpdump does not begin.
-pub fn record(guest: &mut Guest, filter: &str) -> Result<()> {
-    guest
-        .spawn(&format!("tcpdump -Z root -n -U -i eth0 -w /tmp/record.pcap '{filter}'"), "/tmp/record.log")?;
-    guest.run("until grep -q 'listening on' /tmp/record.log; do sleep 0.1; done").map(drop)
-}
-
-/// Ends [`record`], and returns the pcap file's bytes.
-///
-/// # Errors
-///
-/// Fails when nothing was recording.
-pub fn recorded(guest: &mut Guest) -> Result<Vec<u8>> {
-    guest.run(
-        "sleep 0.3; killall -INT tcpdump; while pidof tcpdump; do sleep 0.1; done; cat /tmp/record.log",
-    )?;
-    guest.read_file("/tmp/record.pcap")
 }
 
 /// The two ends of a TCP transfer.

@@ -151,16 +151,6 @@ impl Guest {
         self.run(&format!("({command}) >{output} 2>&1 &")).map(drop)
     }
 
-    /// The bytes of a file in the guest; meant for some hundred kilobytes, as they come over the serial line.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there is no such file.
-    pub fn read_file(&mut self, path: &str) -> Result<Vec<u8>> {
-        let text = self.run_within(&format!("od -An -v -tx1 {path}"), Duration::from_secs(120))?;
-        text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).context("od prints bytes")).collect()
-    }
-
     /// Sends `command`, which ends the guest's kernel (`reboot -f`), and awaits no answer.
     ///
     /// # Errors
