@@ -70,12 +70,16 @@ fn a_packet_from_the_wire_is_delivered_only_if_its_source_may_reach_its_destinat
         .start();
     for family in [0, 1] {
         let good = wire_packet(&mut world, "vm1", family);
-        let sources: [(&str, DropReason); 5] = [
+        let unregistered = if family == 0 { "2001:db8:51:0:4000:3e9:a01:63" } else { "2001:db8:b1:e::63" };
+        let own = if family == 0 { "2001:db8:51:0:4000:3e9:a01:2" } else { VM2[1] };
+        let sources = [
             ("2001:db8:0:1:4000:3e9:a01:1", DropReason::IllegalSource), // a locator
             ("2001:db8:51:0:5000:3e9:a01:1", DropReason::IllegalSource), // C = 1
             ("2001:db8:51:0:4000:3ea:a01:1", DropReason::ForeignNetwork), // red's IPv4
             (RED1[1], DropReason::ForeignNetwork),
             ("2001:db8:9999::1", DropReason::IllegalSource),
+            (unregistered, DropReason::UnregisteredSource),
+            (own, DropReason::UnregisteredSource),
         ];
         for (source, reason) in sources {
             let mark = world.mark();

@@ -74,6 +74,18 @@ fn icmp() -> Vec<Case> {
     let quote = |family: usize| {
         frames::udp(Header::default(), endpoint(VM2[family], 7), endpoint(VM1[family], 8), b"quoted bytes")
     };
+    // About a packet that the receiver cannot have sent: from another, to another, or not at all.
+    for (family, stranger) in [(0, "10.1.0.9"), (1, "2001:db8:b1:e::9")] {
+        let (number, kind) = if family == 0 { (protocol::ICMP, 3) } else { (protocol::ICMPV6, 1) };
+        for (from, to) in [(stranger, VM1[family]), (VM2[family], stranger), (VM1[family], VM2[family])] {
+            let about = frames::udp(Header::default(), endpoint(from, 7), endpoint(to, 8), b"quoted bytes");
+            let body = [&[kind, 0, 0, 0, 0, 0, 0, 0], &about[..]].concat();
+            cases.push((
+                format!("ICMP error about {from} > {to}"),
+                icmp(number, VM1[family], VM2[family], &body),
+            ));
+        }
+    }
     for kind in 0..=43_u8 {
         for code in [0, 1, 3, 4] {
             let body = [&[kind, code, 0, 0, 0, 0, 5, 0xdc], &quote(0)[..]].concat();
