@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nve_core::addr::{ChecksumMode, Vnid};
-use nve_core::gateway::GATEWAY_MAC;
+use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{ChecksumState, Offload};
 use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
 use nve_core::setup::{Attachment, Host, Mapping, Network, Setup};
@@ -275,6 +275,7 @@ fn setup(checksum: ChecksumMode) -> Setup {
         gateway6: None,
         dns: vec!["10.1.0.53".parse().expect("an address"), "2001:db8:b1:e::53".parse().expect("an address")],
         domain: Some("blue.example".into()),
+        lease4: Lease4::Subnet,
     };
     let attachment = |guest: &Guest| Attachment {
         name: guest.name.into(),

@@ -121,7 +121,7 @@ impl<'a> GatewayContext<'a> {
             dns: &network.dns,
             domain: network.domain.as_deref(),
             mtu: network.mtu,
-            lease4: Lease4::default(),
+            lease4: network.lease4,
             held_by_another,
         }
     }

@@ -11,6 +11,7 @@ use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use super::Crossing;
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
+use crate::gateway::Lease4;
 use crate::pipeline::PortId;
 use crate::setup::{self, CheckedSetup, default_gateway4, default_gateway6};
 
@@ -42,6 +43,8 @@ pub struct Network {
     pub dns: Vec<IpAddr>,
     /// Search domain told by DHCPv4 and RA.
     pub domain: Option<String>,
+    /// How DHCPv4 tells addresses.
+    pub lease4: Lease4,
     /// Told to guests: uplink MTU minus 20 where the network has IPv4 (design, section 5).
     pub mtu: u16,
     /// Adjustment between our locator and the /96.
@@ -243,6 +246,7 @@ impl Network {
             gateway6: network.gateway6.or_else(|| network.ipv6.map(default_gateway6)),
             dns: network.dns.clone(),
             domain: network.domain.clone(),
+            lease4: network.lease4,
             mtu,
             neutral6: network.ipv6.map(|vnet| Neutral::vnet(host.locator, network.vnid, vnet)),
             translation: translation(host.uplink_mtu),

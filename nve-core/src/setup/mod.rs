@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnet, Vnid};
+use crate::gateway::Lease4;
 
 mod check;
 
@@ -47,6 +48,8 @@ pub struct Network {
     pub dns: Vec<IpAddr>,
     /// Search domain told by DHCPv4 and RA.
     pub domain: Option<String>,
+    /// How DHCPv4 tells addresses.
+    pub lease4: Lease4,
 }
 
 /// One NIC of a tenant system.

@@ -8,6 +8,7 @@ use super::fabric::Link;
 use super::guest::Sends;
 use super::world::World;
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
+use crate::gateway::Lease4;
 use crate::pipeline::Receiver;
 use crate::setup::{self, Attachment, Mapping, Network, Setup};
 
@@ -129,6 +130,7 @@ impl Plan {
             gateway6: None,
             dns: Vec::new(),
             domain: None,
+            lease4: Lease4::Subnet,
         });
         self
     }

@@ -214,6 +214,10 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
     let dns = raw.dns.iter().map(|text| judge.parse(&at("dns"), text, "write an IPv4 or IPv6 address"));
     let dns: Vec<Option<_>> = dns.collect();
     let domain = judge.optional(&raw.domain, |judge, text| judge.domain(&at("domain"), text));
+    let lease4 = match &raw.dhcp4 {
+        Some(text) => judge.keyword(&at("dhcp4"), text, value::LEASES),
+        None => Some(Default::default()),
+    };
     Some(Network {
         name: name.to_owned(),
         vnid: vnid?,
@@ -223,6 +227,7 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         gateway6: gateway6?,
         dns: dns.into_iter().collect::<Option<_>>()?,
         domain: domain?,
+        lease4: lease4?,
     })
 }
 

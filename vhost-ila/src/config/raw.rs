@@ -57,6 +57,7 @@ pub(super) struct RawNetwork {
     #[serde(default)]
     pub(super) dns: Vec<Text>,
     pub(super) domain: Option<Text>,
+    pub(super) dhcp4: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use nve_core::gateway::Lease4;
+
 use super::*;
 
 const HOST: &str = r#"[host]
@@ -191,4 +193,15 @@ fn missing_sections_and_missing_files_are_named() {
     assert!(refused.to_string().contains("[host] is missing"), "{refused}");
     let refused = Config::load(Path::new("/nowhere/at/all")).expect_err("refused");
     assert!(refused.to_string().starts_with("/nowhere/at/all:1: cannot be read"), "{refused}");
+}
+
+#[test]
+fn dhcp_tells_the_subnet_unless_host_routes_are_asked_for() {
+    let lease4 = |line: &str| {
+        let blue = BLUE.replacen("vni = 1001", &format!("vni = 1001{line}"), 1);
+        load(&format!("{HOST}{blue}")).expect("accepted").setup.setup().networks[0].lease4
+    };
+    assert_eq!(lease4(""), Lease4::Subnet);
+    assert_eq!(lease4("\ndhcp4 = \"host-route\""), Lease4::HostRoute);
+    refused("vni = 1001", "vni = 1001\ndhcp4 = \"hostroute\"", 9, "dhcp4", "host-route");
 }

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use nve_core::addr::{ChecksumMode, Vnid};
+use nve_core::gateway::Lease4;
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 use toml::Spanned;
 
@@ -22,6 +23,9 @@ use super::{Place, Problem, nearest};
 /// The words of `host.checksum`.
 pub(super) const CHECKSUMS: &[(&str, ChecksumMode)] =
     &[("neutral", ChecksumMode::Neutral), ("unmodified", ChecksumMode::Unmodified)];
+
+/// The words of `network.NAME.dhcp4`.
+pub(super) const LEASES: &[(&str, Lease4)] = &[("subnet", Lease4::Subnet), ("host-route", Lease4::HostRoute)];
 
 /// The longest an idle worker may spin.
 const MAX_SPIN: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nve_core::addr::{ChecksumMode, Vnid};
+use nve_core::gateway::Lease4;
 use nve_core::pipeline::Nve;
 use nve_core::setup::{Attachment, Host, Network, Setup};
 use smoltcp::wire::EthernetAddress;
@@ -62,6 +63,7 @@ fn nve(count: u8) -> Arc<Nve> {
             gateway6: None,
             dns: vec![],
             domain: None,
+            lease4: Lease4::Subnet,
         }],
         attachments: (1..=count).map(attachment).collect(),
         mappings: vec![],

@@ -20,6 +20,7 @@ fn nve() -> Arc<Nve> {
         gateway6: None,
         dns: RESOLVERS.to_vec(),
         domain: Some("blue.example".into()),
+        lease4: Lease4::HostRoute,
     };
     let attachment = Attachment {
         name: "vm1".into(),
@@ -72,7 +73,8 @@ fn what_the_gateway_says_is_what_the_walk_replies() {
     ];
     for question in questions {
         let (fate, reply) = walk(&mut walker, &question);
-        assert_eq!(Ok(reply), ask(&question), "{fate:?}");
+        let ctx = GatewayContext { lease4: Lease4::HostRoute, ..context() };
+        assert_eq!(Ok(reply), ask_with(&ctx, &question), "{fate:?}");
     }
 }
 

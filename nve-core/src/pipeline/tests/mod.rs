@@ -15,7 +15,7 @@ use smoltcp::wire::EthernetAddress;
 
 use super::*;
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
-use crate::gateway::GATEWAY_MAC;
+use crate::gateway::{GATEWAY_MAC, Lease4};
 use crate::setup::{self, Setup};
 use crate::testkit::dissect::Dissected;
 use crate::testkit::frames::{self, Header};
@@ -132,6 +132,7 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         gateway6: None,
         dns: vec![],
         domain: None,
+        lease4: Lease4::Subnet,
     };
     let guests: [(u8, &str, &str, &str, u8, &str); 5] = [
         (1, "vm1", "10.1.0.1", "2001:db8:b1:e::1", 1, "blue"),
