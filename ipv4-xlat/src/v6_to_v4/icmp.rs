@@ -61,9 +61,28 @@ pub(super) fn translate_echo(
     let delta = echo_delta(header[0], icmp_type, &input.ip, if fragment { 0 } else { input.l4_len as u32 });
     out[..8].copy_from_slice(header);
     out[0] = icmp_type;
-    out[2..4].copy_from_slice(&delta.apply(u16::from_be_bytes([header[2], header[3]])).to_be_bytes());
+    let mut field = delta.apply(u16::from_be_bytes([header[2], header[3]]));
+    if field == 0 && !fragment && echo_is_zero(out) {
+        if !input.is_whole() {
+            return Err(Refusal::NeedWhole);
+        }
+        field = zero_field(input.l4.get(8..).unwrap_or(&[]));
+    }
+    out[2..4].copy_from_slice(&field.to_be_bytes());
     debug_assert!(output.protocol == protocol::ICMP);
     Ok(8)
+}
+
+/// True when an echo header is zero but for its checksum.
+const fn echo_is_zero(header: &[u8]) -> bool {
+    matches!(header, [0, 0, _, _, 0, 0, 0, 0, ..])
+}
+
+/// The checksum field of an ICMPv4 message whose header is zero and whose updated checksum came out as 0. An update
+/// cannot tell the two zeros apart: 0 is right where anything that is summed is not 0, and where nothing is (ICMPv4
+/// has no pseudo-header), it is 0xffff.
+fn zero_field(data: &[u8]) -> u16 {
+    if data.iter().all(|byte| *byte == 0) { 0xffff } else { 0 }
 }
 
 fn echo_delta(from: u8, to: u8, ip: &Ipv6<'_>, len: u32) -> Delta {
@@ -82,6 +101,12 @@ pub(super) fn translate_quoted_echo(l4: &mut [u8], len: u32, ip: &Ipv6<'_>) -> R
         *icmp_type = to;
         let field = echo_delta(from, to, ip, len).apply(u16::from_be_bytes([*high, *low]));
         [*high, *low] = field.to_be_bytes();
+        if field == 0 && echo_is_zero(l4) {
+            let field = zero_field(l4.get(8..).unwrap_or(&[]));
+            if let Some(out) = l4.get_mut(2..4) {
+                out.copy_from_slice(&field.to_be_bytes());
+            }
+        }
     } else if let Some(icmp_type) = l4.first_mut() {
         *icmp_type = to;
     }

@@ -35,6 +35,21 @@ fn echo_keeps_identifier_sequence_and_data() {
 }
 
 #[test]
+fn an_echo_reply_of_nothing_but_zeros_has_checksum_ffff() {
+    // Found by fuzzing: ICMPv4 sums no pseudo-header, so an update cannot tell which zero is right.
+    for len in [0, 2, 8, 500] {
+        let packet = to_v4(&v6(58, icmp(129, 0, [0; 4], &vec![0; len])), &defaults());
+        assert_eq!(u16_at(l4(&packet), 2), 0xffff);
+        let quote = v6_between(b6(), a6(), 58, icmp(129, 0, [0; 4], &vec![0; len])).bytes();
+        let packet = to_v4(&v6(58, icmp(3, 0, [0; 4], &quote)), &defaults());
+        assert_eq!(u16_at(l4(quoted(&packet)), 2), 0xffff);
+    }
+    // And 0 where something is summed.
+    let packet = to_v4(&v6(58, icmp(129, 0, [0; 4], &[0xff; 2])), &defaults());
+    assert_eq!(u16_at(l4(&packet), 2), 0);
+}
+
+#[test]
 fn messages_without_counterpart_are_dropped() {
     for icmp_type in (0..=255).filter(|t| !matches!(t, 1..=4 | 128 | 129)) {
         assert_eq!(becomes(icmp_type, 0, 0), Err(Reason::UntranslatableIcmp), "type {icmp_type}");
