@@ -8,6 +8,7 @@ mod errors_from_the_fabric;
 mod every_byte_on_the_wire_is_the_drafts;
 mod forged_packets_from_the_fabric_are_dropped_by_name;
 mod front_ends;
+mod host_check;
 mod isolation;
 mod offloads;
 mod restarts;

@@ -47,6 +47,21 @@ fn absolute(text: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(text)
 }
 
+/// What a command says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// For standard output.
+    pub text: String,
+    /// Whether the exit status is 0: a check that finds something answers, and is not well.
+    pub well: bool,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { text, well: true }
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {

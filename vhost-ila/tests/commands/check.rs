@@ -11,7 +11,12 @@ fn a_good_config_is_summed_up_in_a_line() {
     }
     let path = example("two-hosts/hv1");
     let said = answer(&["--config", path.to_str().expect("text"), "check"]);
-    assert!(said.ends_with("two-hosts/hv1: host hv1, 1 network, 1 attachment, 2 mappings\n"), "{said}");
+    assert!(
+        said.ends_with(
+            "two-hosts/hv1: host hv1, uplink ila0 of 1500 bytes, 1 network, 1 attachment, 2 mappings\n"
+        ),
+        "{said}"
+    );
 }
 
 #[test]
