@@ -18,6 +18,10 @@ use super::recorder::Place;
 use crate::DropReason;
 use crate::packet::Offload;
 use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Walker};
+use crate::setup::Setup;
+
+/// Identifiers a host has room for.
+const MAPPING_CAPACITY: usize = 1024;
 
 /// An [`Outcome`] that stays.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +37,8 @@ pub(super) struct Host {
     pub(super) id: HostId,
     pub(super) nve: Arc<Nve>,
     pub(super) place: Place,
+    /// As last applied.
+    pub(super) setup: Setup,
     /// `locator::1`, what its kernel calls itself.
     pub(super) control: Ipv6Addr,
     pub(super) mtu: usize,
@@ -45,13 +51,25 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(
         name: String,
-        id: HostId,
-        nve: Arc<Nve>,
-        place: Place,
+        (id, place): (HostId, Place),
+        setup: Setup,
         (control, mtu, card_finishes): (Ipv6Addr, usize, bool),
     ) -> Self {
+        let checked = setup.clone().check().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let nve = Nve::new(checked, MAPPING_CAPACITY);
         let walker = Walker::new(Arc::clone(&nve));
-        Self { name, id, nve, place, control, mtu, card_finishes, walker, carry_out: CarryOut::default() }
+        Self {
+            name,
+            id,
+            nve,
+            place,
+            setup,
+            control,
+            mtu,
+            card_finishes,
+            walker,
+            carry_out: CarryOut::default(),
+        }
     }
 
     /// Takes one frame or packet through the walk.

@@ -18,7 +18,8 @@ use super::recorder::{Direction, Place, Record, Recorder};
 use crate::counters::PortTotals;
 use crate::gateway::GATEWAY_MAC;
 use crate::packet::Offload;
-use crate::pipeline::{Nve, Origin, PortId};
+use crate::pipeline::{Nve, Origin, PortId, Receiver};
+use crate::setup::{Setup, SetupError};
 
 /// How long a frame takes between a guest and its NVE.
 const RING_DELAY: Duration = Duration::from_micros(5);
@@ -85,12 +86,11 @@ impl World {
 
     fn add_hosts(&mut self, plan: &Plan) {
         for host in &plan.hosts {
-            let setup = plan.setup(host).check().unwrap_or_else(|error| panic!("{}: {error}", host.name));
             let id = self.fabric.attach(host.link);
             let place = self.recorder.link(&host.name);
             self.fabric.route(host.locator.prefix(), 64, id);
             let card = (host.locator.control_address(), host.link.mtu, !plan.fabric_offloads);
-            self.hosts.push(Host::new(host.name.clone(), id, Nve::new(setup, 1024), place, card));
+            self.hosts.push(Host::new(host.name.clone(), (id, place), plan.setup(host), card));
         }
         // What is addressed to tenants as they call themselves goes to some NVE (draft, 4.6): the first, unless a test says otherwise.
         if let Some(first) = self.hosts.first().map(|host| host.name.clone()) {
@@ -193,6 +193,32 @@ impl World {
     /// Lets bad transport checksums cross the fabric: this test sends them on purpose.
     pub fn expect_bad_checksums(&mut self) {
         self.audit.lenient = true;
+    }
+
+    /// Changes what a host's operator wrote and applies it, as a reload does.
+    ///
+    /// # Errors
+    /// The setup was refused; nothing has changed.
+    ///
+    /// # Panics
+    /// If there is none of this name, or the NVE has no room for it.
+    pub fn reload(&mut self, host: &str, change: impl FnOnce(&mut Setup)) -> Result<(), SetupError> {
+        let id = self.host(host).id;
+        let host = &mut self.hosts[id.0];
+        let mut setup = host.setup.clone();
+        change(&mut setup);
+        host.nve.apply(setup.clone().check()?).expect("room for a scenario's mappings");
+        host.setup = setup;
+        Ok(())
+    }
+    /// Tells a guest's NVE whether its receive ring runs.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn set_up(&mut self, guest: &str, up: bool) {
+        let guest = self.guest(guest);
+        let receiver = Receiver { up, ..guest.receives };
+        self.hosts[guest.host.0].nve.set_receiver(guest.port, receiver);
     }
 
     /// Sends a frame from a guest, as it is.

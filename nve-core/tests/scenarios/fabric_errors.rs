@@ -125,6 +125,51 @@ fn an_error_about_a_packet_the_tenant_cannot_have_sent_is_dropped_and_counted() 
 }
 
 #[test]
+fn an_error_longer_than_any_router_may_send_is_dropped_and_counted() {
+    let mut world = two_hosts_by_hand().start();
+    let mut error = |len: usize| {
+        let about =
+            frames::udp(Header::default(), endpoint(VM1[1], 1), endpoint(VM2[1], 2), &vec![0; len - 96]);
+        let transport = [&[1, 0, 0, 0, 0, 0, 0, 0], &about[..]].concat();
+        let router = world.routers()[0].into();
+        let mark = world.mark();
+        let error = frames::ip(Header::default(), router, address(VM1[1]), protocol::ICMPV6, transport);
+        world.send_to_host("hv1", error);
+        world.run_for(Duration::from_secs(1));
+        world.received("vm1", mark).len()
+    };
+    assert_eq!((error(1280), error(1281)), (1, 0));
+    assert_eq!(world.nve("hv1").counters().uplink.dropped(DropReason::QuotedPacket), 1);
+}
+
+/// The smallest ILA router (draft, section 4.6) pays for what it sends on, so that nothing can go round for ever.
+#[test]
+fn what_enters_from_the_fabric_and_leaves_to_it_again_costs_a_hop() {
+    for family in [0, 1] {
+        let mut world = two_hosts_by_hand().host("hv3").start();
+        let mark = world.mark();
+        send_udp(&mut world, family, 64);
+        let mut packet = world.sent_on_link("hv1", mark)[0].bytes.clone();
+        let sir_or_vnet = ["2001:db8:51:0:4000:3e9:a01:2", VM2[1]][family];
+        let core::net::IpAddr::V6(destination) = address(sir_or_vnet) else { panic!("IPv6 only") };
+        packet[24..40].copy_from_slice(&destination.octets());
+        let mark = world.mark();
+        world.send_to_host("hv3", packet.clone());
+        world.run_for(Duration::from_secs(1));
+        let passed = world.sent_on_link("hv3", mark)[0].bytes[7];
+        assert_eq!(passed, packet[7] - 3, "its kernel in and out, and the router in between");
+        assert_eq!(world.received("vm2", mark).len(), 1);
+
+        packet[7] = 2;
+        let mark = world.mark();
+        world.send_to_host("hv3", packet);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.received("vm2", mark).len(), 0);
+        assert_eq!(world.nve("hv3").counters().uplink.dropped(DropReason::HopLimit), 1);
+    }
+}
+
+#[test]
 fn a_closed_port_answers_in_the_peers_own_name() {
     let mut world = two_hosts().start();
     for (family, expected) in [(0, (3, 3)), (1, (1, 4))] {

@@ -108,6 +108,12 @@ fn ipv4_only() -> Vec<Case> {
     let mut cases = vec![
         ("IPv4 DF = 0".to_owned(), frames::udp(may_fragment, from, to, b"free")),
         ("IPv4 DF = 0, full size".to_owned(), frames::udp(may_fragment, from, to, &[7; 1452])),
+        ("IPv4 DF = 0, larger than the MTU".to_owned(), frames::udp(may_fragment, from, to, &[7; 1472])),
+        ("IPv4 DF = 0, two times the MTU".to_owned(), frames::udp(may_fragment, from, to, &[7; 3000])),
+        (
+            "IPv4 DF = 0 echo, larger than the MTU".to_owned(),
+            frames::echo_request(may_fragment, from.ip(), to.ip(), 1, &[7; 1472]),
+        ),
     ];
     let whole = frames::udp(may_fragment, from, to, &[9; 2000]);
     for (name, range, flags) in
@@ -154,6 +160,10 @@ fn ipv6_only() -> Vec<Case> {
     label[1..4].copy_from_slice(&[0x0a, 0xbc, 0xde]);
     let cases = [
         ("flow label", label),
+        (
+            "larger than the MTU told, smaller than the fabric's",
+            frames::udp(Header::default(), from, to, &[1; 1452]),
+        ),
         ("destination options", behind(60, &[17, 0, 1, 4, 0, 0, 0, 0])),
         ("hop-by-hop options", behind(0, &[17, 0, 1, 4, 0, 0, 0, 0])),
         ("routing header, none left", behind(43, &[17, 0, 0, 0, 0, 0, 0, 0])),

@@ -8,7 +8,7 @@ use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::Offload;
 use nve_core::testkit::dissect::Dissected;
 use nve_core::testkit::frames::{self, Header};
-use nve_core::testkit::{GuestPlan, Record};
+use nve_core::testkit::{GuestPlan, Record, World};
 
 use crate::{GATEWAY, VM1, VM2, address, endpoint, two_hosts, two_hosts_by_hand, two_hosts_in};
 use nve_core::addr::ChecksumMode::Neutral;
@@ -19,9 +19,8 @@ fn smoltcps_dhcp_client_gets_its_address_and_talks_with_it() {
         .guest(GuestPlan::new("vm1", "hv1", "blue", &VM1).by_dhcp())
         .guest(GuestPlan::new("vm2", "hv2", "blue", &VM2).by_dhcp())
         .start();
-    let both = |world: &mut nve_core::testkit::World| {
-        world.guest("vm1").lease().is_some() && world.guest("vm2").lease().is_some()
-    };
+    let both =
+        |world: &mut World| world.guest("vm1").lease().is_some() && world.guest("vm2").lease().is_some();
     assert!(world.run_until(Duration::from_secs(10), both), "no lease in ten seconds");
     let lease = world.guest("vm2").lease().expect("a lease").clone();
     assert_eq!(lease.address, (Ipv4Addr::new(10, 1, 0, 2), 16));
@@ -100,6 +99,56 @@ fn an_unknown_destination_is_told_unreachable_and_counted() {
         assert_eq!(world.sent_on_link("hv1", mark).len(), 0);
     }
     assert_eq!(world.counters("vm1").dropped(DropReason::NoMapping), 2);
+}
+
+#[test]
+fn a_flood_towards_nowhere_brings_few_errors_and_a_count_of_all() {
+    let mut world = two_hosts_by_hand().without_mapping("hv1", VM2[0]).without_mapping("hv1", VM2[1]).start();
+    for family in [0, 1] {
+        let packet =
+            frames::udp(Header::default(), endpoint(VM1[family], 1), endpoint(VM2[family], 2), b"flood");
+        (0..1000).for_each(|_| world.send("vm1", &packet, Offload::NONE));
+    }
+    world.run_for(Duration::from_secs(1));
+    let errors = world.received("vm1", 0).len();
+    assert!((1..=100).contains(&errors), "{errors} errors for 2000 packets at once");
+    assert_eq!(world.counters("vm1").dropped(DropReason::NoMapping), 2000);
+}
+
+#[test]
+fn a_guest_that_is_down_gets_nothing_and_all_of_it_once_it_is_up_again() {
+    let mut world = two_hosts().start();
+    assert_eq!(world.pings("vm1", VM2[1], 3, 56), 3);
+    world.set_up("vm2", false);
+    let mark = world.mark();
+    assert_eq!(world.pings("vm1", VM2[1], 3, 56), 0);
+    assert_eq!(world.received("vm2", mark).len(), 0);
+    assert!(world.nve("hv2").counters().uplink.dropped(DropReason::ReceiverDown) >= 3);
+    world.set_up("vm2", true);
+    assert_eq!(world.pings("vm1", VM2[1], 3, 56), 3);
+}
+
+#[test]
+fn a_reload_changes_what_is_reachable_and_a_refused_one_changes_nothing() {
+    let mut world = two_hosts().start();
+    assert_eq!(world.pings("vm1", VM2[1], 3, 56), 3);
+    let mappings = |world: &World| world.nve("hv1").mappings();
+    let before = mappings(&world);
+    let refused = world.reload("hv1", |setup| {
+        setup.mappings.clear();
+        setup.attachments[0].addresses.clear();
+    });
+    assert!(refused.is_err_and(|error| error.object == "attachment.vm1"));
+    assert_eq!(mappings(&world), before);
+    assert_eq!(world.pings("vm1", VM2[1], 3, 56), 3, "nothing has changed");
+
+    let mut withdrawn = Vec::new();
+    world
+        .reload("hv1", |setup| withdrawn = core::mem::take(&mut setup.mappings))
+        .expect("no mappings are legal");
+    assert_eq!(world.pings("vm1", VM2[1], 3, 56), 0, "withdrawn");
+    world.reload("hv1", |setup| setup.mappings = withdrawn).expect("they were legal before");
+    assert_eq!(world.pings("vm1", VM2[1], 3, 56), 3, "and back");
 }
 
 #[test]

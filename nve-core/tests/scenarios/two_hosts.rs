@@ -1,11 +1,14 @@
 //! The main job: two guests on two hosts, each with its own stack, talk through the fabric.
 
 use core::time::Duration;
+use std::collections::HashSet;
 
 use nve_core::addr::ChecksumMode::{self, Neutral, Unmodified};
+use nve_core::packet::Offload;
+use nve_core::testkit::frames::{self, Header};
 use nve_core::testkit::{GuestPlan, Plan, Verified};
 
-use crate::{VM1, VM2, two_hosts, two_hosts_in};
+use crate::{VM1, VM2, endpoint, two_hosts, two_hosts_by_hand, two_hosts_in};
 
 const MEGABYTE: usize = 1_000_000;
 
@@ -19,6 +22,46 @@ fn guests_ping_each_other_over_both_families_without_loss() {
             }
         }
     }
+}
+
+/// Each family alone: an IPv6 network may use the fabric's whole MTU, an IPv4 one all but 20 bytes of it.
+#[test]
+fn a_network_of_one_family_works_alone_up_to_its_mtu() {
+    for (ipv4, ipv6, family, largest) in [("", "2001:db8:b1:e::/96", 1, 1452), ("10.1.0.0/16", "", 0, 1452)] {
+        let mut world = Plan::new(1)
+            .network("blue", 1001, ipv4, ipv6)
+            .host("hv1")
+            .host("hv2")
+            .guest(GuestPlan::new("vm1", "hv1", "blue", &VM1[family..=family]))
+            .guest(GuestPlan::new("vm2", "hv2", "blue", &VM2[family..=family]))
+            .start();
+        assert_eq!(world.pings("vm1", VM2[family], 3, largest), 3, "family {family}");
+        let sizes: Vec<_> = world.sent_on_link("hv1", 0).iter().map(|record| record.bytes.len()).collect();
+        assert!(sizes.iter().all(|size| *size == 1500), "{sizes:?}");
+    }
+}
+
+/// Inside a VN fragmented ICMP passes (design, section 5); smoltcp fragments IPv4 only.
+#[test]
+fn a_ping_larger_than_the_mtu_is_fragmented_and_put_together_by_the_guests() {
+    let mut world = two_hosts().start();
+    assert_eq!(world.pings("vm1", VM2[0], 3, 3000), 3);
+    let fragments = world.sent_on_link("hv1", 0);
+    assert!(fragments.iter().all(|record| record.ip().is_some_and(|ip| ip.is_fragment())));
+}
+
+#[test]
+fn ipv4_packets_that_may_be_fragmented_have_identifications_of_their_own() {
+    let mut world = two_hosts_by_hand().start();
+    for _ in 0..20 {
+        let header = Header { dont_fragment: false, ..Header::default() };
+        let packet = frames::udp(header, endpoint(VM1[0], 1), endpoint(VM2[0], 2), b"small");
+        world.send("vm1", &packet, Offload::NONE);
+    }
+    world.run_for(Duration::from_secs(1));
+    let arrived = world.received("vm2", 0);
+    let numbers: HashSet<_> = arrived.iter().filter_map(|record| record.ip()?.identification).collect();
+    assert_eq!((arrived.len(), numbers.len()), (20, 20));
 }
 
 /// Moves a megabyte each way over each family and says what verified on the fabric.
