@@ -1,0 +1,131 @@
+//! The walk allocates nothing: not for a packet that goes, not for one that is answered, not for one that is dropped.
+
+use std::time::Duration;
+
+use nve_core::addr::{ChecksumMode, Vnid};
+use nve_core::gateway::GATEWAY_MAC;
+use nve_core::packet::{Frame, HEAD_LEN, Offload};
+use nve_core::pipeline::{Again, Fate, Nve, Origin, Receiver, Scratch, Walker};
+use nve_core::setup::{Attachment, Host, Mapping, Network, Setup};
+use nve_core::testkit::frames::{self, Header};
+use smoltcp::wire::EthernetAddress;
+
+const MAC1: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 1]);
+
+fn setup() -> Setup {
+    let attachment = |name: &str, last: u8| Attachment {
+        name: name.into(),
+        network: "blue".into(),
+        mac: EthernetAddress([0x52, 0x54, 0, 0, 0, last]),
+        addresses: vec![
+            format!("10.1.0.{last}").parse().unwrap(),
+            format!("2001:db8:b1:e::{last}").parse().unwrap(),
+        ],
+        hostname: None,
+    };
+    let mapping = |address: &str| Mapping {
+        network: "blue".into(),
+        address: address.parse().unwrap(),
+        locator: "2001:db8:0:2::/64".parse().unwrap(),
+    };
+    Setup {
+        host: Host {
+            name: "hv1".into(),
+            locator: "2001:db8:0:1::/64".parse().unwrap(),
+            sir: "2001:db8:51::/64".parse().unwrap(),
+            checksum: ChecksumMode::Neutral,
+            uplink_mtu: 1500,
+        },
+        networks: vec![Network {
+            name: "blue".into(),
+            vnid: Vnid::new(1001).unwrap(),
+            ipv4: Some("10.1.0.0/16".parse().unwrap()),
+            ipv6: Some("2001:db8:b1:e::/96".parse().unwrap()),
+            gateway4: None,
+            gateway6: None,
+            dns: vec![],
+            domain: None,
+        }],
+        attachments: vec![attachment("vm1", 1), attachment("vm3", 3)],
+        mappings: vec![mapping("10.1.0.2"), mapping("2001:db8:b1:e::2")],
+    }
+}
+
+/// From every kind of packet, one: what goes, what is answered, what is refused.
+fn packets() -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    for (source, others) in [
+        ("10.1.0.1", ["10.1.0.2", "10.1.0.3", "10.1.0.99", "10.1.255.254", "192.0.2.1", "255.255.255.255"]),
+        (
+            "2001:db8:b1:e::1",
+            [
+                "2001:db8:b1:e::2",
+                "2001:db8:b1:e::3",
+                "2001:db8:b1:e::99",
+                "2001:db8:b1:e::ffff:fffe",
+                "2001:db8::1",
+                "ff02::fb",
+            ],
+        ),
+    ] {
+        for destination in others {
+            let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+            let header = Header { dont_fragment: false, ..Header::default() };
+            for len in [20, 1400, 4000] {
+                packets.push(frames::echo_request(header, source, destination, 1, &vec![0; len]));
+                let (from, to) = ((source, 1000).into(), (destination, 2000).into());
+                packets.push(frames::udp(header, from, to, &vec![0; len]));
+                packets.push(frames::tcp(Header::default(), from, to, frames::flags::ACK, &vec![0; len]));
+            }
+        }
+    }
+    packets
+}
+
+#[test]
+fn a_packet_costs_no_allocation() {
+    let nve = Nve::new(setup().check().unwrap(), 100);
+    for attachment in nve.ports() {
+        nve.set_receiver(attachment.port, Receiver { up: true, ..Receiver::default() });
+    }
+    let vm1 = Origin::Port(nve.port("vm1").unwrap());
+    let frames: Vec<_> = packets().iter().map(|p| frames::ethernet(MAC1, GATEWAY_MAC, p)).collect();
+    let mut walker = Walker::new(nve.clone());
+    let mut scratch = Scratch::default();
+    let (mut gone, mut answered, mut dropped) = (0, 0, 0);
+
+    let allocations = allocation_counter::measure(|| {
+        for round in 1..=3 {
+            walker.begin(Duration::from_secs(round));
+            for bytes in &frames {
+                let head = bytes.get(..HEAD_LEN).unwrap_or(bytes);
+                let mut frame = Frame { head, len: bytes.len(), offload: Offload::NONE };
+                let mut fate = walker.walk(vm1, &frame, &mut scratch);
+                if fate == Fate::Again(Again::Whole) {
+                    frame = Frame::whole(bytes);
+                    fate = walker.walk(vm1, &frame, &mut scratch);
+                }
+                match fate {
+                    Fate::Local(_, first) | Fate::Uplink(first) => {
+                        gone += 1;
+                        let mut more = first.more;
+                        while more {
+                            more = walker.next_piece(&frame, &mut scratch).is_some();
+                            gone += 1;
+                        }
+                    }
+                    Fate::Reply(..) => answered += 1,
+                    _ => dropped += 1,
+                }
+            }
+            for bytes in &frames {
+                walker.walk(Origin::Uplink, &Frame::whole(&bytes[14..]), &mut scratch);
+            }
+        }
+    });
+    assert_eq!(allocations.count_total, 0, "{gone} gone, {answered} answered, {dropped} dropped");
+    assert!(
+        gone > 50 && answered > 20 && dropped > 10,
+        "{gone} gone, {answered} answered, {dropped} dropped"
+    );
+}
