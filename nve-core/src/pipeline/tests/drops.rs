@@ -68,7 +68,6 @@ fn spoiled(mut packet: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
 }
 
 fn malformed() -> Vec<Case> {
-    use DropReason::*;
     let partial = |start, offset| Offload { checksum: ChecksumState::Partial { start, offset }, gso: None };
     let gso = |kind| Offload { gso: Some(Gso { kind, size: 100 }), ..partial(40, 16) };
     let mut source_route = any("10.1.0.1", "10.1.0.2", 17, &[0; 20]);
@@ -76,71 +75,89 @@ fn malformed() -> Vec<Case> {
     (source_route[0], source_route[3]) = (0x47, source_route[3] + 8);
     frames::seal_ipv4(&mut source_route);
     vec![
-        case(Malformed, "a frame of 13 bytes", "vm1", vec![0; 13]),
+        case(DropReason::Malformed, "a frame of 13 bytes", "vm1", vec![0; 13]),
         tenant(
-            Malformed,
+            DropReason::Malformed,
             "an IPv4 total length beyond the frame",
             spoiled(udp("10.1.0.1", "10.1.0.2", 9), 3, 99),
         ),
-        tenant(Malformed, "an IPv6 payload length beyond the frame", spoiled(udp(A6, B6, 9), 5, 99)),
-        tenant(Malformed, "version 5", spoiled(udp("10.1.0.1", "10.1.0.2", 9), 0, 0x55)),
-        tenant(Malformed, "half a TCP header", any(A6, B6, 6, &[0; 10])),
-        wire(Malformed, "IPv4 from the fabric", udp("10.1.0.1", "10.1.0.2", 9)),
-        wire(Malformed, "39 bytes from the fabric", udp(B6, &ila(A6), 1)[..39].to_vec()),
-        left(partial(40, 6), tenant(BadOffload, "UDP's checksum field in TCP", tcp(A6, B6, 9))),
-        left(partial(0, 16), tenant(BadOffload, "summing from the IP header", tcp(A6, B6, 9))),
-        left(partial(40, 2), tenant(BadOffload, "a partial ICMPv6 checksum", echo(A6, B6, 9))),
+        tenant(
+            DropReason::Malformed,
+            "an IPv6 payload length beyond the frame",
+            spoiled(udp(A6, B6, 9), 5, 99),
+        ),
+        tenant(DropReason::Malformed, "version 5", spoiled(udp("10.1.0.1", "10.1.0.2", 9), 0, 0x55)),
+        tenant(DropReason::Malformed, "half a TCP header", any(A6, B6, 6, &[0; 10])),
+        wire(DropReason::Malformed, "IPv4 from the fabric", udp("10.1.0.1", "10.1.0.2", 9)),
+        wire(DropReason::Malformed, "39 bytes from the fabric", udp(B6, &ila(A6), 1)[..39].to_vec()),
+        left(partial(40, 6), tenant(DropReason::BadOffload, "UDP's checksum field in TCP", tcp(A6, B6, 9))),
+        left(partial(0, 16), tenant(DropReason::BadOffload, "summing from the IP header", tcp(A6, B6, 9))),
+        left(partial(40, 2), tenant(DropReason::BadOffload, "a partial ICMPv6 checksum", echo(A6, B6, 9))),
         left(
             gso(GsoKind::TcpV4 { ecn: false }),
-            tenant(BadOffload, "TCPv4 segments in IPv6", tcp(A6, B6, 900)),
+            tenant(DropReason::BadOffload, "TCPv4 segments in IPv6", tcp(A6, B6, 900)),
         ),
-        left(gso(GsoKind::UdpL4), tenant(BadOffload, "datagrams of TCP", tcp(A6, B6, 900))),
-        left(partial(20, 6), tenant(BadOffload, "UDP's field in TCP, IPv4", tcp("10.1.0.1", "10.1.0.2", 9))),
-        left(partial(41, 16), wire(BadOffload, "off by one from the fabric", tcp(B6, &ila(A6), 9))),
+        left(gso(GsoKind::UdpL4), tenant(DropReason::BadOffload, "datagrams of TCP", tcp(A6, B6, 900))),
+        left(
+            partial(20, 6),
+            tenant(DropReason::BadOffload, "UDP's field in TCP, IPv4", tcp("10.1.0.1", "10.1.0.2", 9)),
+        ),
+        left(
+            partial(41, 16),
+            wire(DropReason::BadOffload, "off by one from the fabric", tcp(B6, &ila(A6), 9)),
+        ),
         case(
-            EtherType,
+            DropReason::EtherType,
             "a VLAN tag",
             "vm1",
             [&[0; 6][..], mac(1).as_bytes(), &[0x81, 0, 0, 1, 8, 0]].concat(),
         ),
-        tenant(ExtensionHeader, "hop-by-hop options", any(A6, B6, 0, &[17, 0, 1, 4, 0, 0, 0, 0])),
-        tenant(ExtensionHeader, "segments left", any(A6, B6, 43, &[17, 0, 4, 1, 0, 0, 0, 0])),
+        tenant(DropReason::ExtensionHeader, "hop-by-hop options", any(A6, B6, 0, &[17, 0, 1, 4, 0, 0, 0, 0])),
+        tenant(DropReason::ExtensionHeader, "segments left", any(A6, B6, 43, &[17, 0, 4, 1, 0, 0, 0, 0])),
         wire(
-            ExtensionHeader,
+            DropReason::ExtensionHeader,
             "segments left, from the fabric",
             any(B6, &ila(A6), 43, &[17, 0, 4, 1, 0, 0, 0, 0]),
         ),
-        tenant(ExtensionHeader, "an endless chain", any(A6, B6, 60, &[60, 0, 1, 4, 0, 0, 0, 0].repeat(12))),
-        tenant(ExtensionHeader, "an IPv4 source route", source_route),
-        tenant(BadFragment, "an unaligned fragment", any(A6, B6, 44, &[17, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9])),
         tenant(
-            BadFragment,
+            DropReason::ExtensionHeader,
+            "an endless chain",
+            any(A6, B6, 60, &[60, 0, 1, 4, 0, 0, 0, 0].repeat(12)),
+        ),
+        tenant(DropReason::ExtensionHeader, "an IPv4 source route", source_route),
+        tenant(
+            DropReason::BadFragment,
+            "an unaligned fragment",
+            any(A6, B6, 44, &[17, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9]),
+        ),
+        tenant(
+            DropReason::BadFragment,
             "beyond 65535 bytes",
             any(A6, B6, 44, &[17, 0, 0xff, 0xf8, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9]),
         ),
         tenant(
-            BadFragment,
+            DropReason::BadFragment,
             "a first one without its header",
             any(A6, B6, 44, &[6, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9]),
         ),
         tenant(
-            BadChecksum,
+            DropReason::BadChecksum,
             "a wrong IPv4 header checksum",
             spoiled(udp("10.1.0.1", "10.1.0.2", 9), 10, 0xee),
         ),
-        tenant(HopLimit, "TTL 0", udp_with(hops(0), "10.1.0.1", "10.1.0.2", 9)),
-        tenant(HopLimit, "hop limit 0", udp_with(hops(0), A6, B6, 9)),
-        wire(HopLimit, "hop limit 0 from the fabric", udp_with(hops(0), B6, &ila(A6), 9)),
+        tenant(DropReason::HopLimit, "TTL 0", udp_with(hops(0), "10.1.0.1", "10.1.0.2", 9)),
+        tenant(DropReason::HopLimit, "hop limit 0", udp_with(hops(0), A6, B6, 9)),
+        wire(DropReason::HopLimit, "hop limit 0 from the fabric", udp_with(hops(0), B6, &ila(A6), 9)),
         wire(
-            HopLimit,
+            DropReason::HopLimit,
             "hop limit 1 to a SIR address: nothing left to route with",
             udp_with(hops(1), B6, A6, 9),
         ),
-        tenant(TooBig, "IPv6 of 1501 bytes", udp(A6, B6, 1453)),
-        tenant(TooBig, "IPv4 of 1481 bytes with DF", udp("10.1.0.1", "10.1.0.2", 1453)),
-        tenant(Untranslatable, "IGMP to a neighbour", any("10.1.0.1", "10.1.0.2", 43, &[0; 8])),
+        tenant(DropReason::TooBig, "IPv6 of 1501 bytes", udp(A6, B6, 1453)),
+        tenant(DropReason::TooBig, "IPv4 of 1481 bytes with DF", udp("10.1.0.1", "10.1.0.2", 1453)),
+        tenant(DropReason::Untranslatable, "IGMP to a neighbour", any("10.1.0.1", "10.1.0.2", 43, &[0; 8])),
         tenant(
-            Untranslatable,
+            DropReason::Untranslatable,
             "an ICMP timestamp",
             any("10.1.0.1", "10.1.0.2", 1, &[13, 0, 0xf2, 0xff, 0, 0, 0, 0]),
         ),
@@ -148,48 +165,71 @@ fn malformed() -> Vec<Case> {
 }
 
 fn isolation() -> Vec<Case> {
-    use DropReason::*;
     let frame = |source: u8, packet: &[u8]| frames::ethernet(mac(source), GATEWAY_MAC, packet);
     vec![
-        case(NoAttachment, "a port that has no attachment", "port 99", frame(1, &udp(A6, B6, 1))),
-        case(SpoofedMac, "a neighbour's MAC", "vm1", frame(3, &udp(A6, B6, 1))),
+        case(DropReason::NoAttachment, "a port that has no attachment", "port 99", frame(1, &udp(A6, B6, 1))),
+        case(DropReason::SpoofedMac, "a neighbour's MAC", "vm1", frame(3, &udp(A6, B6, 1))),
         case(
-            SpoofedMac,
+            DropReason::SpoofedMac,
             "a neighbour's MAC, to the gateway",
             "vm1",
             frame(3, &echo("10.1.0.1", "10.1.255.254", 1)),
         ),
-        tenant(SpoofedAddress, "a neighbour's IPv6 address", udp("2001:db8:b1:e::3", B6, 1)),
-        tenant(SpoofedAddress, "a neighbour's IPv4 address", udp("10.1.0.3", "10.1.0.2", 1)),
-        tenant(SpoofedAddress, "the same address in the other network", udp("2001:db8:b1:e:0:1:0:1", B6, 1)),
-        tenant(SpoofedAddress, "its own SIR address", udp(&sir_of("10.1.0.1").to_string(), B6, 1)),
-        tenant(SpoofedAddress, "a spoofed source to the outside", udp("10.1.0.3", "192.0.2.1", 1)),
-        tenant(Multicast, "mDNS", udp(A6, "ff02::fb", 1)),
-        tenant(Broadcast, "255.255.255.255", udp("10.1.0.1", "255.255.255.255", 1)),
-        tenant(Broadcast, "the subnet's broadcast", udp("10.1.0.1", "10.1.255.255", 1)),
-        tenant(Broadcast, "an IPv4 group", udp("10.1.0.1", "224.0.0.251", 1)),
-        tenant(LinkLocal, "a link-local neighbour", udp(A6, "fe80::2", 1)),
-        tenant(LinkLocal, "IPv4 loopback", udp("10.1.0.1", "127.0.0.1", 1)),
-        tenant(LocatorDestination, "the peer by its locator", udp(A6, &ila_of(2, B6).to_string(), 1)),
-        tenant(LocatorDestination, "the host's control address", udp(A6, "2001:db8:0:1::1", 1)),
-        tenant(LocatorDestination, "another host's control address", udp(A6, "2001:db8:0:2::1", 1)),
+        tenant(DropReason::SpoofedAddress, "a neighbour's IPv6 address", udp("2001:db8:b1:e::3", B6, 1)),
+        tenant(DropReason::SpoofedAddress, "a neighbour's IPv4 address", udp("10.1.0.3", "10.1.0.2", 1)),
         tenant(
-            SirDestination,
+            DropReason::SpoofedAddress,
+            "the same address in the other network",
+            udp("2001:db8:b1:e:0:1:0:1", B6, 1),
+        ),
+        tenant(
+            DropReason::SpoofedAddress,
+            "its own SIR address",
+            udp(&sir_of("10.1.0.1").to_string(), B6, 1),
+        ),
+        tenant(
+            DropReason::SpoofedAddress,
+            "a spoofed source to the outside",
+            udp("10.1.0.3", "192.0.2.1", 1),
+        ),
+        tenant(DropReason::Multicast, "mDNS", udp(A6, "ff02::fb", 1)),
+        tenant(DropReason::Broadcast, "255.255.255.255", udp("10.1.0.1", "255.255.255.255", 1)),
+        tenant(DropReason::Broadcast, "the subnet's broadcast", udp("10.1.0.1", "10.1.255.255", 1)),
+        tenant(DropReason::Broadcast, "an IPv4 group", udp("10.1.0.1", "224.0.0.251", 1)),
+        tenant(DropReason::LinkLocal, "a link-local neighbour", udp(A6, "fe80::2", 1)),
+        tenant(DropReason::LinkLocal, "IPv4 loopback", udp("10.1.0.1", "127.0.0.1", 1)),
+        tenant(
+            DropReason::LocatorDestination,
+            "the peer by its locator",
+            udp(A6, &ila_of(2, B6).to_string(), 1),
+        ),
+        tenant(DropReason::LocatorDestination, "the host's control address", udp(A6, "2001:db8:0:1::1", 1)),
+        tenant(
+            DropReason::LocatorDestination,
+            "another host's control address",
+            udp(A6, "2001:db8:0:2::1", 1),
+        ),
+        tenant(
+            DropReason::SirDestination,
             "an IPv4 neighbour by its SIR address",
             udp(A6, &sir_of("10.1.0.2").to_string(), 1),
         ),
-        tenant(ForeignNetwork, "the neighbouring /96", udp(A6, "2001:db8:b1:e:0:1:0:1", 1)),
-        tenant(Outside, "the Internet", udp(A6, "2001:db8:1234::1", 1)),
-        tenant(Outside, "the Internet over IPv4", udp("10.1.0.1", "192.0.2.1", 1)),
-        tenant(NoMapping, "nobody's address", udp(A6, "2001:db8:b1:e::99", 1)),
-        tenant(NoMapping, "nobody's IPv4 address", udp("10.1.0.1", "10.1.0.99", 1)),
-        tenant(NoMapping, "the subnet-router anycast address", udp(A6, "2001:db8:b1:e::", 1)),
-        case(ReceiverDown, "a neighbour that is off", "off", frame(1, &udp(A6, "2001:db8:b1:e::3", 1))),
+        tenant(DropReason::ForeignNetwork, "the neighbouring /96", udp(A6, "2001:db8:b1:e:0:1:0:1", 1)),
+        tenant(DropReason::Outside, "the Internet", udp(A6, "2001:db8:1234::1", 1)),
+        tenant(DropReason::Outside, "the Internet over IPv4", udp("10.1.0.1", "192.0.2.1", 1)),
+        tenant(DropReason::NoMapping, "nobody's address", udp(A6, "2001:db8:b1:e::99", 1)),
+        tenant(DropReason::NoMapping, "nobody's IPv4 address", udp("10.1.0.1", "10.1.0.99", 1)),
+        tenant(DropReason::NoMapping, "the subnet-router anycast address", udp(A6, "2001:db8:b1:e::", 1)),
+        case(
+            DropReason::ReceiverDown,
+            "a neighbour that is off",
+            "off",
+            frame(1, &udp(A6, "2001:db8:b1:e::3", 1)),
+        ),
     ]
 }
 
 fn from_the_wire() -> Vec<Case> {
-    use DropReason::*;
     let red = Identifier::ipv4(vnid("red"), [10, 1, 0, 2].into());
     let foreign = sir().address(red).ipv6().to_string();
     let unknown = (2_u64 << 61) | (7 << 32) | 0x0a01_0001;
@@ -200,40 +240,56 @@ fn from_the_wire() -> Vec<Case> {
     let quoted = udp("2001:db8:b1:e::3", &ila_of(2, B6).to_string(), 20);
     let solicitation = [135, 0, 0, 0, 0, 0, 0, 0].into_iter().chain(v6(A6).octets()).collect::<Vec<u8>>();
     vec![
-        wire(NotOurs, "another host's locator", udp(B6, &ila_of(2, A6).to_string(), 1)),
-        wire(NotOurs, "an address of the Internet", udp(B6, "2001:db8:1234::1", 1)),
-        wire(HostAddress, "locator::1", udp(B6, "2001:db8:0:1::1", 1)),
-        wire(HostAddress, "type 0 under SIR", udp(B6, "2001:db8:51::1", 1)),
-        wire(ReservedType, "type 5", udp(B6, &type_5, 1)),
-        wire(ReservedType, "type 0 with C", udp(B6, &under_our_locator(Identifier::C_BIT | 1), 1)),
-        wire(ReservedType, "C under SIR", udp(B6, &adjusted, 1)),
-        wire(ReservedType, "a VN's IPv6 address under SIR", udp(B6, "2001:db8:51:0:6000:3e9:0:1", 1)),
-        wire(Multicast, "type 4", udp(B6, &under_our_locator(4 << 61 | 0x3e9_2000_00fb), 1)),
-        wire(UnknownNetwork, "VNI 7 with C = 0", udp(&sir_b4, &under_our_locator(unknown), 1)),
+        wire(DropReason::NotOurs, "another host's locator", udp(B6, &ila_of(2, A6).to_string(), 1)),
+        wire(DropReason::NotOurs, "an address of the Internet", udp(B6, "2001:db8:1234::1", 1)),
+        wire(DropReason::HostAddress, "locator::1", udp(B6, "2001:db8:0:1::1", 1)),
+        wire(DropReason::HostAddress, "type 0 under SIR", udp(B6, "2001:db8:51::1", 1)),
+        wire(DropReason::ReservedType, "type 5", udp(B6, &type_5, 1)),
         wire(
-            UnknownNetwork,
+            DropReason::ReservedType,
+            "type 0 with C",
+            udp(B6, &under_our_locator(Identifier::C_BIT | 1), 1),
+        ),
+        wire(DropReason::ReservedType, "C under SIR", udp(B6, &adjusted, 1)),
+        wire(
+            DropReason::ReservedType,
+            "a VN's IPv6 address under SIR",
+            udp(B6, "2001:db8:51:0:6000:3e9:0:1", 1),
+        ),
+        wire(DropReason::Multicast, "type 4", udp(B6, &under_our_locator(4 << 61 | 0x3e9_2000_00fb), 1)),
+        wire(DropReason::UnknownNetwork, "VNI 7 with C = 0", udp(&sir_b4, &under_our_locator(unknown), 1)),
+        wire(
+            DropReason::UnknownNetwork,
             "VNI 7 with C = 1, type 3",
             udp(B6, &under_our_locator(7 << 60 | 7 << 32 | 1), 1),
         ),
-        wire(NoMapping, "an identifier nobody has", udp(B6, &ila("2001:db8:b1:e::99"), 1)),
-        wire(NotLocal, "an identifier that lives on hv2", udp(A6, &ila(B6), 1)),
-        wire(ForeignNetwork, "red to blue", udp(&foreign, &a4, 1)),
-        wire(ForeignNetwork, "red to blue, IPv6", udp("2001:db8:b1:e:0:1:0:2", &ila(A6), 1)),
-        wire(ForeignNetwork, "red to blue by the router role", udp("2001:db8:b1:e:0:1:0:2", A6, 1)),
-        wire(IllegalSource, "a plain address", udp("2001:db8:1234::1", &ila(A6), 1)),
-        wire(IllegalSource, "an identifier under a locator", udp(&ila_of(2, B6).to_string(), &ila(A6), 1)),
-        wire(IllegalSource, "C = 1 under SIR", udp(&adjusted, &a4, 1)),
-        wire(IllegalSource, "an IPv6 tenant to an IPv4 address", udp(B6, &a4, 1)),
-        wire(IllegalSource, "an IPv4 tenant to an IPv6 address", udp(&sir_b4, &ila(A6), 1)),
-        wire(UnregisteredSource, "nobody's address", udp("2001:db8:b1:e::99", &ila(A6), 1)),
-        wire(UnregisteredSource, "one of our own", udp("2001:db8:b1:e::3", &ila(A6), 1)),
-        wire(QuotedPacket, "an error about another's packet", {
+        wire(DropReason::NoMapping, "an identifier nobody has", udp(B6, &ila("2001:db8:b1:e::99"), 1)),
+        wire(DropReason::NotLocal, "an identifier that lives on hv2", udp(A6, &ila(B6), 1)),
+        wire(DropReason::ForeignNetwork, "red to blue", udp(&foreign, &a4, 1)),
+        wire(DropReason::ForeignNetwork, "red to blue, IPv6", udp("2001:db8:b1:e:0:1:0:2", &ila(A6), 1)),
+        wire(
+            DropReason::ForeignNetwork,
+            "red to blue by the router role",
+            udp("2001:db8:b1:e:0:1:0:2", A6, 1),
+        ),
+        wire(DropReason::IllegalSource, "a plain address", udp("2001:db8:1234::1", &ila(A6), 1)),
+        wire(
+            DropReason::IllegalSource,
+            "an identifier under a locator",
+            udp(&ila_of(2, B6).to_string(), &ila(A6), 1),
+        ),
+        wire(DropReason::IllegalSource, "C = 1 under SIR", udp(&adjusted, &a4, 1)),
+        wire(DropReason::IllegalSource, "an IPv6 tenant to an IPv4 address", udp(B6, &a4, 1)),
+        wire(DropReason::IllegalSource, "an IPv4 tenant to an IPv6 address", udp(&sir_b4, &ila(A6), 1)),
+        wire(DropReason::UnregisteredSource, "nobody's address", udp("2001:db8:b1:e::99", &ila(A6), 1)),
+        wire(DropReason::UnregisteredSource, "one of our own", udp("2001:db8:b1:e::3", &ila(A6), 1)),
+        wire(DropReason::QuotedPacket, "an error about another's packet", {
             let mut error = errors::error(2, 0, 1300, ROUTER, &quoted);
             error[24..40].copy_from_slice(&v6(A6).octets());
             error
         }),
         wire(
-            NdUnanswered,
+            DropReason::NdUnanswered,
             "neighbour discovery from the fabric",
             any(B6, &ila(A6), protocol::ICMPV6, &solicitation),
         ),
@@ -241,7 +297,6 @@ fn from_the_wire() -> Vec<Case> {
 }
 
 fn at_the_gateway() -> Vec<Case> {
-    use DropReason::*;
     let arp = |operation: u8, target: u8| {
         let mut frame = [&[0xff; 6][..], mac(1).as_bytes(), &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation]].concat();
         frame.extend([mac(1).as_bytes(), &[10, 1, 0, 1], &[0; 6], &[10, 1, 0, target]].concat());
@@ -262,17 +317,17 @@ fn at_the_gateway() -> Vec<Case> {
         frames::udp(Header::default(), client, server, &message)
     };
     vec![
-        case(ArpUnanswered, "an announcement", "vm1", arp(1, 1)),
-        tenant(NdUnanswered, "an unsolicited advertisement", nd(136, 255, A6)),
-        tenant(NdHopLimit, "a solicitation that was routed", nd(135, 64, B6)),
-        tenant(RogueRouter, "a router advertisement", {
+        case(DropReason::ArpUnanswered, "an announcement", "vm1", arp(1, 1)),
+        tenant(DropReason::NdUnanswered, "an unsolicited advertisement", nd(136, 255, A6)),
+        tenant(DropReason::NdHopLimit, "a solicitation that was routed", nd(135, 64, B6)),
+        tenant(DropReason::RogueRouter, "a router advertisement", {
             let body = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
             frames::ip(hops(255), addr("fe80::2"), addr("ff02::1"), protocol::ICMPV6, body)
         }),
-        tenant(DhcpDecline, "a decline", dhcp(4, 0)),
-        tenant(DhcpRelay, "a relayed discover", dhcp(1, 10)),
-        tenant(DhcpUnanswered, "a release", dhcp(7, 0)),
-        tenant(GatewayNoService, "TCP to the gateway", tcp("10.1.0.1", "10.1.255.254", 0)),
+        tenant(DropReason::DhcpDecline, "a decline", dhcp(4, 0)),
+        tenant(DropReason::DhcpRelay, "a relayed discover", dhcp(1, 10)),
+        tenant(DropReason::DhcpUnanswered, "a release", dhcp(7, 0)),
+        tenant(DropReason::GatewayNoService, "TCP to the gateway", tcp("10.1.0.1", "10.1.255.254", 0)),
     ]
 }
 
