@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nve_core::addr::{ChecksumMode, Vnid};
-use nve_core::gateway::GATEWAY_MAC;
+use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{Frame, HEAD_LEN, Offload};
 use nve_core::pipeline::{Again, Fate, Nve, Origin, Receiver, Scratch, Walker};
 use nve_core::setup::{Attachment, Host, Mapping, Network, Setup};
@@ -45,6 +45,7 @@ fn setup() -> Setup {
             gateway6: None,
             dns: vec![],
             domain: None,
+            lease4: Lease4::default(),
         }],
         attachments: vec![attachment("vm1", 1), attachment("vm3", 3)],
         mappings: vec![mapping("10.1.0.2"), mapping("2001:db8:b1:e::2")],
