@@ -64,6 +64,9 @@ impl Script<'_> {
     }
 }
 
+/// A head and its buffers, guest address and length; None for a chain that is not acceptable.
+type Found = (u16, Option<Vec<(u64, u32)>>);
+
 /// Both worlds.
 struct Pair {
     ours: Ram,
@@ -185,8 +188,8 @@ impl Pair {
         descriptor_bytes(gpa, len, flags, next(script))
     }
 
-    /// What the crate finds available: heads with their buffers, None for a chain that is not acceptable.
-    fn available(&mut self) -> Option<Vec<(u16, Option<Vec<(u64, u32)>>)>> {
+    /// What the crate finds available; None where its index jumped.
+    fn available(&mut self) -> Option<Vec<Found>> {
         let memory = &self.theirs.memory;
         let before = self.queue.next_avail();
         let mut found = Vec::new();
@@ -390,13 +393,12 @@ pub fn receive(bytes: &[u8]) {
     pair.compare_memory();
 }
 
+/// What a delivery should come to.
 enum Expected {
     Broken,
     Full,
     Written(usize),
 }
-
-type Found = (u16, Option<Vec<(u64, u32)>>);
 
 fn expected(found: &[Found], need: usize, mergeable: bool) -> Expected {
     let mut room = 0;
