@@ -35,21 +35,16 @@ fn an_unreachable_host_in_the_fabric_is_told_to_the_guest_behind_either_host() {
     traffic::ping(vm1, VM2.ipv4, 2).unwrap();
     // The SIR prefix and the VNETs lead to hv1, whose daemon forwards what is for hv2's guest: the router role.
     for (guest, peer, other) in [(vm1, VM2, 1), (vm2, VM1, 0)] {
-        let locator = site.fabric.hosts[other].locator();
-        site.fabric.router.ip(&format!("-6 route replace unreachable {locator}")).unwrap();
-        site.fabric
-            .router
-            .ip(&format!("-6 route del {locator} via {}", site.fabric.hosts[other].underlay()))
-            .unwrap();
+        let (locator, router) = (site.fabric.hosts[other].locator(), &site.fabric.router);
+        router.ip(&format!("-6 route replace unreachable {locator}")).unwrap();
         traffic::listen(guest, "icmp[0] == 3 or icmp6[0] == 1").unwrap();
         unanswered(guest, &format!("ping -c 3 -i 0.2 -W 1 {}", peer.ipv4));
         unanswered(guest, &format!("ping -c 3 -i 0.2 -W 1 {}", peer.ipv6));
         let heard = traffic::heard(guest).unwrap();
         assert!(heard.contains(&format!("{} unreachable", peer.ipv4)), "{heard}");
         assert!(heard.contains("unreachable") && heard.contains(peer.ipv6), "{heard}");
-        site.fabric.router.ip(&format!("-6 route del unreachable {locator}")).unwrap();
-        let underlay = site.fabric.hosts[other].underlay();
-        site.fabric.router.ip(&format!("-6 route add {locator} via {underlay}")).unwrap();
+        router.ip(&format!("-6 route del unreachable {locator}")).unwrap();
+        router.ip(&format!("-6 route add {locator} via {}", site.fabric.hosts[other].underlay())).unwrap();
     }
 }
 
