@@ -14,3 +14,4 @@ mod offloads;
 mod restarts;
 mod the_bench_itself;
 mod the_demo_can_fail;
+mod without_root;

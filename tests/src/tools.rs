@@ -60,6 +60,8 @@ impl Set {
             ("PYTHONHOME", usr.display().to_string()),
             ("PYTHONPATH", usr.join("lib/python3/dist-packages").display().to_string()),
             ("PYTHONDONTWRITEBYTECODE", "1".into()),
+            // Nobody's own preferences have a say in what a test sees.
+            ("WIRESHARK_CONFIG_DIR", format!("{}/wireshark", sandbox::RUNTIME)),
             ("WIRESHARK_DATA_DIR", usr.join("share/wireshark").display().to_string()),
         ];
         Ok(Tool { path, environment })

@@ -5,6 +5,9 @@
 //! cargo xtask demo             two guests on two hosts talk through ILA; target/demo has the evidence
 //! cargo xtask test [FILTER]    format, lints, unit tests, fuzz smoke, end to end
 //! cargo xtask lint             the rules that neither rustc nor clippy knows
+//! cargo xtask fuzz [TARGET]    some seconds of each fuzz target, on stable
+//! cargo xtask bare             the README's commands in a bare Debian
+//! cargo xtask sandbox bash     a shell where the tests run
 //! ```
 //!
 //! What must stay true: no command installs a package, starts a service, or leaves a namespace, a mount or a changed
@@ -54,6 +57,12 @@ enum Chore {
     },
     /// The README's two commands in a Debian 12 that has nothing but Rust and build-essential; needs root
     Bare,
+    /// Run a program (`bash`) where the demo and the tests run: own network, mounts and processes
+    Sandbox {
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true)]
+        program: Vec<std::path::PathBuf>,
+    },
     /// The rules that neither rustc nor clippy knows
     Lint,
     /// Run the fuzz targets whose name contains one of these words, or all
@@ -75,6 +84,7 @@ fn main() -> Result<()> {
         Chore::Demo => demo::run(),
         Chore::Test { filters, long, seed } => test::run(&filters, long, seed),
         Chore::Bare => bare::command(),
+        Chore::Sandbox { program } => sandbox::run(&program),
         Chore::Lint => lint::command(),
         Chore::Fuzz { targets, seconds, seed } => {
             let (_, findings) = fuzz::run(&targets, seconds, seed)?;

@@ -6,10 +6,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::workspace;
 
@@ -32,6 +32,19 @@ pub(crate) fn command(program: &Path) -> Result<Command> {
     command.args(["sh", "-c", SET_UP, "sh"]).arg(program);
     command.env("VHOST_ILA_SANDBOX", "1");
     command.env("VHOST_ILA_TARGET", workspace::target());
+    command.env("VHOST_ILA_XTASK", std::env::current_exe()?);
     command.env("VHOST_ILA_BINARY", workspace::target().join("e2e/vhost-ila"));
     Ok(command)
+}
+
+/// Runs `program` with `arguments` in a sandbox, for `cargo xtask sandbox`.
+///
+/// # Errors
+///
+/// Fails when the program does.
+pub(crate) fn run(program: &[PathBuf]) -> Result<()> {
+    let (program, arguments) = program.split_first().context("no program")?;
+    let status = command(program)?.args(arguments).status()?;
+    ensure!(status.success(), "{} in a sandbox: {status}", program.display());
+    Ok(())
 }
