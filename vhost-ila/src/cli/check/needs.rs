@@ -157,7 +157,10 @@ fn locator_not_on_link(site: &Site, facts: &Facts) -> Finding {
     let on_link = facts.routes.iter().filter(|route| {
         route.table == MAIN && route.prefix == site.locator && route.length == 64 && route.gateway.is_none()
     });
-    for link in on_link.filter_map(|route| route.link.as_ref()).filter(|link| **link != site.tun) {
+    // The route that came with an address goes with it.
+    let by_address = |link: &String| facts.addresses.iter().any(|a| a.link == *link && inside(a.address));
+    let links = on_link.filter_map(|route| route.link.as_ref());
+    for link in links.filter(|link| **link != site.tun && !by_address(link)) {
         found.push(format!("it is on-link on {link}"));
         remedy.push(format!("ip -6 route del {}/64 dev {link}", site.locator));
     }
