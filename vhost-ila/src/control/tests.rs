@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use axum::http::{Method, StatusCode};
 use nve_core::pipeline::Nve;
 use serde_json::Value;
-use utoipa::OpenApi as _;
 
 use super::answer::{Device, Worker};
-use super::{Description, Devices, Running, Socket, client, router};
+use super::{Devices, Running, Socket, client, router};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig};
 
@@ -218,21 +217,4 @@ fn a_dead_daemon_s_socket_is_taken_over() {
     let (socket, _listener) = Socket::listen(&path).expect("listens");
     drop(socket);
     assert!(!path.exists(), "it goes with its daemon");
-}
-
-/// Writes the file anew where `UPDATE_DOCS` is set, else compares.
-#[track_caller]
-fn is_current(path: &Path, text: &str) {
-    static UPDATE: OnceLock<bool> = OnceLock::new();
-    if *UPDATE.get_or_init(|| std::env::var_os("UPDATE_DOCS").is_some()) {
-        std::fs::write(path, text).expect("written");
-    }
-    let found = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(found == text, "{} is out of date: run the tests with UPDATE_DOCS=1", path.display());
-}
-
-#[test]
-fn the_openapi_description_is_current() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.yaml");
-    is_current(&docs, &Description::openapi().to_yaml().expect("YAML"));
 }
