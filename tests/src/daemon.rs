@@ -79,6 +79,15 @@ impl Daemon {
         self.process.must_run().with_context(|| format!("see {}", self.log.display()))
     }
 
+    /// How many files it has open.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is gone.
+    pub fn open_files(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
+    }
+
     /// What `vhost-ila show WHAT --json` prints.
     ///
     /// # Errors

@@ -65,6 +65,11 @@ impl Owned {
         Ok(Owned { name: name.to_owned(), child })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, or nothing while it runs.
     ///
     /// # Errors

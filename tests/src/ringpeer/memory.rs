@@ -9,20 +9,22 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use vhost_frontend::VhostUserMemoryRegionInfo;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-/// Where rings live: the lower region begins at guest-physical address 0.
-const LOW: u64 = 4 << 20;
+/// Where rings live: bytes of the lower region, which begins at guest-physical address 0.
+pub const LOW: u64 = 4 << 20;
 
 /// Where buffers live: above the hole below 4 GiB.
-const HIGH_START: u64 = 4 << 30;
+pub const HIGH_START: u64 = 4 << 30;
 
 /// Bytes of the upper region. The file is sparse: what is never touched costs nothing.
-const HIGH: u64 = 256 << 20;
+pub const HIGH: u64 = 256 << 20;
 
 /// Guest memory, and a cursor that gives out parts of it.
 #[derive(Clone)]
 pub struct Memory {
     /// As the guest addresses it.
     pub map: Arc<GuestMemoryMmap>,
+    /// What both regions are parts of: the lower one, then the upper.
+    pub file: Arc<File>,
     next_low: u64,
     next_high: u64,
 }
@@ -34,9 +36,19 @@ impl Memory {
     ///
     /// Fails when the kernel does.
     pub fn new() -> Result<Memory> {
+        let memory = Memory::unsealed()?;
+        fcntl_add_seals(&memory.file, SealFlags::GROW | SealFlags::SHRINK)?;
+        Ok(memory)
+    }
+
+    /// Makes a memfd whose owner may still shorten it, as cloud-hypervisor does.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the kernel does.
+    pub fn unsealed() -> Result<Memory> {
         let file = File::from(memfd_create("ringpeer", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
         ftruncate(&file, LOW + HIGH)?;
-        fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
         let part = |start, bytes: u64, offset| -> Result<_> {
             Ok((
                 GuestAddress(start),
@@ -46,7 +58,7 @@ impl Memory {
         };
         let map = GuestMemoryMmap::from_ranges_with_files([part(0, LOW, 0)?, part(HIGH_START, HIGH, LOW)?])?;
         // Address 0 is never given out: it is what a bug would read.
-        Ok(Memory { map: Arc::new(map), next_low: 0x1000, next_high: HIGH_START })
+        Ok(Memory { map: Arc::new(map), file: Arc::new(file), next_low: 0x1000, next_high: HIGH_START })
     }
 
     /// `bytes` for a ring, aligned to a page.

@@ -12,12 +12,15 @@
 //! What must stay true: every wait has a limit, and a chain that the device gives back without a call is an error, as a guest
 //! would sleep on it.
 
+pub mod beside;
 pub mod file;
 pub mod header;
 pub mod hostile;
 pub mod memory;
+pub mod neighbours;
 pub mod ring;
 
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -35,8 +38,10 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::process::wait_for;
+use crate::site::Vm;
 use header::{LENGTH, NetHeader};
 use memory::Memory;
+use neighbours::arp_request;
 use ring::{Part, Ring};
 
 /// How long the daemon may take to answer a message or to take a frame.
@@ -144,7 +149,15 @@ impl Peer {
     ///
     /// Fails when guest memory cannot be made.
     pub fn new(options: Options) -> Result<Peer> {
-        let mut memory = Memory::new()?;
+        Peer::in_memory(Memory::new()?, options)
+    }
+
+    /// As [`Peer::new`], in a memory of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is too small.
+    pub fn in_memory(mut memory: Memory, options: Options) -> Result<Peer> {
         let event_idx = options.features & bits(&[VIRTIO_RING_F_EVENT_IDX]) != 0;
         let entries = usize::from(options.ring);
         let mut peer = Peer {
@@ -173,6 +186,23 @@ impl Peer {
         let mut peer = Peer::new(options)?;
         peer.attach(connect(socket)?)?;
         Ok(peer)
+    }
+
+    /// Whether the daemon answers a request for the gateway's address `target`: the attachment of `vm` works.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not within ten seconds.
+    pub fn must_resolve(&mut self, vm: &Vm, target: Ipv4Addr) -> Result<()> {
+        self.send(&arp_request(vm, target)?)?;
+        let start = Instant::now();
+        while start.elapsed() < LIMIT {
+            let frame = self.receive(LIMIT)?.context("no answer to ARP")?;
+            if frame.bytes.get(12..14) == Some(&[8, 6]) && frame.bytes.get(28..32) == Some(&target.octets()) {
+                return Ok(());
+            }
+        }
+        bail!("no answer to ARP")
     }
 
     /// Attaches to the daemon at the other end of `stream`: features, memory, rings, as QEMU does it. A peer that was attached

@@ -1,0 +1,87 @@
+//! A host with two honest tenants and a hostile one, for the tests of bad input.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::neighbours::Neighbours;
+use super::{Options, Peer};
+use crate::site::{Plan, Site, VM1, Vm};
+
+/// An honest tenant, beside [`VM1`] on hv1.
+pub const HONEST: Vm =
+    Vm { name: "vm3", mac: "52:54:00:00:00:03", ipv4: "10.1.0.3", ipv6: "2001:db8:b1:e::3", ..VM1 };
+
+/// The hostile one, on the same host and in the same network.
+pub const HOSTILE: Vm =
+    Vm { name: "evil", mac: "52:54:00:00:00:66", ipv4: "10.1.0.66", ipv6: "2001:db8:b1:e::66", ..VM1 };
+
+/// The gateway of their network.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 1, 255, 254);
+
+/// The host, while the honest ones talk.
+pub struct Beside {
+    site: Site,
+    neighbours: Neighbours,
+    /// The hostile tenant's socket.
+    pub socket: PathBuf,
+    files: usize,
+}
+
+impl Beside {
+    /// Starts the host and the conversation; evidence goes to `target/NAME`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when something does not come up.
+    pub fn start(name: &str) -> Result<Beside> {
+        let site = Site::start(name, Plan::of(&[VM1, HONEST, HOSTILE]))?;
+        let neighbours = Neighbours::begin(&site, &VM1, &HONEST, &HOSTILE)?;
+        let socket = site.socket(&HOSTILE);
+        // What a session costs while it lasts is not counted: none does.
+        Peer::connect(&socket, Options::default())?.must_resolve(&HOSTILE, GATEWAY)?;
+        std::thread::sleep(Duration::from_millis(200));
+        let files = site.daemons[0].open_files()?;
+        Ok(Beside { site, neighbours, socket, files })
+    }
+
+    /// Nobody else has noticed `act`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon ended or the neighbours fell silent.
+    pub fn unharmed(&mut self, act: &str) -> Result<()> {
+        self.site.daemons_must_run().with_context(|| act.to_owned())?;
+        self.neighbours.must_talk().with_context(|| act.to_owned())
+    }
+
+    /// As [`Beside::unharmed`]; and a driver that behaves can use the hostile tenant's socket again.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot.
+    pub fn recovered(&mut self, act: &str) -> Result<()> {
+        self.unharmed(act)?;
+        let mut peer =
+            Peer::connect(&self.socket, Options::default()).with_context(|| format!("after {act}"))?;
+        peer.must_resolve(&HOSTILE, GATEWAY).with_context(|| format!("after {act}"))
+    }
+
+    /// Ends the conversation: nothing was lost in it, and the daemon has kept no file of the hostile one's.
+    ///
+    /// # Errors
+    ///
+    /// Fails when something was.
+    pub fn end(mut self) -> Result<()> {
+        self.recovered("all of it")?;
+        std::thread::sleep(Duration::from_millis(200));
+        let files = self.site.daemons[0].open_files()?;
+        ensure!(files <= self.files, "{} files were open, and {files} are after it", self.files);
+        let (rounds, slowest) = self.neighbours.end()?;
+        println!("{rounds} rounds between the neighbours, the slowest {slowest:?}");
+        ensure!(slowest < Duration::from_secs(2), "the neighbours once waited {slowest:?}");
+        self.site.daemons_must_run()
+    }
+}
