@@ -19,9 +19,12 @@ pub mod request {
     pub const SET_VRING_NUM: u32 = 8;
     pub const SET_VRING_ADDR: u32 = 9;
     pub const SET_VRING_BASE: u32 = 10;
+    pub const GET_VRING_BASE: u32 = 11;
     pub const SET_VRING_KICK: u32 = 12;
     pub const SET_VRING_CALL: u32 = 13;
+    pub const SET_PROTOCOL_FEATURES: u32 = 16;
     pub const SET_VRING_ENABLE: u32 = 18;
+    pub const ADD_MEM_REG: u32 = 37;
 }
 
 /// A connection without a protocol.
@@ -38,6 +41,18 @@ impl Connection {
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.set_write_timeout(Some(Duration::from_secs(5)))?;
         Ok(Connection(stream))
+    }
+
+    /// Agrees on VIRTIO_F_VERSION_1 and on protocol features, so that every message may follow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::say`].
+    pub fn negotiate(&self) -> Result<()> {
+        self.say(request::SET_OWNER, &[], &[])?;
+        self.say(request::SET_FEATURES, &(1u64 << 32 | 1 << 30).to_le_bytes(), &[])?;
+        // CONFIGURE_MEM_SLOTS and CONFIG.
+        self.say(request::SET_PROTOCOL_FEATURES, &(1u64 << 15 | 1 << 9).to_le_bytes(), &[])
     }
 
     /// Sends a well-formed header of version 1, then `body`, with `files` beside them.
