@@ -47,8 +47,10 @@ pub(crate) fn admit_from_neighbour(
     frame: &Frame<'_>,
 ) -> Result<(), Stop> {
     let quote = ETHERNET_LEN + usize::from(question.l4) + BEFORE_QUOTE;
+    // Not what Ethernet pads the packet with.
+    let end = (ETHERNET_LEN + question.ip_len as usize).min(frame.head.len());
     let Some(quoted) =
-        frame.head.get(quote..).filter(|quoted| quoted.len() >= HEADER_LEN || frame.is_whole())
+        frame.head.get(quote..end).filter(|quoted| quoted.len() >= HEADER_LEN || frame.is_whole())
     else {
         return Err(if frame.is_whole() {
             DropReason::QuotedPacket.into()
@@ -164,7 +166,8 @@ pub(crate) fn passes_through(
     frame: &Frame<'_>,
 ) -> Result<(), Stop> {
     let quote = usize::from(question.l4) + BEFORE_QUOTE;
-    let quoted = frame.head.get(quote..).and_then(Ipv6::quoted);
+    let end = (question.ip_len as usize).min(frame.head.len());
+    let quoted = frame.head.get(quote..end).and_then(Ipv6::quoted);
     let Some(quoted) = quoted else {
         return Err(if frame.is_whole() {
             DropReason::QuotedPacket.into()
