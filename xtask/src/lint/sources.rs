@@ -83,7 +83,7 @@ pub(super) fn names() -> Result<Vec<String>> {
     Ok(findings)
 }
 
-/// A name in backquotes with three underscores or more is taken for a test's; so is the last part of a path.
+/// A name in backquotes with four underscores or more is taken for a test's; so is the last part of a path.
 pub(super) fn documented_tests() -> Result<Vec<String>> {
     let sources = rust()?;
     let exists = |name: &str| sources.iter().any(|source| source.text.contains(&format!("fn {name}(")));
@@ -101,7 +101,7 @@ pub(super) fn documented_tests() -> Result<Vec<String>> {
 
 fn is_test_name(text: &str) -> bool {
     let word = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_';
-    text.matches('_').count() >= 3 && text.chars().all(word)
+    text.matches('_').count() >= 4 && text.chars().all(word)
 }
 
 pub(super) fn ci_command() -> Result<Vec<String>> {
