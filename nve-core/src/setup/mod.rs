@@ -90,3 +90,6 @@ pub struct Setup {
     /// Addresses on other hosts.
     pub mappings: Vec<Mapping>,
 }
+
+#[cfg(test)]
+mod tests;

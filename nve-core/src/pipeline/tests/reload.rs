@@ -1,0 +1,124 @@
+//! Reloading: numbers stay, changes are whole, nothing is rebuilt.
+
+use super::*;
+use crate::tables::Target;
+
+fn with(names: &[&str]) -> setup::CheckedSetup {
+    let mut setup = setup(1, ChecksumMode::Neutral);
+    let model = setup.attachments[0].clone();
+    setup.attachments = (1..)
+        .zip(names)
+        .map(|(_, name)| {
+            // A name's letter is its address, so that it keeps both whatever the others do.
+            let last = name.as_bytes()[0];
+            let addresses = vec![addr(&format!("10.1.1.{last}"))];
+            setup::Attachment { name: (*name).into(), mac: mac(last), addresses, ..model.clone() }
+        })
+        .collect();
+    setup.check().unwrap()
+}
+
+fn ports(nve: &Nve) -> Vec<(String, u16)> {
+    nve.ports().into_iter().map(|a| (a.name, a.port.0)).collect()
+}
+
+#[test]
+fn a_port_keeps_its_number_and_a_freed_one_rests_for_a_reload() {
+    let nve = Nve::new(with(&["a", "b", "c"]), 100);
+    let named = |list: &[(&str, u16)]| list.iter().map(|(n, p)| ((*n).to_owned(), *p)).collect::<Vec<_>>();
+    assert_eq!(ports(&nve), named(&[("a", 0), ("b", 1), ("c", 2)]));
+    nve.apply(with(&["c", "d", "a"])).unwrap();
+    assert_eq!(ports(&nve), named(&[("a", 0), ("c", 2), ("d", 3)]), "b's number is not d's at once");
+    nve.apply(with(&["c", "d", "a"])).unwrap();
+    nve.apply(with(&["c", "d", "a", "e"])).unwrap();
+    assert_eq!(ports(&nve), named(&[("a", 0), ("e", 1), ("c", 2), ("d", 3)]));
+}
+
+#[test]
+fn what_does_not_fit_the_table_changes_nothing() {
+    let nve = Nve::new(with(&["a"]), 10);
+    let capacity = nve.table.capacity();
+    let mut large = with(&["a", "b"]).setup().clone();
+    large.mappings = (0..capacity as u32)
+        .map(|n| setup::Mapping {
+            network: "blue".into(),
+            address: core::net::Ipv4Addr::from_bits(0x0a01_2000 + n).into(),
+            locator: locator(2),
+        })
+        .collect();
+    let before = (ports(&nve), nve.mappings());
+    let refused = nve.apply(large.check().unwrap());
+    assert_eq!(refused, Err(ApplyError::TooManyMappings { needed: capacity + 2, capacity }));
+    assert_eq!((ports(&nve), nve.mappings()), before);
+}
+
+#[test]
+fn an_unchanged_mapping_is_not_touched() {
+    let nve = Nve::new(with(&["a"]), 100);
+    let identifier = Identifier::ipv4(vnid("blue"), [10, 1, 0, 2].into());
+    let Some(Target::Remote(first, _)) = nve.table.get(identifier) else { panic!() };
+    let mut moved = with(&["a"]).setup().clone();
+    moved.mappings.retain(|m| m.address != addr("10.1.0.2"));
+    nve.apply(moved.clone().check().unwrap()).unwrap();
+    assert_eq!(nve.table.get(identifier), None);
+    moved.mappings.push(setup::Mapping {
+        network: "blue".into(),
+        address: addr("10.1.0.2"),
+        locator: locator(7),
+    });
+    nve.apply(moved.check().unwrap()).unwrap();
+    let Some(Target::Remote(second, _)) = nve.table.get(identifier) else { panic!() };
+    assert_ne!(first, second, "a number never means another locator");
+    nve.apply(with(&["a"])).unwrap();
+    assert!(matches!(nve.table.get(identifier), Some(Target::Remote(third, _)) if third == first));
+}
+
+#[test]
+fn mappings_are_listed_as_people_read_them() {
+    let hv1 = Lab::new(1);
+    let lines = hv1.nve.mappings();
+    assert_eq!(lines.len(), 2 * 5);
+    let line =
+        |address: &str| lines.iter().find(|l| l.network == "blue" && l.address == addr(address)).unwrap();
+    assert_eq!(line("10.1.0.1").attachment.as_deref(), Some("vm1"));
+    assert_eq!((line("10.1.0.2").attachment.as_deref(), line("10.1.0.2").locator), (None, locator(2)));
+    assert_eq!(IpAddr::V6(line("2001:db8:b1:e::2").wire), ila_of(2, "2001:db8:b1:e::2"));
+}
+
+#[test]
+fn the_mtu_told_leaves_room_for_translation() {
+    let mut ipv6_only = setup(1, ChecksumMode::Neutral);
+    ipv6_only.networks[1].ipv4 = None;
+    ipv6_only.attachments.retain(|a| a.name != "red1");
+    ipv6_only.mappings.retain(|m| m.network != "red");
+    let mut red = ipv6_only.attachments[0].clone();
+    (red.name, red.network, red.addresses) =
+        ("red1".into(), "red".into(), vec![addr("2001:db8:b1:e:0:1:0:1")]);
+    ipv6_only.attachments.push(red);
+    let lab = Lab::of(ipv6_only);
+    assert_eq!((lab.nve.mtu(lab.port("vm1")), lab.nve.mtu(lab.port("red1"))), (1480, 1500));
+}
+
+/// Packets and bytes are counted where they come in and where they go out, and a packet that was brought twice once.
+#[test]
+fn every_frame_is_counted_once() {
+    let mut hv1 = Lab::new(1);
+    let mut long = tcp("10.1.0.1", "10.1.0.3", 200);
+    // Options that push the header behind the head.
+    long.splice(20..20, [1; 40]);
+    long[0] = 0x4f;
+    long[3] = (long.len() % 256) as u8;
+    long[2] = (long.len() / 256) as u8;
+    frames::seal_ipv4(&mut long);
+    hv1.send("vm1", &long);
+    hv1.send("vm1", &udp("10.1.0.1", "10.1.0.99", 1));
+    let totals = hv1.nve.counters();
+    let of = |name: &str| totals.ports.iter().find(|(n, _)| n == name).map(|(_, t)| t.clone()).unwrap();
+    assert_eq!((of("vm1").in_packets, of("vm1").in_bytes), (2, 14 + long.len() as u64 + 43));
+    assert_eq!((of("vm1").all_drops(), of("vm1").dropped(DropReason::NoMapping)), (1, 1));
+    assert_eq!(
+        (of("vm3").out_packets, of("vm1").out_packets),
+        (1, 1),
+        "the reply to vm1 counts as given to it"
+    );
+}

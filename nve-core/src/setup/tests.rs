@@ -1,0 +1,123 @@
+//! What does not fit is refused with its object's name; what fits passes, whatever order it comes in.
+
+use super::*;
+use crate::addr::ChecksumMode;
+use crate::gateway::Lease4;
+
+fn network(name: &str, vni: u32, ipv4: Option<&str>, ipv6: Option<&str>) -> Network {
+    Network {
+        name: name.into(),
+        vnid: Vnid::new(vni).unwrap(),
+        ipv4: ipv4.map(|prefix| prefix.parse().unwrap()),
+        ipv6: ipv6.map(|prefix| prefix.parse().unwrap()),
+        gateway4: None,
+        gateway6: None,
+        dns: vec![],
+        domain: None,
+        lease4: Lease4::default(),
+    }
+}
+
+fn attachment(name: &str, last: u8, addresses: &[&str]) -> Attachment {
+    Attachment {
+        name: name.into(),
+        network: "blue".into(),
+        mac: EthernetAddress([0x52, 0x54, 0, 0, 0, last]),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        hostname: None,
+    }
+}
+
+fn mapping(address: &str, locator: &str) -> Mapping {
+    Mapping { network: "blue".into(), address: address.parse().unwrap(), locator: locator.parse().unwrap() }
+}
+
+fn good() -> Setup {
+    Setup {
+        host: Host {
+            name: "hv1".into(),
+            locator: "2001:db8:0:1::/64".parse().unwrap(),
+            sir: "2001:db8:51::/64".parse().unwrap(),
+            checksum: ChecksumMode::Neutral,
+            uplink_mtu: 1500,
+        },
+        networks: vec![
+            network("blue", 1001, Some("10.1.0.0/16"), Some("2001:db8:b1:e::/96")),
+            network("red", 1002, Some("10.1.0.0/16"), Some("2001:db8:b1:e:0:1::/96")),
+        ],
+        attachments: vec![
+            attachment("vm1", 1, &["10.1.0.1", "2001:db8:b1:e::1"]),
+            attachment("vm3", 3, &["10.1.0.3"]),
+        ],
+        mappings: vec![mapping("10.1.0.2", "2001:db8:0:2::/64"), mapping("10.1.0.1", "2001:db8:0:1::/64")],
+    }
+}
+
+#[test]
+fn a_setup_that_fits_is_accepted() {
+    let checked = good().check().unwrap();
+    assert_eq!(checked.setup().networks.len(), 2);
+}
+
+/// What is done to a good setup, the object blamed, and a word of the reason.
+type Spoil = (fn(&mut Setup), &'static str, &'static str);
+
+#[test]
+fn whatever_does_not_fit_is_refused_with_its_objects_name() {
+    let spoils: [Spoil; 29] = [
+        (|s| s.host.uplink_mtu = 1279, "uplink", "below 1280"),
+        (|s| s.host.sir = "2001:db8:0:1::/64".parse().unwrap(), "host", "locator and sir"),
+        (|s| s.networks[1].name = "blue".into(), "network.blue", "two of this name"),
+        (|s| s.networks[1].vnid = s.networks[0].vnid, "network.red", "already network.blue's"),
+        (|s| s.networks[1].ipv6 = s.networks[0].ipv6, "network.red", "already network.blue's"),
+        (|s| s.networks[1] = network("red", 1002, None, None), "network.red", "neither"),
+        (|s| s.networks[1].ipv6 = "2001:db8:51::/96".parse().ok(), "network.red", "SIR"),
+        (|s| s.networks[1].ipv6 = "2001:db8:0:1::/96".parse().ok(), "network.red", "locator"),
+        (|s| s.networks[1].gateway4 = "10.2.0.1".parse().ok(), "network.red", "no usable address"),
+        (|s| s.networks[1].gateway4 = "10.1.255.255".parse().ok(), "network.red", "no usable address"),
+        (|s| s.networks[1].gateway6 = "2001:db8::1".parse().ok(), "network.red", "is not in"),
+        (|s| s.networks[1].ipv4 = "10.1.0.0/31".parse().ok(), "network.red", "no room for a gateway"),
+        (|s| s.attachments[1].name = "vm1".into(), "attachment.vm1", "two of this name"),
+        (|s| s.attachments[1].network = "green".into(), "attachment.vm3", "not defined"),
+        (|s| s.attachments[1].mac = s.attachments[0].mac, "attachment.vm3", "already attachment.vm1's"),
+        (|s| s.attachments[1].mac = crate::gateway::GATEWAY_MAC, "attachment.vm3", "gateway's"),
+        (|s| s.attachments[1].mac = EthernetAddress::BROADCAST, "attachment.vm3", "a group"),
+        (|s| s.attachments[1].addresses.clear(), "attachment.vm3", "no addresses"),
+        (|s| s.attachments[1].addresses[0] = s.attachments[0].addresses[0], "attachment.vm3", "vm1's"),
+        (
+            |s| s.attachments[1].addresses[0] = "10.2.0.3".parse().unwrap(),
+            "attachment.vm3",
+            "no free address",
+        ),
+        (
+            |s| s.attachments[1].addresses[0] = "10.1.0.0".parse().unwrap(),
+            "attachment.vm3",
+            "no free address",
+        ),
+        (|s| s.attachments[1].addresses[0] = "10.1.255.254".parse().unwrap(), "attachment.vm3", "no free"),
+        (|s| s.attachments[1].addresses[0] = "2001:db8:b1:e::".parse().unwrap(), "attachment.vm3", "no free"),
+        (|s| s.mappings[0].network = "green".into(), "mapping 10.1.0.2 in green", "not defined"),
+        (|s| s.mappings[0].address = "192.0.2.1".parse().unwrap(), "mapping 192.0.2.1 in blue", "no free"),
+        (|s| s.mappings[0].address = "10.1.0.3".parse().unwrap(), "mapping 10.1.0.3 in blue", "vm3's"),
+        (|s| s.mappings[0].locator = "2001:db8:51::/64".parse().unwrap(), "mapping 10.1.0.2", "SIR prefix"),
+        (|s| s.mappings[0].locator = "2001:db8:b1:e::/64".parse().unwrap(), "mapping 10.1.0.2", "/96"),
+        (|s| s.mappings[0].locator = s.host.locator, "mapping 10.1.0.2", "no attachment has it"),
+    ];
+    for (number, (spoil, object, reason)) in spoils.into_iter().enumerate() {
+        let mut setup = good();
+        spoil(&mut setup);
+        let error = setup.check().map(|_| ()).expect_err(&format!("spoil {number}: {object}"));
+        assert!(error.object.starts_with(object), "spoil {number}: {error}");
+        assert!(error.reason.contains(reason), "spoil {number}: {error}");
+        assert!(!error.remedy.is_empty());
+    }
+}
+
+#[test]
+fn gateways_default_to_the_end_of_their_prefix() {
+    assert_eq!(default_gateway4("10.1.0.0/16".parse().unwrap()), "10.1.255.254".parse().ok());
+    assert_eq!(default_gateway4("10.1.0.4/30".parse().unwrap()), "10.1.0.6".parse().ok());
+    assert_eq!(default_gateway4("10.1.0.4/31".parse().unwrap()), None);
+    let gateway6 = default_gateway6("2001:db8:b1:e::/96".parse().unwrap());
+    assert_eq!(gateway6, "2001:db8:b1:e::ffff:fffe".parse::<Ipv6Addr>().unwrap());
+}
