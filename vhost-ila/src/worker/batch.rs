@@ -2,6 +2,8 @@
 //!
 //! What must stay true: frames of one origin are delivered in the order they were taken, those that need software included.
 
+use std::io;
+
 use nve_core::DropReason;
 use nve_core::packet::{ETHERNET_LEN, Frame, HEAD_LEN, MAX_FRAME, Offload};
 use nve_core::pipeline::{Fate, Origin, PortId, Question, Scratch};
@@ -178,11 +180,19 @@ impl Batch {
     }
 
     /// One batch from the uplink; how many packets there were.
-    pub(super) fn receive(&mut self, out: &mut Outlets) -> usize {
+    ///
+    /// # Errors
+    /// The uplink's, when it had none.
+    pub(super) fn receive(&mut self, out: &mut Outlets) -> io::Result<usize> {
         self.meta.clear();
         let origin = Origin::Uplink;
         for packet in &mut self.packets {
-            let Ok(Some((len, header))) = out.uplink.receive(packet) else { break };
+            let (len, header) = match out.uplink.receive(packet) {
+                Ok(Some(received)) => received,
+                Ok(None) => break,
+                Err(e) if self.meta.is_empty() && e.kind() != io::ErrorKind::Interrupted => return Err(e),
+                Err(_) => break,
+            };
             let len = len.min(packet.len());
             let mut meta = Meta { len, offload: Offload::NONE, question: None };
             match header.offload(SenderOffloads::ALL, 0, len) {
@@ -211,7 +221,7 @@ impl Batch {
                 out.perform(origin, &fate, &slot.scratch, source);
             }
         }
-        self.meta.len()
+        Ok(self.meta.len())
     }
 }
 

@@ -3,6 +3,7 @@
 use nve_core::DropReason;
 use nve_core::pipeline::{Fate, Nve, Origin, PortId, Rewritten, Scratch, Walker};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::counters::WorkerCounters;
 use crate::device::event::Notifier;
@@ -41,7 +42,7 @@ impl<'a> Source<'a> {
             Self::Chain { chains, index, header_len } => {
                 chains.payload(index, header_len + tail.start..header_len + tail.end)
             }
-            Self::Own(bytes) => Payload::Own(bytes.get(tail.clone()).unwrap_or_default()),
+            Self::Own(bytes) => Payload::own(bytes.get(tail.clone()).unwrap_or_default()),
         }
     }
 
@@ -71,6 +72,8 @@ pub(super) struct Outlets {
     pub(super) uplink: Box<dyn Uplink>,
     pub(super) notifier: Notifier,
     pub(super) counters: Arc<WorkerCounters>,
+    /// When the last fault was logged: a hostile front-end can cause one with every message.
+    logged: Option<Instant>,
 }
 
 impl Outlets {
@@ -90,6 +93,7 @@ impl Outlets {
             uplink,
             notifier,
             counters,
+            logged: None,
         }
     }
 
@@ -228,7 +232,7 @@ impl Outlets {
         }
         let receiver = self.nve.receiver(PortId(index));
         self.nve.set_receiver(PortId(index), nve_core::pipeline::Receiver { up: false, ..receiver });
-        log::warn!("receive ring of port {index} stopped: {fault}");
+        self.log_fault("receive", index, fault);
     }
 
     /// Stops using a transmit ring, once, by name.
@@ -242,7 +246,16 @@ impl Outlets {
         if let Some(error) = &queue.events.error {
             self.notifier.queue(std::os::fd::AsFd::as_fd(error));
         }
-        log::warn!("transmit ring of port {index} stopped: {fault}");
+        self.log_fault("transmit", index, fault);
+    }
+
+    /// At most one line a second; the status names every fault.
+    fn log_fault(&mut self, side: &str, index: u16, fault: RingFault) {
+        let now = Instant::now();
+        if self.logged.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
+            self.logged = Some(now);
+            log::warn!("{side} ring of port {index} stopped: {fault}");
+        }
     }
 }
 

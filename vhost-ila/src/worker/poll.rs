@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::counters::WorkerCounters;
 use super::delivery::Outlets;
 use crate::device::cpu;
-use crate::device::event::{Notifier, PeerEvent};
+use crate::device::event::Notifier;
 use crate::device::handover::{Queue, Request, Side, WorkerInbox};
 use crate::device::memory::poisoned_mappings;
 use crate::device::ring::RingFault;
@@ -38,6 +38,8 @@ pub(super) struct Worker {
     uplink_busy: bool,
     /// Turns since that look.
     uplink_skipped: u32,
+    /// It failed and is looked at no more.
+    uplink_lost: bool,
     poisoned: u64,
 }
 
@@ -64,6 +66,7 @@ impl Worker {
             senders: Vec::new(),
             uplink_busy: true,
             uplink_skipped: 0,
+            uplink_lost: false,
             poisoned: poisoned_mappings(),
         })
     }
@@ -103,9 +106,9 @@ impl Worker {
         }
         let mut polls = self.senders.len() as u64;
         self.uplink_skipped += 1;
-        if self.uplink_busy || self.uplink_skipped >= UPLINK_PAUSE {
+        if !self.uplink_lost && (self.uplink_busy || self.uplink_skipped >= UPLINK_PAUSE) {
             polls += 1;
-            let count = self.batch.receive(&mut self.out);
+            let count = self.receive();
             self.uplink_busy = count > 0;
             self.uplink_skipped = 0;
             packets += count as u64;
@@ -127,6 +130,18 @@ impl Worker {
         true
     }
 
+    /// One batch of the uplink. One that fails (its interface was removed) is given up: it would wake us for ever.
+    fn receive(&mut self) -> usize {
+        self.batch.receive(&mut self.out).unwrap_or_else(|e| {
+            log::error!("the uplink is lost, restart to open it again: {e}");
+            self.uplink_lost = true;
+            if let Some(fd) = self.out.uplink.readable() {
+                self.poll.forget(&fd);
+            }
+            0
+        })
+    }
+
     /// Waits for a kick, a packet or a request.
     fn sleep(&mut self) {
         let mut work = false;
@@ -142,6 +157,8 @@ impl Worker {
                 Err(fault) => self.out.break_transmit(index, fault),
             }
         }
+        // Before a request can close what a fault has queued.
+        self.out.notifier.flush();
         if !work {
             self.out.counters.sleeps.add(1);
             self.poll.wait();
@@ -242,14 +259,10 @@ impl Poll {
         epoll::ctl(self.0, ControlOptions::EPOLL_CTL_ADD, fd.as_raw_fd(), Event::new(events, 0))
     }
 
-    fn forget(&self, kick: &PeerEvent) {
-        // It is in the set since `start`; were it not, there is nothing to forget.
-        let _ = epoll::ctl(
-            self.0,
-            ControlOptions::EPOLL_CTL_DEL,
-            kick.as_raw_fd(),
-            Event::new(Events::empty(), 0),
-        );
+    fn forget(&self, fd: &impl AsRawFd) {
+        // It is in the set since it was watched; were it not, there is nothing to forget.
+        let _ =
+            epoll::ctl(self.0, ControlOptions::EPOLL_CTL_DEL, fd.as_raw_fd(), Event::new(Events::empty(), 0));
     }
 
     fn wait(&self) {

@@ -19,8 +19,8 @@ use std::io;
 use std::sync::Arc;
 
 use mapping::Mapping;
-pub(crate) use segment::{Cursor, copy_out};
-pub use segment::{Payload, Segment};
+pub use segment::Payload;
+pub(crate) use segment::{Cursor, Segment, copy_out};
 pub(crate) use sigbus::poisoned_mappings;
 
 /// Regions one attachment may map: what we answer to GET_MAX_MEM_SLOTS.

@@ -8,7 +8,7 @@ use std::ptr;
 
 /// A run of bytes in one region of guest memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment {
+pub(crate) struct Segment {
     pointer: *mut u8,
     len: u32,
 }
@@ -24,49 +24,54 @@ impl Segment {
     /// Bytes in it.
     #[inline]
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len as usize
-    }
-
-    /// Whether it has no bytes.
-    #[inline]
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Its address here, to prefetch or to hand to a system call.
     #[inline]
     #[must_use]
-    pub fn address(&self) -> *mut u8 {
+    pub(crate) fn address(&self) -> *mut u8 {
         self.pointer
     }
 }
 
 /// The untouched part of a packet, wherever it lies.
 #[derive(Clone, Copy, Debug)]
-pub enum Payload<'a> {
-    /// Bytes `skip .. skip + len` of what the segments hold, the sender's guest memory.
+pub struct Payload<'a>(Place<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Place<'a> {
+    /// Bytes `skip .. skip + len` of what the segments hold.
     Guest {
-        /// The sender's buffers.
         segments: &'a [Segment],
-        /// Bytes of them that do not belong to the payload.
         skip: usize,
-        /// Bytes of payload.
         len: usize,
     },
-    /// Bytes of our own.
     Own(&'a [u8]),
 }
 
-impl Payload<'_> {
+impl<'a> Payload<'a> {
+    /// Bytes of our own.
+    #[inline]
+    #[must_use]
+    pub fn own(bytes: &'a [u8]) -> Self {
+        Self(Place::Own(bytes))
+    }
+
+    /// Bytes `skip .. skip + len` of what `segments` hold; whoever lends them keeps their memory mapped.
+    #[inline]
+    pub(crate) fn guest(segments: &'a [Segment], skip: usize, len: usize) -> Self {
+        Self(Place::Guest { segments, skip, len })
+    }
+
     /// Bytes in it.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        match self {
-            Self::Guest { len, .. } => *len,
-            Self::Own(bytes) => bytes.len(),
+        match self.0 {
+            Place::Guest { len, .. } => len,
+            Place::Own(bytes) => bytes.len(),
         }
     }
 
@@ -79,9 +84,9 @@ impl Payload<'_> {
     /// Calls `f` with each run of bytes, in order: address and length, all readable until the payload's lifetime ends.
     #[inline]
     pub(crate) fn runs(&self, mut f: impl FnMut(*const u8, usize)) {
-        match *self {
-            Self::Own(bytes) => f(bytes.as_ptr(), bytes.len()),
-            Self::Guest { segments, mut skip, len: mut left } => {
+        match self.0 {
+            Place::Own(bytes) => f(bytes.as_ptr(), bytes.len()),
+            Place::Guest { segments, mut skip, len: mut left } => {
                 for segment in segments {
                     if left == 0 {
                         return;

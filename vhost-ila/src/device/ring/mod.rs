@@ -42,6 +42,9 @@ pub const MAX_SIZE: u16 = 32768;
 pub const MAX_CHAIN: u16 = 1024;
 /// Most chains taken at once.
 pub const BATCH: usize = 64;
+/// No further chain is taken once a batch has this many bytes: what one ring may keep the others waiting for, super-packets that must be
+/// segmented in software included.
+pub const BATCH_BYTES: usize = 256 << 10;
 /// Most pieces one chain can come to: a descriptor that crosses regions is several.
 const MAX_PIECES: usize = MAX_CHAIN as usize + super::memory::MAX_REGIONS;
 

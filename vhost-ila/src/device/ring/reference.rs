@@ -6,7 +6,7 @@
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use super::{Chains, NoRoom, ReceiveRing, RingSpec, TransmitRing};
+use super::{BATCH_BYTES, Chains, NoRoom, ReceiveRing, RingSpec, TransmitRing};
 use crate::device::guest::{Driver, Ram, descriptor_bytes};
 use crate::device::memory::Payload;
 use crate::device::net_header::{LEN, NetHeader};
@@ -241,6 +241,17 @@ impl Pair {
     }
 }
 
+/// How many of the chains ours takes at once.
+fn batch_end(found: &[Found]) -> usize {
+    let mut bytes = 0;
+    let chains = found.iter().take_while(|(_, buffers)| {
+        let before = bytes;
+        bytes += buffers.iter().flatten().map(|b| b.1 as usize).sum::<usize>();
+        before < BATCH_BYTES
+    });
+    chains.count()
+}
+
 fn script_next(size: u16) -> impl Fn(&mut Script<'_>) -> u16 {
     // Sometimes too far.
     move |script| match script.byte() {
@@ -312,6 +323,8 @@ pub fn transmit(bytes: &[u8]) {
             assert!(ours.is_err(), "the available index jumped");
             return;
         };
+        // Ours stops where the batch is large enough.
+        let found = &found[..batch_end(&found)];
         let good = found.iter().take_while(|(_, buffers)| buffers.is_some()).count();
         assert_eq!(chains.len(), good, "chains before the first bad one");
         assert_eq!(ours.is_err(), good < found.len(), "{ours:?}");
@@ -368,7 +381,7 @@ pub fn receive(bytes: &[u8]) {
         let frame: Vec<u8> = (0..script.word() % 2000).map(|i| i as u8).collect();
         let (head, tail) = frame.split_at(frame.len().min(60));
         let header = NetHeader { num_buffers: 1, ..NetHeader::default() };
-        let ours = ring.deliver(header, head, Payload::Own(tail));
+        let ours = ring.deliver(header, head, Payload::own(tail));
         let wanted = ring.publish();
         let Some(found) = pair.available() else { return };
         match expected(&found, LEN + frame.len(), mergeable) {

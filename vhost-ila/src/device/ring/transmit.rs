@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chain::{Chain, Direction, Walk};
-use super::{BATCH, MAX_PIECES, RingFault, RingSpec, SplitRing};
+use super::{BATCH, BATCH_BYTES, MAX_PIECES, RingFault, RingSpec, SplitRing};
 use crate::device::cpu;
 use crate::device::memory::{GuestMemory, Payload, Segment, copy_out};
 
@@ -58,11 +58,7 @@ impl Chains {
     #[must_use]
     pub fn payload(&self, index: usize, range: Range<usize>) -> Payload<'_> {
         let end = range.end.min(self.bytes(index));
-        Payload::Guest {
-            segments: self.pieces(index),
-            skip: range.start,
-            len: end.saturating_sub(range.start),
-        }
+        Payload::guest(self.pieces(index), range.start, end.saturating_sub(range.start))
     }
 
     /// Lets go of the guest's memory.
@@ -95,7 +91,8 @@ impl TransmitRing {
         Ok(Self { ring: SplitRing::new(spec)?, walk })
     }
 
-    /// Takes up to [`BATCH`] chains; `chains` holds them afterwards, none if the ring is empty.
+    /// Takes up to [`BATCH`] chains, fewer where they are large ([`BATCH_BYTES`]); `chains` holds them afterwards, none if the ring is
+    /// empty.
     ///
     /// # Errors
     /// The first fault found; chains before it are in `chains` and still to be served.
@@ -119,8 +116,9 @@ impl TransmitRing {
             layout.prefetch_descriptor(*head);
         }
         layout.prefetch_used(ring.next_used);
+        let mut bytes = 0;
         for head in &heads[..count] {
-            if chains.segments.len() + MAX_PIECES > ARENA {
+            if chains.segments.len() + MAX_PIECES > ARENA || bytes >= BATCH_BYTES {
                 break;
             }
             let chain = self.walk.chain(layout, *head, &mut chains.segments)?;
@@ -129,6 +127,7 @@ impl TransmitRing {
                 cpu::prefetch(at);
                 cpu::prefetch(at.wrapping_add(64));
             }
+            bytes += chain.len as usize;
             chains.chains.push(chain);
             ring.next_available = ring.next_available.wrapping_add(1);
         }
