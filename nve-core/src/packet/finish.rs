@@ -5,8 +5,8 @@
 //!   Again(Segments)  ──> Segments::new(frame) ──next──> segment, checksum complete ──> walk again, each
 //! ```
 //!
-//! What must stay true: total over any bytes; every segment has at least one payload byte, so that their number is bounded by the
-//! packet's. Addresses are not read: the checksum is made from the seed in its field (virtio 1.2, section 5.1.6.2.1: the pseudo-header's
+//! What must stay true: total over any bytes; a super-packet becomes at most [`MOST_SEGMENTS`], so that one frame of a hostile guest is
+//! not the work of 65,000. Addresses are not read: the checksum is made from the seed in its field (virtio 1.2, section 5.1.6.2.1: the pseudo-header's
 //! sum over the whole length), so the result is for the addresses the sender saw.
 
 use core::ops::Range;
@@ -42,6 +42,9 @@ fn write_checksum(l4: &mut [u8], field: usize) -> Option<()> {
     *l4.get_mut(field..)?.first_chunk_mut::<2>()? = checksum.to_be_bytes();
     Some(())
 }
+
+/// The most segments of one super-packet: 64 KiB in pieces of 48 bytes, the smallest segment size Linux agrees to (`TCP_MIN_SND_MSS`).
+pub const MOST_SEGMENTS: usize = 1366;
 
 /// Where UDP and TCP keep their checksum.
 const UDP_FIELD: usize = 6;
@@ -83,7 +86,8 @@ impl<'a> Segments<'a> {
     /// The segments of the whole frame `bytes`, whose IP header is at `ip_at`.
     ///
     /// # Errors
-    /// [`DropReason::BadOffload`] where `offload` does not describe a super-packet that these bytes can be.
+    /// [`DropReason::BadOffload`] where `offload` does not describe a super-packet that these bytes can be, or it would be more than
+    /// [`MOST_SEGMENTS`].
     pub fn new(bytes: &'a [u8], ip_at: usize, offload: Offload) -> Result<Self, DropReason> {
         Self::read(bytes, ip_at, offload).ok_or(DropReason::BadOffload)
     }
@@ -104,6 +108,9 @@ impl<'a> Segments<'a> {
         }
         let header_behind_ip = usize::from(start) >= if bytes.get(ip_at)? >> 4 == 4 { 20 } else { 40 };
         let size = usize::from(gso.size);
+        if (bytes.len() - payload).div_ceil(size) > MOST_SEGMENTS {
+            return None;
+        }
         header_behind_ip.then_some(Self { bytes, ip_at, l4, payload, size, is_tcp, done: 0, count: 0 })
     }
 

@@ -3,8 +3,9 @@
 
 use core::time::Duration;
 
+use nve_core::DropReason;
 use nve_core::addr::ChecksumMode::{self, Neutral, Unmodified};
-use nve_core::packet::Offload;
+use nve_core::packet::{ChecksumState, Gso, GsoKind, Offload};
 use nve_core::testkit::dissect::protocol;
 use nve_core::testkit::frames::{self, Header, flags};
 use nve_core::testkit::{Dice, GuestPlan, Record, Sends, World};
@@ -165,4 +166,45 @@ fn stacks_that_leave_their_work_to_others_move_a_megabyte() {
             assert_eq!(large > 0, expected, "{case:?}, {sends:?}: {large} super-packets");
         }
     }
+}
+
+/// What a hostile guest makes up about a good packet: whatever of it gets through is judged at the TUN, by the card and by the
+/// receiver's driver, which insist that it is true.
+#[test]
+fn metadata_made_up_by_a_guest_reaches_nobody() {
+    let mut dice = Dice::new(5);
+    for case in Case::all() {
+        let mut world = case.start(Sends::Plain);
+        for _ in 0..300 {
+            let family = dice.roll() as usize % 2;
+            let transport = [protocol::TCP, protocol::UDP][dice.roll() as usize % 2];
+            let len = 1 + dice.roll() as usize % 1400;
+            let mut sent = packet(family, transport, &dice.bytes(len));
+            let honest = frames::leave_checksum(&mut sent);
+            world.send("vm1", &sent, made_up(&mut dice, honest));
+        }
+        world.run_for(Duration::from_secs(1));
+        assert!(!world.received("vm2", 0).is_empty(), "{case:?}: some of it is true by chance");
+        assert!(world.counters("vm1").dropped(DropReason::BadOffload) > 50, "{case:?}");
+    }
+}
+
+/// Near the truth: most of it is wrong in one field only.
+fn made_up(dice: &mut Dice, honest: Offload) -> Offload {
+    let near = |dice: &mut Dice, value: u16| match dice.roll() % 6 {
+        0 => dice.roll() as u16,
+        1 => value.wrapping_add(dice.roll() as u16 % 5).wrapping_sub(2),
+        2 => [0, 1, 0x7fff, 0xffff][dice.roll() as usize % 4],
+        _ => value,
+    };
+    let ChecksumState::Partial { start, offset } = honest.checksum else { return honest };
+    let checksum = match dice.roll() % 8 {
+        // The packet holds a seed, not a checksum: to say nothing of it would only hurt the guest itself.
+        0..=6 => ChecksumState::Partial { start: near(dice, start), offset: near(dice, offset) },
+        _ => honest.checksum,
+    };
+    let ecn = dice.chance(500);
+    let kind = [GsoKind::TcpV4 { ecn }, GsoKind::TcpV6 { ecn }, GsoKind::UdpL4][dice.roll() as usize % 3];
+    let gso = dice.chance(500).then(|| Gso { kind, size: near(dice, SIZE) });
+    Offload { checksum, gso }
 }

@@ -147,6 +147,22 @@ fn udp_super_packets_become_datagrams_of_equal_size() {
     assert_eq!(sizes, [1000, 1000, 500]);
 }
 
+#[test]
+fn one_frame_cannot_be_made_the_work_of_tens_of_thousands() {
+    let original = packet(false, 6, tcp(60_000, 0x10), 0);
+    let kind = GsoKind::TcpV6 { ecn: false };
+    let count = |size| {
+        let segments = Segments::new(&original, 0, offload(40, 6, Some(Gso { kind, size })));
+        segments.map(|mut segments| {
+            let mut out = vec![0; original.len()];
+            core::iter::from_fn(|| segments.next_into(&mut out)).count()
+        })
+    };
+    assert_eq!(count(1), Err(DropReason::BadOffload));
+    assert_eq!(count(43), Err(DropReason::BadOffload));
+    assert_eq!(count(48), Ok(1250));
+}
+
 proptest::proptest! {
     #[test]
     fn finishing_is_total_over_any_bytes(
