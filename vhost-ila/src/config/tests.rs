@@ -205,3 +205,25 @@ fn dhcp_tells_the_subnet_unless_host_routes_are_asked_for() {
     assert_eq!(lease4("\ndhcp4 = \"host-route\""), Lease4::HostRoute);
     refused("vni = 1001", "vni = 1001\ndhcp4 = \"hostroute\"", 9, "dhcp4", "host-route");
 }
+
+proptest::proptest! {
+    /// Bytes of the example are overwritten: whatever comes of it is accepted or refused by place, and never a panic.
+    #[test]
+    fn a_garbled_config_is_refused_by_a_line_of_its_file(
+        changes in proptest::collection::vec((0..HOST.len() + BLUE.len(), "[ -~\n]{0,3}"), 1..4)
+    ) {
+        let mut text = format!("{HOST}{BLUE}");
+        for (at, new) in changes {
+            let at = at.min(text.len());
+            let end = (at + new.len()).min(text.len());
+            text.replace_range(at..end, &new);
+        }
+        if let Err(refused) = load(&text) {
+            for problem in refused.problems() {
+                proptest::prop_assert!(problem.place.line <= 1 + text.lines().count(), "{problem}\n{text}");
+                proptest::prop_assert!(problem.place.file.ends_with("one.toml"), "{problem}");
+                proptest::prop_assert!(!problem.what.is_empty() && !problem.remedy.is_empty(), "{problem}");
+            }
+        }
+    }
+}
