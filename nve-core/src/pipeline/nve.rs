@@ -239,7 +239,15 @@ fn mapping_line(world: &World, identifier: Identifier, target: Target) -> Option
         _ => return None,
     };
     let (locator, neutral, attachment) = match target {
-        Target::Local(port) => (world.locator, None, Some(world.attachment(port)?.name.clone())),
+        // As a peer of our own mode writes it.
+        Target::Local(port) => {
+            let neutral = match (world.checksum, identifier.kind()) {
+                (ChecksumMode::Unmodified, _) => None,
+                (_, Kind::Ipv6(..)) => network.neutral6,
+                _ => Some(world.neutral),
+            };
+            (world.locator, neutral, Some(world.attachment(port)?.name.clone()))
+        }
         Target::Remote(id, neutral) => (world.locator(id)?, neutral, None),
     };
     let wire = match neutral {

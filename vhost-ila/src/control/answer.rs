@@ -127,7 +127,7 @@ pub struct Mapping {
     pub locator: String,
     /// The attachment, where that host is this one.
     pub attachment: Option<String>,
-    /// The address as this host puts it on the wire.
+    /// The address on the wire, in this host's checksum mode.
     #[schema(value_type = String)]
     pub wire: Ipv6Addr,
 }

@@ -140,7 +140,7 @@ fn tables_for_people_name_what_they_show() {
     let daemon = Daemon::start();
     let mappings = answer(&daemon.ask(&["show", "mappings"]));
     let rows: Vec<Vec<&str>> = mappings.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[1], ["blue", "10.1.0.1", "2001:db8:0:1::/64", "vm1", "2001:db8:0:1:4000:3e9:a01:1"]);
+    assert_eq!(rows[1], ["blue", "10.1.0.1", "2001:db8:0:1::/64", "vm1", "2001:db8:0:1:5000:3e9:a01:f050"]);
     assert_eq!(rows[2][..4], ["blue", "10.1.0.2", "2001:db8:0:2::/64", "-"]);
     let attachments = answer(&daemon.ask(&["show", "attachments"]));
     assert!(
