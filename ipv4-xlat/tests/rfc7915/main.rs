@@ -13,4 +13,5 @@ mod lab;
 mod multipart;
 mod offload;
 mod quotes;
+mod vectors;
 mod whole;
