@@ -17,4 +17,5 @@ mod offloads;
 mod restarts;
 mod the_bench_itself;
 mod the_demo_can_fail;
+mod translation;
 mod without_root;
