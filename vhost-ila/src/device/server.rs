@@ -45,7 +45,7 @@ pub struct Stop {
 pub struct StopGuard<'a>(&'a Stop);
 
 impl Stop {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let wake = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
         Ok(Self { set: AtomicBool::new(false), wake, connection: Mutex::new(None) })
     }

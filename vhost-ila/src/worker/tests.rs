@@ -1,7 +1,8 @@
 //! The daemon in this process, driven over real sockets by front-ends of the `vhost` crate and guests of our own.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +16,16 @@ use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use super::*;
 use crate::config::SocketMode;
+use crate::device::connection;
 use crate::device::features::{OFFERED, PROTOCOL};
 use crate::device::guest::{Buffer, Driver, Ram};
+use crate::device::handler::Session;
+use crate::device::server::Stop;
+use crate::device::status::Status;
 
 const REGIONS: [(u64, u64); 2] = [(0, 0x10_0000), (0x10_0000, 0x30_0000)];
 const RX_RING: u64 = 0;
@@ -548,4 +554,69 @@ fn an_attachment_can_be_removed_and_added_while_others_run() {
     }
     let unknown = DeviceConfig { name: "nobody".into(), ..device(lab.dir.path(), 9) };
     assert_eq!(lab.daemon.apply(&[unknown]).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+/// One message, well-formed or not, to a session of its own; returns when that has ended.
+fn one_message(lab: &Lab, request: u32, flags: u32, payload: &[u8], fds: &[i32]) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let stop = Stop::new().unwrap();
+    let port = lab.nve.port("vm3").unwrap();
+    let status = Arc::new(Status::default());
+    let session = Session::new(Arc::clone(&lab.nve), port, mac(3), lab.daemon.link.clone(), status);
+    let header = [request, flags, payload.len() as u32].map(u32::to_ne_bytes).concat();
+    ours.send_with_fds(&[&header[..]], fds).unwrap();
+    // A session that has ended already takes no more.
+    let _ = (&ours).write_all(payload);
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    let _ = connection::serve(theirs, session, &stop);
+}
+
+#[test]
+fn any_message_ends_at_most_its_own_connection_and_leaves_nothing_behind() {
+    let lab = Lab::new(3);
+    let mut a = Guest::connect(&lab.socket(1));
+    let mut b = Guest::connect(&lab.socket(2));
+    let memory = Ram::new(&REGIONS);
+    let event = EventFd::new(0).unwrap();
+    let (pipe, _writer) = std::io::pipe().unwrap();
+    let descriptors: [&[i32]; 5] =
+        [&[], &[event.as_raw_fd()], &[memory.fd()], &[pipe.as_raw_fd()], &[event.as_raw_fd(); 33]];
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    let mut round = 0u8;
+    for request in 0..64 {
+        for size in [0, 4, 8, 12, 40, 64, 4096, 5000] {
+            for fds in descriptors {
+                round = round.wrapping_mul(5).wrapping_add(17);
+                let flags = [1, 1, 9, 9, 5, 0, 3, u32::MAX][usize::from(round >> 5)];
+                let payload: Vec<u8> = (0..size).map(|i| if i % 8 == 0 { round } else { 0 }).collect();
+                one_message(&lab, request, flags, &payload, fds);
+            }
+        }
+    }
+    // Other tests of this process have some of their own open.
+    until("descriptors are back", || open() < before + 100);
+    a.send(&datagram(1, 2, b"still here"));
+    assert_eq!(payload_of(&b.receive()), b"still here");
+}
+
+#[test]
+fn a_call_descriptor_that_would_block_costs_nobody_anything() {
+    let lab = Lab::new(3);
+    let mut a = Guest::connect(&lab.socket(1));
+    let mut b = Guest::connect(&lab.socket(2));
+    let mut c = Guest::connect(&lab.socket(3));
+    // Full, and blocking.
+    let trap = EventFd::new(0).unwrap();
+    trap.write(u64::MAX - 1).unwrap();
+    c.frontend.set_vring_call(0, &trap).unwrap();
+    for i in 0..50 {
+        a.send(&datagram(1, 3, &[i; 10]));
+        a.send(&datagram(1, 2, &[i; 10]));
+        assert_eq!(payload_of(&b.receive()), [i; 10]);
+    }
+    until("all arrived without a signal", || {
+        c.sent += c.take().len() as u64;
+        c.sent >= 50
+    });
 }
