@@ -32,6 +32,15 @@ pub enum TransferError {
     Differs(usize),
 }
 
+/// An echo client.
+struct Pinger {
+    guest: usize,
+    socket: SocketHandle,
+    to: IpAddr,
+    ident: u16,
+    len: usize,
+}
+
 fn parse(address: &str) -> IpAddr {
     address.parse().unwrap_or_else(|error| panic!("{address}: {error}"))
 }
@@ -45,51 +54,59 @@ impl World {
     /// # Panics
     /// If there is no such guest or address.
     pub fn pings(&mut self, from: &str, to: &str, count: u16, len: usize) -> u16 {
+        let pinger = self.pinger(from, to, usize::from(count), len);
+        for _ in 0..ATTEMPTS {
+            self.ask(&pinger, 0);
+            if self.run_until(PATIENCE, |world| world.answers(&pinger).0 > 0) {
+                break;
+            }
+        }
+        for sequence in 1..=count {
+            self.ask(&pinger, sequence);
+            self.run_for(INTERVAL);
+        }
+        let mut answered = 0;
+        self.run_until(PATIENCE, |world| {
+            answered += world.answers(&pinger).1;
+            answered == count
+        });
+        self.guests[pinger.guest].sockets.remove(pinger.socket);
+        answered
+    }
+
+    fn pinger(&mut self, from: &str, to: &str, count: usize, len: usize) -> Pinger {
         let (guest, to) = (self.guest_index(from), parse(to));
         let ident = self.dice.roll() as u16;
         let buffer = || {
             // More than the room: a ring that wraps pads.
-            let slots = 2 * usize::from(count) + 8;
+            let slots = 2 * count + 8;
             icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; slots], vec![0; slots * (len + 8)])
         };
         let mut socket = icmp::Socket::new(buffer(), buffer());
         socket.bind(icmp::Endpoint::Ident(ident)).expect("a fresh socket binds");
-        let handle = self.guests[guest].sockets.add(socket);
-        let ask = |world: &mut Self, sequence: u16| {
-            let source = world.guests[guest].stack().0.get_source_address(&to.into()).map(IpAddr::from);
-            let socket = world.guests[guest].sockets.get_mut::<icmp::Socket<'_>>(handle);
-            send_echo(socket, source, to, (ident, sequence), &vec![0x5a; len]);
-        };
-        let answers = |world: &mut Self| {
-            let socket = world.guests[guest].sockets.get_mut::<icmp::Socket<'_>>(handle);
-            let kind = if to.is_ipv4() { 0 } else { 129 };
-            let is_answer = |bytes: &[u8], first: bool| {
-                bytes.first() == Some(&kind) && (bytes.get(6..8) == Some(&[0, 0])) == first
-            };
-            let (mut ahead, mut counted) = (0, 0);
-            while let Ok((bytes, _)) = socket.recv() {
-                ahead += u16::from(is_answer(bytes, true));
-                counted += u16::from(is_answer(bytes, false));
-            }
-            (ahead, counted)
-        };
-        for _ in 0..ATTEMPTS {
-            ask(self, 0);
-            if self.run_until(PATIENCE, |world| answers(world).0 > 0) {
-                break;
-            }
+        let socket = self.guests[guest].sockets.add(socket);
+        Pinger { guest, socket, to, ident, len }
+    }
+
+    fn ask(&mut self, pinger: &Pinger, sequence: u16) {
+        let guest = &mut self.guests[pinger.guest];
+        let source = guest.stack().0.get_source_address(&pinger.to.into()).map(IpAddr::from);
+        let socket = guest.sockets.get_mut::<icmp::Socket<'_>>(pinger.socket);
+        send_echo(socket, source, pinger.to, (pinger.ident, sequence), &vec![0x5a; pinger.len]);
+    }
+
+    /// Answers that came since: to the request that went ahead, and to the others.
+    fn answers(&mut self, pinger: &Pinger) -> (u16, u16) {
+        let socket = self.guests[pinger.guest].sockets.get_mut::<icmp::Socket<'_>>(pinger.socket);
+        let kind = if pinger.to.is_ipv4() { 0 } else { 129 };
+        let (mut ahead, mut counted) = (0, 0);
+        while let Ok((bytes, _)) = socket.recv() {
+            let is_answer = bytes.first() == Some(&kind);
+            let is_first = bytes.get(6..8) == Some(&[0, 0]);
+            ahead += u16::from(is_answer && is_first);
+            counted += u16::from(is_answer && !is_first);
         }
-        (1..=count).for_each(|sequence| {
-            ask(self, sequence);
-            self.run_for(INTERVAL);
-        });
-        let mut answered = 0;
-        self.run_until(PATIENCE, |world| {
-            answered += answers(world).1;
-            answered == count
-        });
-        self.guests[guest].sockets.remove(handle);
-        answered
+        (ahead, counted)
     }
 
     /// Moves `len` bytes made by chance over TCP between two guests' stacks; the bytes are compared. Tells the virtual time it took.

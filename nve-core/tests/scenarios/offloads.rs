@@ -152,12 +152,12 @@ fn partial_checksums_arrive_good_or_partial_but_never_wrong() {
 }
 
 #[test]
-fn stacks_that_leave_their_work_to_others_move_a_megabyte() {
+fn stacks_that_leave_their_work_to_others_get_every_byte_across() {
     for case in Case::all() {
         for sends in [Sends::PartialChecksums, Sends::LargeSends] {
             let mut world = case.start(sends);
             for to in VM2 {
-                let took = world.transfer("vm1", "vm2", to, 250_000);
+                let took = world.transfer("vm1", "vm2", to, 100_000);
                 assert!(took.is_ok(), "{case:?}, {sends:?}, {to}: {took:?}");
             }
             let large = world.received("vm2", 0).iter().filter(|record| record.offload.gso.is_some()).count();
