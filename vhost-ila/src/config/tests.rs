@@ -132,6 +132,9 @@ fn what_does_not_fit_together_is_refused_at_the_value_that_says_so() {
     let [problem] = refused.problems() else { panic!("one problem, not {refused}") };
     assert_eq!(problem.place.line, 18, "{problem}");
     assert!(problem.what.contains("attachment.vm1"), "{problem}");
+    // Of two addresses on lines of their own, where one is the beginning of the other: line 15, not 14.
+    let problems = refusals("\"10.1.0.1\"", "\"10.1.0.1\",\n\"10.1.0.10\", \"10.1.0.10\"");
+    assert_eq!(problems[0].0, 15, "{problems:?}");
     // An address outside its network.
     let problems = refusals("10.1.0.1", "10.2.0.1");
     assert_eq!(problems[0].0, 14, "{problems:?}");

@@ -112,6 +112,8 @@ fn the_locator_the_sir_prefix_and_the_vnets_lead_to_the_tun() {
     // For the locator a wider route is not enough: the exact one could still come up on a link.
     let (found, _) = unmet(|facts| facts.routes[0] = route(254, "2001:db8:0::/48", "ila0"));
     assert_eq!(found, "it leads to ila0");
+    let (found, _) = unmet(|facts| facts.routes[0] = route(254, "2001:db8:0:1::/96", "ila0"));
+    assert_eq!(found, "it leads to eth0", "a part of the locator is not the locator");
 }
 
 #[test]
