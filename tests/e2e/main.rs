@@ -5,6 +5,7 @@
 
 mod checksums_of_real_guests;
 mod errors_from_the_fabric;
+mod errors_from_the_fabric_quote_what_the_tenant_sent;
 mod every_byte_on_the_wire_is_the_drafts;
 mod forged_packets_from_the_fabric_are_dropped_by_name;
 mod front_ends;

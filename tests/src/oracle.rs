@@ -12,6 +12,7 @@ use crate::capture::Capture;
 use crate::fabric::SIR;
 use crate::namespace::Namespace;
 use crate::process::output;
+use crate::ringpeer::file;
 use crate::site::{Site, UPLINK_MTU, Vm};
 use crate::tools::Set;
 
@@ -77,6 +78,33 @@ impl Oracle {
         command.arg(if kind == Kind::Clean { "clean" } else { "odd" });
         command.arg(directory.join(format!("{}-sent.pcap", sender.name)));
         output(command).map(drop)
+    }
+
+    /// The frame called `name` of those that [`Oracle::make`] makes; files are left in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such frame.
+    pub fn frame(
+        &self,
+        directory: &Path,
+        sender: &Vm,
+        source: &str,
+        destination: &str,
+        kind: Kind,
+        name: &str,
+    ) -> Result<Vec<u8>> {
+        let directory = directory.join(format!("frames to {destination}"));
+        if !directory.exists() {
+            fs::create_dir(&directory)?;
+            self.make(&directory, sender, source, destination, kind)?;
+        }
+        let names = fs::read_to_string(directory.join(format!("{}-sent.names", sender.name)))?;
+        let wanted = format!("{destination}: {name}");
+        let number =
+            names.lines().position(|line| line == wanted).with_context(|| format!("no frame {name}"))?;
+        let frames = file::read(&directory.join(format!("{}-sent.pcap", sender.name)))?;
+        frames.into_iter().nth(number).context("fewer frames than names")
     }
 
     /// Compares what was captured in `directory` with what the frames sent must have become.
