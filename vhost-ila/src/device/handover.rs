@@ -147,8 +147,11 @@ fn worker_gone() -> io::Error {
 impl WorkerLink {
     fn send(&self, request: Request) -> io::Result<()> {
         self.requests.send(request).map_err(|_| worker_gone())?;
+        // In this order: what the worker sees pending has its wake in the counter already, so `take` empties it in the end.
+        // The other way round a late wake would stay there, and the worker never sleep again.
+        let woken = self.wake.write(1);
         self.pending.store(true, Ordering::Release);
-        self.wake.write(1)
+        woken
     }
 
     /// Hands a ring to the worker; returns when it serves it.
@@ -213,5 +216,27 @@ impl Events {
     #[must_use]
     pub fn call(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.call.as_ref().map(AsFd::as_fd)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_served_request_leaves_no_wake_behind() {
+        let (link, mut inbox) = link().unwrap();
+        for round in 0..2000 {
+            let sender = std::thread::spawn({
+                let link = link.clone();
+                move || link.quit()
+            });
+            while inbox.take().is_none() {}
+            // The worker looks for more at once, perhaps before the sender is done.
+            assert!(inbox.take().is_none());
+            sender.join().unwrap();
+            assert!(inbox.take().is_none());
+            assert!(inbox.wake().read().is_err(), "round {round}: the worker would never sleep again");
+        }
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use epoll::{ControlOptions, Event, Events};
 use nve_core::pipeline::{Nve, PortId};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::os::fd::AsRawFd;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -203,10 +204,15 @@ impl Control {
     }
 
     fn connect(&self) -> io::Result<Option<UnixStream>> {
-        match UnixStream::connect(&self.config.socket) {
+        match connect(&self.config.socket) {
             Ok(stream) => Ok(Some(stream)),
-            // Not there yet, or just gone: what a client waits for.
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            // Not there yet, just gone, or busy with others: what a client waits for.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+                ) =>
+            {
                 self.wait(None, RETRY);
                 Ok(None)
             }
@@ -246,6 +252,17 @@ impl Drop for Epoll {
     }
 }
 
+/// Connects to `path` without waiting: `WouldBlock` where whoever listens there leaves those before us unaccepted. A connect that
+/// waits could not be stopped, and a front-end would hold up every reload and the end of the daemon.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// Listens on `path`, as the module says; non-blocking.
 ///
 /// # Errors
@@ -253,19 +270,26 @@ impl Drop for Epoll {
 pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     let refuse = |why: String| io::Error::new(io::ErrorKind::AddrInUse, why);
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mode = fs::metadata(directory)
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))?
-        .mode();
-    // Whoever may write the directory may put a socket of their own in our place (sticky: only over their own).
-    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-        let why = format!("{} can be written by others: chmod go-w it", directory.display());
+    let metadata = fs::metadata(directory)
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))?;
+    // Whoever may write the directory may put a socket of their own in our place (sticky: only over their own). Its owner may always.
+    let mode = metadata.mode();
+    let why = if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        "can be written by others: chmod go-w it"
+    } else if ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
+        "belongs to another user: chown it, or choose another directory"
+    } else {
+        ""
+    };
+    if !why.is_empty() {
+        let why = format!("{} {why}", directory.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
             return Err(refuse(format!("{} exists and is not a socket", path.display())));
         }
-        if UnixStream::connect(path).is_ok() {
+        if connect(path).map_or_else(|e| e.kind() == io::ErrorKind::WouldBlock, |_| true) {
             return Err(refuse(format!("somebody listens on {}", path.display())));
         }
     }
@@ -304,6 +328,32 @@ mod tests {
         drop(listener);
         assert!(listen(&path).is_ok());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no private name is left behind");
+    }
+
+    #[test]
+    fn connecting_to_a_full_queue_comes_back_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vm.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send((connect(&path).map(drop), listen(&path).map(drop))));
+        let (connected, listening) = receiver.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(connected.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(listening.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        if std::os::unix::fs::chown(dir.path(), Some(12345), None).is_err() {
+            // Only root can give a directory away.
+            return;
+        }
+        let refused = listen(&dir.path().join("vm.sock")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]

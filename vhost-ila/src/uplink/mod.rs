@@ -28,7 +28,7 @@ pub trait Uplink: Send {
     /// is there now.
     ///
     /// # Errors
-    /// The system's; the packet, if there was one, is lost.
+    /// The system's; the packet, if there was one, is lost. `NotConnected`: the uplink is gone for good.
     fn receive(&mut self, packet: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>>;
 
     /// Sends `head` and `tail` as one packet; offsets in `header` count from the IP header.

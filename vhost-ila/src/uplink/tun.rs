@@ -84,6 +84,10 @@ impl Uplink for Tun {
             }
             Err(_) => match io::Error::last_os_error() {
                 e if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                // The interface was deleted; the descriptor never comes back to life.
+                e if e.raw_os_error() == Some(libc::EBADFD) => {
+                    Err(io::Error::new(io::ErrorKind::NotConnected, e))
+                }
                 e => Err(e),
             },
         }

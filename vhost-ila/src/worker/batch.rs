@@ -182,7 +182,7 @@ impl Batch {
     /// One batch from the uplink; how many packets there were.
     ///
     /// # Errors
-    /// The uplink's, when it had none.
+    /// `NotConnected`: the uplink is gone for good.
     pub(super) fn receive(&mut self, out: &mut Outlets) -> io::Result<usize> {
         self.meta.clear();
         let origin = Origin::Uplink;
@@ -190,7 +190,9 @@ impl Batch {
             let (len, header) = match out.uplink.receive(packet) {
                 Ok(Some(received)) => received,
                 Ok(None) => break,
-                Err(e) if self.meta.is_empty() && e.kind() != io::ErrorKind::Interrupted => return Err(e),
+                // What was read before it is still to be served; the next look finds it gone again.
+                Err(e) if self.meta.is_empty() && e.kind() == io::ErrorKind::NotConnected => return Err(e),
+                // One packet the kernel could not hand over; not the end of the others.
                 Err(_) => break,
             };
             let len = len.min(packet.len());

@@ -153,6 +153,13 @@ impl DaemonHandle {
         }
     }
 
+    /// Whether the worker still moves packets. It ends by itself only by a bug.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Ends every connection and thread; returns when all have ended.
     pub fn stop(&self) {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner).clear();

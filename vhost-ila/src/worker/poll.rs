@@ -24,6 +24,9 @@ use crate::uplink::Uplink;
 /// Turns between two looks at an uplink that had nothing last time: a look is a system call.
 const UPLINK_PAUSE: u32 = 16;
 
+/// Requests of control threads served between two turns, so that front-ends that never stop asking do not stop the packets.
+const REQUESTS: usize = 16;
+
 /// A worker and all it owns.
 pub(super) struct Worker {
     out: Outlets,
@@ -75,7 +78,8 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut idle_since = None;
         loop {
-            while let Some(request) = self.inbox.take() {
+            for _ in 0..REQUESTS {
+                let Some(request) = self.inbox.take() else { break };
                 if !self.serve(request) {
                     return;
                 }

@@ -24,6 +24,8 @@ use crate::device::connection;
 use crate::device::features::{OFFERED, PROTOCOL};
 use crate::device::guest::{Buffer, Driver, Ram};
 use crate::device::handler::Session;
+use crate::device::memory::Payload;
+use crate::device::net_header::NetHeader;
 use crate::device::server::Stop;
 use crate::device::status::Status;
 
@@ -536,6 +538,48 @@ fn a_client_connects_again_and_again() {
         drop(listener);
         std::fs::remove_file(&path).unwrap();
     }
+}
+
+/// An uplink that fails in one way, and counts how often it was asked.
+struct Failing(fn() -> io::Error, Arc<std::sync::atomic::AtomicU32>);
+
+impl Uplink for Failing {
+    fn readable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+    fn receive(&mut self, _: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Err(self.0())
+    }
+    fn send(&mut self, _: NetHeader, _: &[u8], _: Payload<'_>) -> io::Result<()> {
+        Err(self.0())
+    }
+}
+
+/// A daemon that spins on an uplink that fails with what `error` makes, and how often it looked at it.
+fn with_failing_uplink(error: fn() -> io::Error) -> (DaemonHandle, impl Fn() -> u32) {
+    let looks = Arc::<std::sync::atomic::AtomicU32>::default();
+    let uplink = Box::new(Failing(error, Arc::clone(&looks)));
+    let daemon = Daemon::start_with(uplink, Duration::from_secs(60), nve(1)).unwrap();
+    (daemon, move || looks.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+#[test]
+fn a_worker_that_panicked_is_seen_by_whoever_asks() {
+    let (daemon, _) = with_failing_uplink(|| panic!("a bug"));
+    until("it panicked", || !daemon.is_running());
+}
+
+#[test]
+fn an_uplink_is_given_up_when_it_is_gone_and_not_for_one_odd_packet() {
+    let (daemon, looks) = with_failing_uplink(|| io::ErrorKind::InvalidInput.into());
+    until("looked at again", || looks() > 3);
+    assert!(daemon.is_running());
+    let (daemon, looks) = with_failing_uplink(|| io::ErrorKind::NotConnected.into());
+    until("looked at", || looks() > 0);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(looks(), 1, "given up");
+    assert!(daemon.is_running(), "guests of this host still talk");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! What must stay true:
 //!
+//! * Only memory is mapped (tmpfs, memfd, hugetlbfs), so that a page fault waits for nobody.
 //! * Nothing is mapped beyond the file's end as it was when mapped (`fstat`), and what a front-end cuts off later is caught by
 //!   [`super::sigbus`], so that no page fault of ours ends the process.
 //! * The mapping is removed when the last [`Mapping`] handle goes, never before.
@@ -13,6 +14,9 @@ use std::ptr;
 
 use super::MemoryError;
 use super::sigbus;
+
+/// `RAMFS_MAGIC` of linux/magic.h, which `libc` lacks.
+const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
 
 /// A shared read-write mapping of part of a file; unmapped on drop.
 #[derive(Debug)]
@@ -35,6 +39,11 @@ impl Mapping {
         let metadata = file.metadata().map_err(MemoryError::Io)?;
         if !metadata.is_file() {
             return Err(MemoryError::NotAFile);
+        }
+        // A page of a disk or of a user's own file system comes when that pleases, and the worker, who touches it, would wait.
+        let kind = rustix::fs::fstatfs(file).map_err(io::Error::from).map_err(MemoryError::Io)?.f_type;
+        if ![libc::TMPFS_MAGIC, libc::HUGETLBFS_MAGIC, RAMFS_MAGIC].contains(&kind) {
+            return Err(MemoryError::NotMemory);
         }
         if metadata.len() < end {
             return Err(MemoryError::ShortFile { file: metadata.len(), end });

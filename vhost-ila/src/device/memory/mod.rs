@@ -40,6 +40,9 @@ pub enum MemoryError {
     /// The descriptor is a directory, pipe, socket or device.
     #[error("memory descriptor is not a regular file")]
     NotAFile,
+    /// The file's pages are brought by somebody else than the kernel's memory: a disk, or a user's daemon.
+    #[error("memory descriptor is not of memory: use memfd, tmpfs or hugetlbfs")]
+    NotMemory,
     /// The file ends before the region does: touching it would raise SIGBUS.
     #[error("file of {file} bytes is shorter than the region's end at {end}")]
     ShortFile {

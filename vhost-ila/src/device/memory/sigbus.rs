@@ -48,7 +48,7 @@ impl Watch {
         taken[index] = true;
         let slot = &TABLE[index];
         slot.poisoned.store(false, Ordering::Relaxed);
-        slot.end.store(start + len, Ordering::Relaxed);
+        slot.end.store(start + len, Ordering::Release);
         slot.start.store(start, Ordering::Release);
         Some(Self(index))
     }
@@ -85,7 +85,10 @@ extern "C" fn on_sigbus(_signal: libc::c_int, info: *mut libc::siginfo_t, _conte
     for slot in &TABLE {
         let start = slot.start.load(Ordering::Acquire);
         let end = slot.end.load(Ordering::Acquire);
-        if start == 0 || !(start..end).contains(&address) {
+        // Looked at twice, as another thread may be giving the slot to another mapping: then it is not the one that faulted, and
+        // an old start with a new end would cover memory of anybody's.
+        let again = slot.start.load(Ordering::Acquire);
+        if start == 0 || again != start || !(start..end).contains(&address) {
             continue;
         }
         // SAFETY: [start, end) is a mapping of ours, alive because the faulting access holds it (see `Mapping`); replacing it by
