@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::audit::{Audit, Verified};
 use super::dice::Dice;
 use super::fabric::{Crossing, Fabric, HostId, Passage, Trouble};
-use super::guest::Guest;
+use super::guest::{Guest, Plug};
 use super::host::{Host, Made};
 use super::plan::Plan;
 use super::recorder::{Direction, Place, Recorder};
@@ -32,7 +32,7 @@ enum Event {
     /// A packet that no NVE made reaches a host's card: nobody judges it.
     Foreign(HostId, Vec<u8>),
     /// The kernel puts a packet of its own into its TUN.
-    OwnPacket(HostId, Vec<u8>),
+    OwnPacket(HostId, Crossing),
 }
 
 /// Several NVEs, their guests and the fabric between them, in virtual time. Made by [`Plan::start`].
@@ -114,7 +114,8 @@ impl World {
             let network = network.expect("the setup was checked");
             let place = self.recorder.guest(&guest.name);
             let seed = self.dice.roll();
-            self.guests.push(Guest::new(guest, network, (id, port, place), (mtu, seed), self.now));
+            let plug = Plug { host: id, port, place, mtu };
+            self.guests.push(Guest::new(guest, network, plug, seed, self.now));
         }
     }
 
@@ -157,7 +158,7 @@ impl World {
                 Event::Frame(guest, frame, offload) => self.frame_arrives(guest, frame, offload),
                 Event::Packet(host, crossing) => self.packet_arrives(host, crossing),
                 Event::Foreign(host, bytes) => self.foreign_packet_arrives(host, bytes),
-                Event::OwnPacket(host, bytes) => self.packet_from_uplink(host, &bytes, Offload::NONE),
+                Event::OwnPacket(host, crossing) => self.enter_nve(host, &crossing, false),
             }
         }
         for index in 0..self.guests.len() {
@@ -182,8 +183,13 @@ impl World {
         }
     }
 
-    fn packet_from_uplink(&mut self, host: HostId, bytes: &[u8], offload: Offload) {
-        for made in self.hosts[host.0].walk(self.now, Origin::Uplink, bytes, offload) {
+    /// Through the TUN into the NVE. What the link's record should say of a drop there, it says.
+    fn enter_nve(&mut self, host: HostId, crossing: &Crossing, recorded: bool) {
+        let made = self.hosts[host.0].walk(self.now, Origin::Uplink, &crossing.bytes, crossing.offload);
+        if let Some(reason) = reason_of(&made).filter(|_| recorded) {
+            self.recorder.comment_last(self.hosts[host.0].place, &format!("drop={reason}"));
+        }
+        for made in made {
             match made {
                 Made::Reply(bytes, _) => self.packet_leaves(host, bytes, Offload::NONE),
                 other => self.perform(host, other),
@@ -238,7 +244,7 @@ impl World {
 
     fn enter(&mut self, host: HostId, mut crossing: Crossing) {
         match self.hosts[host.0].enter(&mut crossing) {
-            Ok(()) => self.packet_from_uplink(host, &crossing.bytes, crossing.offload),
+            Ok(()) => self.enter_nve(host, &crossing, true),
             Err(trouble) => self.complain(host, &trouble),
         }
     }
@@ -256,10 +262,11 @@ impl World {
     fn complain(&mut self, host: HostId, trouble: &Trouble) {
         let Some(message) = trouble.message() else { return };
         let destination = super::dissect::Dissected::of_ip(&message).map(|view| view.destination);
+        let crossing = Crossing { bytes: message, offload: Offload::NONE };
         if destination.is_some_and(|destination| self.hosts[host.0].routes_to_tun(destination)) {
-            self.schedule(RING_DELAY, Event::OwnPacket(host, message));
+            self.schedule(RING_DELAY, Event::OwnPacket(host, crossing));
         } else {
-            self.cross(host, Crossing { bytes: message, offload: Offload::NONE });
+            self.cross(host, crossing);
         }
     }
 

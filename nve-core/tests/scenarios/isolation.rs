@@ -5,7 +5,7 @@ use core::time::Duration;
 use nve_core::DropReason;
 use nve_core::packet::Offload;
 use nve_core::testkit::frames::{self, Header};
-use nve_core::testkit::{GuestPlan, Plan, World};
+use nve_core::testkit::{Dice, GuestPlan, Plan, World};
 
 use crate::{VM1, VM2, address, endpoint, two_hosts_by_hand};
 
@@ -97,6 +97,37 @@ fn a_packet_from_the_wire_is_delivered_only_if_its_source_may_reach_its_destinat
         world.run_for(Duration::from_secs(1));
         assert_eq!(world.received("vm2", mark).len(), 1, "control: the packet as it was is delivered");
     }
+}
+
+/// Any byte from the fabric: dropped and named, or delivered to whom it is for (which every guest insists on), never a panic.
+#[test]
+fn damaged_packets_from_the_wire_hurt_nobody() {
+    let mut world = two_networks()
+        .guest(GuestPlan::new("vm1", "hv1", "blue", &VM1).by_hand())
+        .guest(GuestPlan::new("vm2", "hv2", "blue", &VM2).by_hand())
+        .guest(GuestPlan::new("red1", "hv1", "red", &RED1).by_hand())
+        .guest(GuestPlan::new("red2", "hv2", "red", &RED2).by_hand())
+        .start();
+    world.expect_bad_checksums();
+    let good = [wire_packet(&mut world, "vm1", 0), wire_packet(&mut world, "vm1", 1)];
+    let mut dice = Dice::new(6);
+    let mark = world.mark();
+    for round in 0..6000 {
+        let mut packet = good[round % 2].clone();
+        for _ in 0..=dice.roll() % 4 {
+            let at = dice.roll() as usize % packet.len();
+            packet[at] = dice.roll() as u8;
+        }
+        if dice.chance(50) {
+            packet.truncate(dice.roll() as usize % packet.len());
+        }
+        world.send_to_host("hv2", packet);
+    }
+    world.run_for(Duration::from_secs(1));
+    assert!(world.received("vm2", mark).len() > 500, "damage to payloads and flow labels does no harm");
+    assert_eq!(world.received("red2", mark).len(), 0, "no damage makes a packet another network's");
+    let uplink = world.nve("hv2").counters().uplink;
+    assert!(uplink.drops.len() > 8, "{:?}", uplink.drops);
 }
 
 #[test]

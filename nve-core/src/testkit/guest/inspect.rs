@@ -1,14 +1,17 @@
 //! What a guest's driver would insist on before it takes a frame: asked of every frame, in every scenario.
 
+use core::net::IpAddr;
+
 use super::Guest;
-use crate::gateway::GATEWAY_MAC;
+use crate::gateway::{GATEWAY_LINK_LOCAL, GATEWAY_MAC};
 use crate::packet::{ChecksumState, Gso, GsoKind, Offload};
 use crate::testkit::checksum::{self, Verdict};
 use crate::testkit::dissect::{Dissected, protocol};
 use crate::testkit::nic;
 
 impl Guest {
-    /// Judges a frame before the guest gets it: from the gateway, to this guest or a group, with whole headers and good checksums,
+    /// Judges a frame before the guest gets it: from the gateway's MAC and this guest's network, to
+    /// this guest or a group, with whole headers and good checksums,
     /// and with no more left to do than the guest agreed to.
     ///
     /// # Errors
@@ -32,6 +35,7 @@ impl Guest {
         if !view.header_checksum_good || view.total_len + 14 != frame.len() {
             return Err(format!("an IP header that is wrong in a frame of {}: {view:?}", frame.len()));
         }
+        self.inspect_addresses(&view)?;
         self.inspect_offload(&view, offload)?;
         let partial = matches!(offload.checksum, ChecksumState::Partial { .. });
         let bad = checksum::verify(&view, view.source, view.destination) == Verdict::Bad;
@@ -44,6 +48,22 @@ impl Guest {
             return Err(format!("larger than the MTU {}: {view:?}", self.device.mtu));
         }
         Ok(())
+    }
+
+    /// Isolation, seen from the receiving end: for this guest, and from its own network.
+    fn inspect_addresses(&self, view: &Dissected<'_>) -> Result<(), String> {
+        let (for_it, from_its_own) = match (view.destination, view.source) {
+            (IpAddr::V4(to), IpAddr::V4(from)) => (
+                self.addresses.contains(&view.destination) || to.is_broadcast(),
+                self.network.0.is_some_and(|prefix| prefix.contains_addr(&from)),
+            ),
+            (IpAddr::V6(to), IpAddr::V6(from)) => (
+                self.addresses.contains(&view.destination) || to.is_multicast() || to.is_unicast_link_local(),
+                self.network.1.is_some_and(|vnet| vnet.contains(from)) || from == GATEWAY_LINK_LOCAL,
+            ),
+            _ => (false, false),
+        };
+        if for_it && from_its_own { Ok(()) } else { Err(format!("not for this guest: {view:?}")) }
     }
 
     fn inspect_offload(&self, view: &Dissected<'_>, offload: Offload) -> Result<(), String> {

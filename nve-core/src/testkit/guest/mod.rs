@@ -9,11 +9,12 @@ use core::time::Duration;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4;
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv6Cidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 
 use super::fabric::HostId;
 use super::plan::{Configured, GuestPlan};
 use super::recorder::Place;
+use crate::addr::Vnet;
 use crate::gateway::GATEWAY_LINK_LOCAL;
 use crate::pipeline::{PortId, Receiver};
 use crate::setup::{Network, default_gateway4};
@@ -45,11 +46,22 @@ pub struct Guest {
     pub(super) port: PortId,
     pub(super) place: Place,
     pub(super) receives: Receiver,
+    /// What it may be called, and by whom: its own addresses, and its network's prefixes.
+    addresses: Vec<IpAddr>,
+    network: (Option<Ipv4Cidr>, Option<Vnet>),
     pub(super) device: NetDevice,
     pub(super) sockets: SocketSet<'static>,
     interface: Option<Interface>,
     dhcp: Option<SocketHandle>,
     lease: Option<Lease>,
+}
+
+/// Where a guest is plugged in, and the MTU it is told there.
+pub(super) struct Plug {
+    pub(super) host: HostId,
+    pub(super) port: PortId,
+    pub(super) place: Place,
+    pub(super) mtu: u16,
 }
 
 /// smoltcp's idea of virtual time.
@@ -65,14 +77,8 @@ fn link_local(mac: EthernetAddress) -> Ipv6Addr {
 }
 
 impl Guest {
-    pub(super) fn new(
-        plan: &GuestPlan,
-        network: &Network,
-        (host, port, place): (HostId, PortId, Place),
-        (mtu, seed): (u16, u64),
-        now: Duration,
-    ) -> Self {
-        let mut device = NetDevice::new(mtu, plan.sends);
+    pub(super) fn new(plan: &GuestPlan, network: &Network, plug: Plug, seed: u64, now: Duration) -> Self {
+        let mut device = NetDevice::new(plug.mtu, plan.sends);
         let mut sockets = SocketSet::new(Vec::new());
         let mut config = Config::new(HardwareAddress::Ethernet(plan.mac));
         config.random_seed = seed;
@@ -81,10 +87,21 @@ impl Guest {
             _ => Some(Interface::new(config, &mut device, instant(now))),
         };
         let dhcp = (plan.configured == Configured::ByDhcp).then(|| sockets.add(dhcpv4::Socket::new()));
-        let receives = plan.receives;
-        let (name, mac) = (plan.name.clone(), plan.mac);
-        let mut guest =
-            Self { name, mac, host, port, place, receives, device, sockets, interface, dhcp, lease: None };
+        let mut guest = Self {
+            name: plan.name.clone(),
+            mac: plan.mac,
+            host: plug.host,
+            port: plug.port,
+            place: plug.place,
+            receives: plan.receives,
+            addresses: plan.addresses.clone(),
+            network: (network.ipv4, network.ipv6),
+            device,
+            sockets,
+            interface,
+            dhcp,
+            lease: None,
+        };
         guest.configure(plan, network);
         guest
     }
