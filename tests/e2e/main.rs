@@ -15,6 +15,7 @@ mod hostile_messages_hurt_only_their_sender;
 mod hostile_rings_hurt_only_their_guest;
 mod isolation;
 mod offloads;
+mod pasted_arguments;
 mod restarts;
 mod the_bench_itself;
 mod the_demo_can_fail;
