@@ -94,12 +94,19 @@ pub(crate) fn check(offload: &Offload, protocol: u8, l4_offset: usize, fragment:
     Ok(())
 }
 
-/// The same state for a transport header that is now at `l4_offset`. `l4` is what it was: a UDP datagram without a
-/// checksum has nothing that could have been verified, whatever its sender says.
+/// The same state for a transport header that is now at `l4_offset`. `l4` is what it was: neither a fragment nor a UDP
+/// datagram without a checksum has anything that could have been verified, whatever its sender says.
 #[inline]
-pub(crate) fn moved(offload: &Offload, l4_offset: u16, protocol: u8, l4: &[u8]) -> ChecksumState {
+pub(crate) fn moved(
+    offload: &Offload,
+    l4_offset: u16,
+    protocol: u8,
+    l4: &[u8],
+    fragment: bool,
+) -> ChecksumState {
     match offload.checksum {
         ChecksumState::Partial { offset, .. } => ChecksumState::Partial { start: l4_offset, offset },
+        ChecksumState::Verified if fragment => ChecksumState::InPacket,
         ChecksumState::Verified if protocol == protocol::UDP && l4.get(6..8) == Some(&[0, 0]) => {
             ChecksumState::InPacket
         }

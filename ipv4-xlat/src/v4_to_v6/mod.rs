@@ -131,7 +131,7 @@ fn translate_plain(
         write_fragment(input, output, out);
     }
 
-    let checksum = offload::moved(offload, l4_out as u16, output.next_header, input.l4);
+    let checksum = offload::moved(offload, l4_out as u16, output.next_header, input.l4, fragment);
     let mut moved = Offload { checksum, gso: offload.gso.map(gso_v6) };
     if split.is_some() {
         finish_before_split(input, output, offload, copied, out)?;

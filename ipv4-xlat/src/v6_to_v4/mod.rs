@@ -113,7 +113,8 @@ fn translate_plain(
     if let Some(header) = out.first_chunk_mut::<{ ipv4::HEADER_LEN }>() {
         output.emit(total_len, len, input.chain.fragment, header);
     }
-    let checksum = offload::moved(offload, ipv4::HEADER_LEN as u16, output.protocol, input.l4);
+    let l4_out = ipv4::HEADER_LEN as u16;
+    let checksum = offload::moved(offload, l4_out, output.protocol, input.l4, input.is_fragment());
     let moved = Offload { checksum, gso: offload.gso.map(gso_v4) };
     let tail = input.l4_offset + copied..input.l4_offset + input.l4_len;
     Ok(Translated::one(ipv4::HEADER_LEN + copied, tail, moved))
