@@ -34,6 +34,11 @@ impl<'a> Ipv4<'a> {
         }
         Ok(header)
     }
+    /// The fixed part.
+    #[inline]
+    pub(crate) fn bytes(self) -> &'a [u8; 20] {
+        self.bytes
+    }
     #[inline]
     pub(crate) fn header_len(self) -> usize {
         usize::from(self.bytes[0] & 0xf) * 4

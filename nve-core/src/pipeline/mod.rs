@@ -7,7 +7,7 @@
 //!   answer   answer.rs: ARP, NDP, RS, DHCP, echo by gateway/
 //!   admit    admit.rs: MAC and address are the attachment's           judge.rs: may the source's VN reach it?
 //!   look up  look_up.rs: identifier -> mapping                        look_up.rs: identifier local?   quote.rs: ICMPv6 errors
-//!   rewrite  rewrite6.rs, rewrite4.rs: new head in Scratch            rewrite6.rs, rewrite4.rs; wire.rs: router role
+//!   rewrite  rewrite6.rs, rewrite4.rs (neighbour4.rs): new head       rewrite6.rs, rewrite4.rs; wire.rs: router role
 //!   deliver  deliver.rs: what the receiver takes; shell: one copy     deliver.rs; shell: one copy
 //! ```
 //!
@@ -27,6 +27,7 @@ mod carry_out;
 mod deliver;
 mod judge;
 mod look_up;
+mod neighbour4;
 mod nve;
 mod question;
 mod quote;

@@ -46,6 +46,9 @@ pub(crate) fn admit_from_neighbour(
     question: &Question,
     frame: &Frame<'_>,
 ) -> Result<(), Stop> {
+    if !is_judgeable(question) {
+        return Err(DropReason::QuotedPacket.into());
+    }
     let quote = ETHERNET_LEN + usize::from(question.l4) + BEFORE_QUOTE;
     // Not what Ethernet pads the packet with.
     let end = (ETHERNET_LEN + question.ip_len as usize).min(frame.head.len());
@@ -72,6 +75,11 @@ pub(crate) fn admit_translated(
     let quoted = error.and_then(|error| error.get(HEADER_LEN + BEFORE_QUOTE..));
     judge_quote(walk, receiving, quoted.ok_or(DropReason::QuotedPacket)?)?;
     allow(walk, receiving)
+}
+
+/// An error in pieces, or longer than any may be, cannot be judged.
+fn is_judgeable(question: &Question) -> bool {
+    !question.fragment && question.ip_len as usize <= LONGEST_ERROR
 }
 
 /// Takes one error from the receiver's allowance.
@@ -134,7 +142,7 @@ pub(crate) fn from_wire(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let (len, l4) = (question.ip_len as usize, usize::from(question.l4));
-    if question.fragment || len > LONGEST_ERROR {
+    if !is_judgeable(question) {
         return Err(DropReason::QuotedPacket.into());
     }
     let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };

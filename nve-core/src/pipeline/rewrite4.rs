@@ -17,6 +17,7 @@ use ipv4_xlat::{AddressMap, Packet, Refusal, Role, SCRATCH_LEN, Translated, v4_t
 use super::admit::Admitted;
 use super::deliver;
 use super::look_up::{Receiving, ipv4_of, peer};
+use super::neighbour4;
 use super::quote;
 use super::rewrite6::on_the_wire;
 use super::walk::{Pending, Stop, Walk};
@@ -30,6 +31,9 @@ use crate::tables::Target;
 
 /// Where frames with translated IPv4 are built; the IPv6 head before it is their source.
 const FRAME_AT: usize = 1400;
+
+/// Transport bytes that translation reads of anything but ICMP errors: a TCP header without options.
+const LONGEST_TRANSPORT: usize = 20;
 
 /// VA <-> SIR:(VNI:VA) of one VN.
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +85,9 @@ pub(crate) fn from_tenant(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let (identifier, target) = peer(walk, admitted, question, header.source().into())?;
-    let packet = Packet {
-        head: frame.head.get(ETHERNET_LEN..).unwrap_or_default(),
-        len: frame.len.saturating_sub(ETHERNET_LEN),
-        offload: frame.offload,
-    };
-    let map = InNetwork::new(walk, admitted.network, None);
-    let translated = v4_to_v6::translate(&packet, &map, &admitted.network.translation, &mut scratch.head)?;
     match target {
         Target::Remote(locator, neutral) => {
+            let translated = to_v6(walk, admitted.network, frame, scratch)?;
             let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
             let wire = on_the_wire(locator, identifier, neutral);
             if !wire.is_neutral() {
@@ -100,26 +98,51 @@ pub(crate) fn from_tenant(
         }
         Target::Local(port) => {
             let receiving = Receiving::at(walk, port, identifier)?;
-            if quote::is_error(&scratch.head) {
-                quote::admit_translated(walk, &receiving, scratch.head.get(..translated.head_len))?;
+            match neighbour4::deliver(walk, &receiving, header, frame, scratch) {
+                Some(fate) => fate,
+                None => to_neighbour(walk, &receiving, frame, scratch),
             }
-            if translated.is_one_piece() {
-                let tail = behind_ethernet(translated.tail);
-                let rewritten = back_to_v4(
-                    walk,
-                    &receiving,
-                    translated.head_len,
-                    tail,
-                    translated.offload,
-                    frame,
-                    scratch,
-                )?;
-                return Ok(Fate::Local(port, rewritten));
-            }
-            *walk.pieces = Some(Pending { pieces: translated.pieces(), port: Some(port) });
-            first_local_piece(walk, port, frame, scratch)
         }
     }
+}
+
+/// The frame's packet as IPv6 between SIR addresses, at the start of the scratch buffer.
+#[inline]
+fn to_v6(
+    walk: &Walk<'_>,
+    network: &Network,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Translated, Stop> {
+    let packet = Packet {
+        head: frame.head.get(ETHERNET_LEN..).unwrap_or_default(),
+        len: frame.len.saturating_sub(ETHERNET_LEN),
+        offload: frame.offload,
+    };
+    let map = InNetwork::new(walk, network, None);
+    Ok(v4_to_v6::translate(&packet, &map, &network.translation, &mut scratch.head)?)
+}
+
+/// To a neighbour on this host, through IPv6 and back.
+pub(crate) fn to_neighbour(
+    walk: &mut Walk<'_>,
+    receiving: &Receiving<'_>,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let port = receiving.attachment.port;
+    let translated = to_v6(walk, receiving.network, frame, scratch)?;
+    if quote::is_error(&scratch.head) {
+        quote::admit_translated(walk, receiving, scratch.head.get(..translated.head_len))?;
+    }
+    if !translated.is_one_piece() {
+        *walk.pieces = Some(Pending { pieces: translated.pieces(), port: Some(port) });
+        return first_local_piece(walk, port, frame, scratch);
+    }
+    let tail = behind_ethernet(translated.tail);
+    let head_len = translated.head_len;
+    let rewritten = back_to_v4(walk, receiving, head_len, tail, translated.offload, frame, scratch)?;
+    Ok(Fate::Local(port, rewritten))
 }
 
 /// The same bytes, counted from the frame's Ethernet header.
@@ -240,25 +263,46 @@ fn append_payload(v6: &mut [u8], head_len: usize, tail: &Range<usize>, frame: &F
     None
 }
 
-/// A packet from the wire, judged, to an attachment's IPv4 address. `hop` makes the hop limit; the frame is the IPv6 packet.
+/// A packet from the wire, judged, to an attachment's IPv4 address, with another hop limit; the frame is the IPv6 packet.
 #[inline]
 pub(crate) fn to_tenant(
     walk: &mut Walk<'_>,
     receiving: &Receiving<'_>,
+    question: &Question,
     hop_limit: u8,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    // One copy of the head, because the hop limit and, with C = 0, the checksum's destination differ from the wire's.
-    let len = frame.head.len().min(FRAME_AT);
-    let (v6, _) = scratch.head.split_at_mut(FRAME_AT);
-    match (v6.get_mut(..len), frame.head.get(..len)) {
+    // One copy of the headers, because the hop limit and, with C = 0, the checksum's destination differ from the wire's.
+    let all = frame.head.len().min(FRAME_AT);
+    let headers = (usize::from(question.l4) + LONGEST_TRANSPORT).min(all);
+    copy_head(walk, receiving, headers, hop_limit, frame, scratch)?;
+    match from_scratch(walk, receiving, headers, frame, scratch) {
+        Err(Stop::Again(Again::Whole)) if headers < all => {
+            copy_head(walk, receiving, all, hop_limit, frame, scratch)?;
+            from_scratch(walk, receiving, all, frame, scratch)
+        }
+        fate => fate,
+    }
+}
+
+/// Copies the first `len` bytes of the packet to the scratch buffer, addressed as endpoints are called.
+#[inline]
+fn copy_head(
+    walk: &Walk<'_>,
+    receiving: &Receiving<'_>,
+    len: usize,
+    hop_limit: u8,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    match (scratch.head.get_mut(..len), frame.head.get(..len)) {
         (Some(to), Some(from)) => to.copy_from_slice(from),
-        _ => return Err(DropReason::Malformed.into()),
+        _ => return Err(DropReason::Malformed),
     }
     let destination = walk.world.sir.address(receiving.identifier).ipv6();
     deliver::redirect_ipv6(scratch, destination, |_| hop_limit);
-    from_scratch(walk, receiving, len, frame, scratch)
+    Ok(())
 }
 
 /// The IPv6 packet whose first `len` bytes, addressed as endpoints are called, are in the scratch buffer.
@@ -278,7 +322,9 @@ pub(crate) fn from_scratch(
     let back = v6_to_v4::translate(&packet, &map, &receiving.network.translation, identification, out);
     let back = match back {
         // An error of that size would have been cut by whoever sent it (RFC 4443, section 2.4 (c)).
-        Err(Refusal::NeedWhole) if frame.is_whole() => return Err(DropReason::Malformed.into()),
+        Err(Refusal::NeedWhole) if len >= frame.head.len().min(FRAME_AT) && frame.is_whole() => {
+            return Err(DropReason::Malformed.into());
+        }
         back => back?,
     };
     deliver::to_port(walk, receiving, &back.offload)?;

@@ -92,15 +92,7 @@ impl Walker {
     /// What becomes of the frame that `question` was made of, in the same batch.
     #[inline]
     pub fn decide(&mut self, question: Question, frame: &Frame<'_>, scratch: &mut Scratch) -> Fate {
-        let mut walk = Walk {
-            nve: &self.nve,
-            world: &self.world,
-            now: self.now,
-            limits: &mut self.limits,
-            uplink_limits: &mut self.uplink_limits,
-            identification: &mut self.identification,
-            pieces: &mut self.pieces,
-        };
+        let mut walk = self.parts();
         let fate = match decide(&mut walk, &question, frame, scratch) {
             Ok(fate) => fate,
             Err(Stop::Again(again)) => return Fate::Again(again),
@@ -118,6 +110,20 @@ impl Walker {
         fate
     }
 
+    /// The state of this worker, borrowed for one packet.
+    #[inline]
+    pub(super) fn parts(&mut self) -> Walk<'_> {
+        Walk {
+            nve: &self.nve,
+            world: &self.world,
+            now: self.now,
+            limits: &mut self.limits,
+            uplink_limits: &mut self.uplink_limits,
+            identification: &mut self.identification,
+            pieces: &mut self.pieces,
+        }
+    }
+
     /// [`Walker::classify`] and [`Walker::decide`] in one.
     #[inline]
     pub fn walk(&mut self, origin: Origin, frame: &Frame<'_>, scratch: &mut Scratch) -> Fate {
@@ -128,15 +134,7 @@ impl Walker {
     /// The next piece of the packet whose last piece said `more`; goes where that one went. The frame and the scratch buffer are those
     /// of that packet. `None`: that one was the last.
     pub fn next_piece(&mut self, frame: &Frame<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
-        let mut walk = Walk {
-            nve: &self.nve,
-            world: &self.world,
-            now: self.now,
-            limits: &mut self.limits,
-            uplink_limits: &mut self.uplink_limits,
-            identification: &mut self.identification,
-            pieces: &mut self.pieces,
-        };
+        let mut walk = self.parts();
         rewrite4::next_piece(&mut walk, frame, scratch)
     }
 

@@ -77,7 +77,7 @@ fn to_attachment(
     }
     let _admission = judge::source(walk, header.source(), receiving.network_id, receiving.identifier)?;
     match (receiving.identifier.type_number(), receiving.network.ipv6) {
-        (2, _) => rewrite4::to_tenant(walk, receiving, hop_limit, frame, scratch),
+        (2, _) => rewrite4::to_tenant(walk, receiving, question, hop_limit, frame, scratch),
         (3, Some(vnet)) => {
             let destination = vnet.address(receiving.identifier.bits() as u32);
             rewrite6::to_tenant(walk, receiving, header, destination, hop_limit, frame, 0, scratch)

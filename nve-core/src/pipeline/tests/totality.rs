@@ -117,3 +117,82 @@ proptest! {
         }
     }
 }
+
+/// What becomes of `frame`, in bytes, by the shortcut or by both translations.
+fn outcome(lab: &mut Lab, frame: &Frame<'_>, shortcut: bool) -> Option<Result<(Vec<u8>, Offload), String>> {
+    let port = lab.port("vm3");
+    let mut scratch = Scratch::default();
+    let mut walk = lab.walker.parts();
+    *walk.identification = 0x1234;
+    let identifier = Identifier::ipv4(vnid("blue"), [10, 1, 0, 3].into());
+    let receiving = look_up::Receiving::at(&walk, port, identifier).unwrap();
+    let header = Ipv4::read(frame, 14).ok()?;
+    let fate = if shortcut {
+        neighbour4::deliver(&mut walk, &receiving, header, frame, &mut scratch)?
+    } else {
+        rewrite4::to_neighbour(&mut walk, &receiving, frame, &mut scratch)
+    };
+    Some(match fate {
+        Ok(Fate::Local(to, rewritten)) => {
+            assert_eq!((to, rewritten.more), (port, false));
+            let bytes = [&scratch.head[rewritten.head], &frame.head[rewritten.tail]].concat();
+            Ok((bytes, rewritten.offload))
+        }
+        other => Err(format!("{other:?}")),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_shortcut_to_a_neighbour_is_both_translations(
+        is_tcp in any::<bool>(),
+        len in 0..1600_usize,
+        header in (any::<u8>(), any::<u8>(), any::<u16>(), any::<bool>()),
+        spoil in prop::option::weighted(0.5, (0..60_usize, any::<u8>())),
+        seal in prop::bool::weighted(0.9),
+        left in prop_oneof![Just(0_u8), Just(1), Just(2)],
+        size in 1..2000_u16,
+        receiver in 0..3_u8,
+        arbitrary in prop::option::weighted(0.1, offload()),
+    ) {
+        let (hop_limit, traffic_class, identification, dont_fragment) = header;
+        let header = Header { hop_limit, traffic_class, identification, dont_fragment };
+        let (source, destination) = (socket("10.1.0.1", 5000), socket("10.1.0.3", 6000));
+        let payload = vec![0x37; len];
+        let mut packet = if is_tcp {
+            frames::tcp(header, source, destination, frames::flags::ACK, &payload)
+        } else {
+            frames::udp(header, source, destination, &payload)
+        };
+        let mut offload = match left {
+            0 => Offload::NONE,
+            1 => frames::leave_checksum(&mut packet),
+            _ => frames::leave_segmentation(&mut packet, size),
+        };
+        if let Some((at, byte)) = spoil.filter(|(at, _)| *at < packet.len()) {
+            packet[at] = byte;
+        }
+        offload = arbitrary.unwrap_or(offload);
+        if seal && packet[0] & 0xf >= 5 && packet.len() >= 60 {
+            frames::seal_ipv4(&mut packet);
+        }
+        let bytes = frames::ethernet(mac(1), GATEWAY_MAC, &packet);
+        let frame = Frame { offload, ..Frame::whole(&bytes) };
+        let mut hv1 = Lab::new(1);
+        let receiver = [ALL_FEATURES, Receiver { up: true, ..Receiver::default() }, Receiver::default()][receiver as usize];
+        hv1.nve.set_receiver(hv1.port("vm3"), receiver);
+        if let Some(short) = outcome(&mut hv1, &frame, true) {
+            prop_assert_eq!(Some(short), outcome(&mut hv1, &frame, false));
+            return Ok(());
+        }
+        // Only what is not plain is left to the long way.
+        let field = if is_tcp { 36 } else { 26 };
+        let either_zero = matches!(packet[field..field + 2], [0, 0] | [0xff, 0xff]);
+        let spoiled = spoil.is_some() || arbitrary.is_some() || !seal;
+        let fits = if left == 2 { size <= 1000 } else { packet.len() <= 1480 };
+        let is_plain = !spoiled && !either_zero && fits && hop_limit > 0;
+        prop_assert!(!is_plain, "left to the long way");
+    }
+}
