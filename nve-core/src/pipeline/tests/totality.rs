@@ -156,6 +156,8 @@ proptest! {
         size in 1..2000_u16,
         receiver in 0..3_u8,
         arbitrary in prop::option::weighted(0.1, offload()),
+        zero in prop::option::weighted(0.2, any::<bool>()),
+        kind in prop::option::weighted(0.2, 0..3_usize),
     ) {
         let (hop_limit, traffic_class, identification, dont_fragment) = header;
         let header = Header { hop_limit, traffic_class, identification, dont_fragment };
@@ -171,6 +173,13 @@ proptest! {
             1 => frames::leave_checksum(&mut packet),
             _ => frames::leave_segmentation(&mut packet, size),
         };
+        let field = if is_tcp { 36 } else { 26 };
+        if let Some(all_ones) = zero {
+            packet[field..field + 2].fill(if all_ones { 0xff } else { 0 });
+        }
+        if let (Some(kind), Some(gso)) = (kind, &mut offload.gso) {
+            gso.kind = [GsoKind::TcpV4 { ecn: false }, GsoKind::TcpV6 { ecn: false }, GsoKind::UdpL4][kind];
+        }
         if let Some((at, byte)) = spoil.filter(|(at, _)| *at < packet.len()) {
             packet[at] = byte;
         }
@@ -188,9 +197,8 @@ proptest! {
             return Ok(());
         }
         // Only what is not plain is left to the long way.
-        let field = if is_tcp { 36 } else { 26 };
         let either_zero = matches!(packet[field..field + 2], [0, 0] | [0xff, 0xff]);
-        let spoiled = spoil.is_some() || arbitrary.is_some() || !seal;
+        let spoiled = kind.is_some() || spoil.is_some() || arbitrary.is_some() || !seal;
         let fits = if left == 2 { size <= 1000 } else { packet.len() <= 1480 };
         let is_plain = !spoiled && !either_zero && fits && hop_limit > 0;
         prop_assert!(!is_plain, "left to the long way");
