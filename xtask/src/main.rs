@@ -6,6 +6,7 @@
 //! cargo xtask test [FILTER]    format, lints, unit tests, fuzz smoke, end to end
 //! cargo xtask lint             the rules that neither rustc nor clippy knows
 //! cargo xtask fuzz [TARGET]    some seconds of each fuzz target, on stable
+//! cargo xtask bench            cycles per packet beside DPDK
 //! cargo xtask bare             the README's commands in a bare Debian
 //! cargo xtask sandbox bash     a shell where the tests run
 //! ```
@@ -14,6 +15,7 @@
 //! sysctl behind; all that is written lies under cargo's target directory.
 
 mod bare;
+mod bench;
 mod build;
 mod demo;
 mod e2e;
@@ -57,6 +59,12 @@ enum Chore {
     },
     /// The README's two commands in a Debian 12 that has nothing but Rust and build-essential; needs root
     Bare,
+    /// Cycles per packet beside DPDK's plain forwarding, under a DPDK front-end; needs root, for hugepages
+    Bench {
+        /// Interleaved rounds, of which the median counts
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// Run a program (`bash`) where the demo and the tests run: own network, mounts and processes
     Sandbox {
         /// The program and its arguments
@@ -84,6 +92,7 @@ fn main() -> Result<()> {
         Chore::Demo => demo::run(),
         Chore::Test { filters, long, seed } => test::run(&filters, long, seed),
         Chore::Bare => bare::command(),
+        Chore::Bench { rounds } => bench::run(rounds),
         Chore::Sandbox { program } => sandbox::run(&program),
         Chore::Lint => lint::command(),
         Chore::Fuzz { targets, seconds, seed } => {
