@@ -263,7 +263,9 @@ impl Drop for Testpmd {
 }
 
 fn testpmd(prefix: &str, cores: &str) -> Result<Command> {
-    let mut command = Set::open("dpdk")?.tool("dpdk-testpmd")?.command();
+    let set = Set::open("dpdk")?;
+    let mut command = set.tool("dpdk-testpmd")?.command();
+    command.arg("-d").arg(set.file("lib/x86_64-linux-gnu/dpdk/pmds-23.0")?);
     command.args(["--no-pci", &format!("--file-prefix={prefix}"), "--single-file-segments", "-m", "256"]);
     command.args(["--huge-dir", "/dev/hugepages", "--no-telemetry", "--lcores", cores]);
     Ok(command)
