@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::config::{Config, Refused};
+use crate::config::{CONTROL_SOCKET, Config, Refused};
 
 /// Mappings written by hand, or by a tool, into the config; read again on reload.
 #[derive(Clone, Debug)]
@@ -27,6 +27,18 @@ impl StaticFile {
     /// Everything that is wrong with it.
     pub fn read(&self) -> Result<Config, Refused> {
         Config::load_with(&self.path, self.runtime.as_deref())
+    }
+
+    /// Where a daemon of this config listens, even while the config is being edited and would be refused.
+    ///
+    /// # Errors
+    /// The config cannot be read, or is no TOML.
+    pub fn control_socket(&self) -> Result<PathBuf, Refused> {
+        let runtime = match &self.runtime {
+            Some(runtime) => runtime.clone(),
+            None => Config::runtime_of(&self.path)?,
+        };
+        Ok(runtime.join(CONTROL_SOCKET))
     }
 }
 

@@ -10,9 +10,9 @@ use crate::control::client;
 /// Asks the daemon of the config at `config`.
 ///
 /// # Errors
-/// The config is refused, here or by the daemon, or no daemon answers. What ran before still runs.
+/// The daemon refuses the config, or none answers. What ran before still runs.
 pub fn run(config: &StaticFile) -> Result<String> {
-    let socket = config.read()?.control_socket();
+    let socket = config.control_socket()?;
     let (status, body) = client::request(&socket, Method::POST, "/v1/reload")?;
     if status == StatusCode::OK {
         let now: Reloaded = serde_json::from_slice(&body)?;

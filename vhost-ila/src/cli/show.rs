@@ -37,14 +37,14 @@ enum Subject {
 /// Asks the daemon of the config at `config`; a table, or its JSON.
 ///
 /// # Errors
-/// The config is refused, no daemon answers, or it does not know the question.
+/// The config cannot be read, no daemon answers, or it does not know the question.
 pub fn run(args: Args, config: &StaticFile) -> Result<String> {
     let path = match args.subject {
         Subject::Counters => "/v1/counters",
         Subject::Attachments => "/v1/attachments",
         Subject::Mappings => "/v1/mappings",
     };
-    let (status, body) = client::request(&config.read()?.control_socket(), Method::GET, path)?;
+    let (status, body) = client::request(&config.control_socket()?, Method::GET, path)?;
     if status != StatusCode::OK {
         let refusal = serde_json::from_slice::<Refusal>(&body).map(|refusal| refusal.error);
         bail!("the daemon answers {status}: {}", refusal.unwrap_or_default());

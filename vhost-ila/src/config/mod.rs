@@ -116,6 +116,18 @@ impl Config {
     pub fn control_socket(&self) -> PathBuf {
         self.runtime.join(CONTROL_SOCKET)
     }
+
+    /// The runtime directory that the config at `path` names, whatever else is wrong with it: to find a daemon that runs on.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no TOML.
+    pub fn runtime_of(path: &Path) -> Result<PathBuf, Refused> {
+        let mut runtime = None;
+        for source in source::read(path)?.iter().filter(|source| source.owns_host) {
+            runtime = raw::runtime(source).map_err(Refused::one)?;
+        }
+        Ok(runtime.unwrap_or_else(|| DEFAULT_RUNTIME.into()))
+    }
 }
 
 /// One vhost-user socket to serve.

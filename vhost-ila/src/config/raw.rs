@@ -3,8 +3,10 @@
 //! What must stay true: every table denies unknown keys, and every value that can be wrong is [`Spanned`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use super::source::Source;
@@ -82,6 +84,23 @@ pub(super) struct RawMapping {
 
 /// Reads one file's text; the refusal says where and what to write instead.
 pub(super) fn parse(source: &Source) -> Result<RawFile, Problem> {
+    read(source)
+}
+
+/// `host.runtime` alone.
+pub(super) fn runtime(source: &Source) -> Result<Option<PathBuf>, Problem> {
+    #[derive(Deserialize)]
+    struct File {
+        host: Option<Host>,
+    }
+    #[derive(Deserialize)]
+    struct Host {
+        runtime: Option<PathBuf>,
+    }
+    Ok(read::<File>(source)?.host.and_then(|host| host.runtime))
+}
+
+fn read<T: DeserializeOwned>(source: &Source) -> Result<T, Problem> {
     toml::from_str(&source.text).map_err(|error| {
         let place = source.place(error.span().map_or(0, |span| span.start));
         Problem { place, what: error.message().trim().to_owned(), remedy: remedy(error.message()) }

@@ -1,6 +1,6 @@
 //! Packets of a pcap or pcapng file, with their times.
 //!
-//! What must stay true: every packet handed out was captured whole and has the link type of its origin; times never go back.
+//! What must stay true: every packet handed out was captured whole and has the link type of its origin; the clock never goes back.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _};
@@ -21,8 +21,10 @@ const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// One packet.
 pub(super) struct Packet {
-    /// Since 1970.
+    /// Since 1970, as captured.
     pub(super) time: Duration,
+    /// The clock: `time`, but never before that of an earlier packet.
+    pub(super) now: Duration,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -31,7 +33,7 @@ pub(super) struct Input {
     reader: Reader,
     origin: Origin,
     number: u64,
-    time: Duration,
+    now: Duration,
 }
 
 enum Reader {
@@ -61,7 +63,7 @@ impl Input {
             ensure_link(reader.header().datalink, origin).with_context(name)?;
             Reader::Pcap(reader)
         };
-        Ok(Self { reader, origin, number: 0, time: Duration::ZERO })
+        Ok(Self { reader, origin, number: 0, now: Duration::ZERO })
     }
 
     /// The next packet; `None` at the end.
@@ -79,8 +81,9 @@ impl Input {
             "packet {number}: {} of {original} bytes were captured; capture again without a snap length",
             bytes.len()
         );
-        self.time = self.time.max(time.unwrap_or_default());
-        Ok(Some(Packet { time: self.time, bytes }))
+        let time = time.unwrap_or(self.now);
+        self.now = self.now.max(time);
+        Ok(Some(Packet { time, now: self.now, bytes }))
     }
 }
 

@@ -64,7 +64,7 @@ pub fn replay(nve: &Arc<Nve>, origin: Origin, input: &Path, output: &Path) -> Re
     let mut summary = Summary::default();
     while let Some(packet) = input.next()? {
         summary.packets += 1;
-        walker.begin(packet.time);
+        walker.begin(packet.now);
         let mut written = Ok(());
         shell.carry_out(&mut walker, origin, &packet.bytes, Offload::NONE, &mut |outcome| {
             summary.count(&outcome, &names);

@@ -174,7 +174,8 @@ fn sighup_reloads_and_a_refused_config_changes_nothing() {
     daemon.wait_for("the refusal", || daemon.log().contains("blue.toml:7: attachment.vm1"));
     assert!(daemon.log().contains("reload refused"), "{}", daemon.log());
     let refused = refusal(&["reload", "--config", daemon.directory.path().to_str().expect("text")]);
-    assert!(refused.contains("blue.toml:7") && refused.contains("remedy:"), "{refused}");
+    assert!(refused.contains("the daemon refuses") && refused.contains("blue.toml:7"), "{refused}");
+    assert_eq!(daemon.attachments(), 1, "a daemon can be asked while its config is wrong");
     // The daemon's own answer, past the command's check: over the socket.
     let socket = daemon.path("run/control.sock");
     let post = axum::http::Method::POST;
