@@ -46,6 +46,9 @@ fn write_checksum(l4: &mut [u8], field: usize) -> Option<()> {
 /// The most segments of one super-packet: 64 KiB in pieces of 48 bytes, the smallest segment size Linux agrees to (`TCP_MIN_SND_MSS`).
 pub const MOST_SEGMENTS: usize = 1366;
 
+/// The most bytes of IP, extension and TCP headers of a super-packet: they are copied before every segment.
+pub const LONGEST_HEADERS: usize = 256;
+
 /// Where UDP and TCP keep their checksum.
 const UDP_FIELD: usize = 6;
 const TCP_FIELD: usize = 16;
@@ -87,7 +90,7 @@ impl<'a> Segments<'a> {
     ///
     /// # Errors
     /// [`DropReason::BadOffload`] where `offload` does not describe a super-packet that these bytes can be, or it would be more than
-    /// [`MOST_SEGMENTS`].
+    /// [`MOST_SEGMENTS`], or has more than [`LONGEST_HEADERS`].
     pub fn new(bytes: &'a [u8], ip_at: usize, offload: Offload) -> Result<Self, DropReason> {
         Self::read(bytes, ip_at, offload).ok_or(DropReason::BadOffload)
     }
@@ -108,7 +111,7 @@ impl<'a> Segments<'a> {
         }
         let header_behind_ip = usize::from(start) >= if bytes.get(ip_at)? >> 4 == 4 { 20 } else { 40 };
         let size = usize::from(gso.size);
-        if (bytes.len() - payload).div_ceil(size) > MOST_SEGMENTS {
+        if payload - ip_at > LONGEST_HEADERS || (bytes.len() - payload).div_ceil(size) > MOST_SEGMENTS {
             return None;
         }
         header_behind_ip.then_some(Self { bytes, ip_at, l4, payload, size, is_tcp, done: 0, count: 0 })

@@ -93,7 +93,8 @@ fn allow(walk: &mut Walk<'_>, receiving: &Receiving<'_>) -> Result<(), Stop> {
 fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Result<Ipv6Addr, DropReason> {
     let quoted = Ipv6::quoted(quoted).ok_or(DropReason::QuotedPacket)?;
     let (_, source) = endpoint(walk, quoted.source()).ok_or(DropReason::QuotedPacket)?;
-    if !receiving.attachment.holds(source) {
+    // An error goes to the very address that sent the packet; a quote of the receiver's other family would show it SIR addresses.
+    if source != receiving.identifier {
         return Err(DropReason::QuotedPacket);
     }
     let (identifier, address) =

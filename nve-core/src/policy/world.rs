@@ -45,7 +45,7 @@ pub struct Network {
     pub domain: Option<String>,
     /// How DHCPv4 tells addresses.
     pub lease4: Lease4,
-    /// Told to guests: uplink MTU minus 20 where the network has IPv4 (design, section 5).
+    /// Told to guests: uplink MTU minus 20 where the network has IPv4 (design, section 5), never below 1280 where it has IPv6.
     pub mtu: u16,
     /// Adjustment between our locator and the /96.
     pub(crate) neutral6: Option<Neutral>,
@@ -235,7 +235,9 @@ impl World {
 
 impl Network {
     fn build(network: &setup::Network, host: &setup::Host) -> Self {
-        let mtu = if network.ipv4.is_some() { host.uplink_mtu - 20 } else { host.uplink_mtu };
+        let room = if network.ipv4.is_some() { host.uplink_mtu - 20 } else { host.uplink_mtu };
+        // A guest has no IPv6 on a link below 1280; IPv4 is told the 20 bytes less by ICMP then.
+        let mtu = if network.ipv6.is_some() { room.max(1280) } else { room };
         let gateway4 = network.gateway4.or_else(|| network.ipv4.and_then(default_gateway4));
         Self {
             name: network.name.clone(),

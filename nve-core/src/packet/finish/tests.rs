@@ -147,6 +147,24 @@ fn udp_super_packets_become_datagrams_of_equal_size() {
     assert_eq!(sizes, [1000, 1000, 500]);
 }
 
+/// 16 KiB of extension headers, copied before each of hundreds of segments, would be megabytes of work for one frame.
+#[test]
+fn a_super_packet_of_headers_is_refused() {
+    let kind = GsoKind::TcpV6 { ecn: false };
+    for (options, fits) in [(8, true), (2048, false)] {
+        let mut original = packet(false, 6, tcp(30_000, 0x10), 0);
+        let mut header = vec![0; options];
+        (header[0], header[1]) = (original[6], (options / 8 - 1) as u8);
+        original[6] = 60;
+        original.splice(40..40, header);
+        let len = original.len() as u16 - 40;
+        original[4..6].copy_from_slice(&len.to_be_bytes());
+        let gso = Some(Gso { kind, size: 1000 });
+        let segments = Segments::new(&original, 0, offload(40 + options as u16, 6, gso));
+        assert_eq!(segments.is_ok(), fits, "{options} bytes");
+    }
+}
+
 #[test]
 fn one_frame_cannot_be_made_the_work_of_tens_of_thousands() {
     let original = packet(false, 6, tcp(60_000, 0x10), 0);

@@ -99,6 +99,7 @@ fn forged_quotes_are_dropped() {
         ("to an unknown locator", udp(A6, &ila(9, B6), 20)),
         ("to another network", udp(A6, "2001:db8:b1:e:0:1:0:2", 20)),
         ("from a locator", udp(&ila(1, A6), &ila(2, B6), 20)),
+        ("of its other family", udp(&sir_of("10.1.0.1").to_string(), &ila(2, "10.1.0.2"), 20)),
     ] {
         let mut packet = error(2, 0, 1300, ROUTER, &quoted);
         packet[24..40].copy_from_slice(&v6(A6).octets());
@@ -141,6 +142,23 @@ fn too_big_is_told_with_the_mtu_that_fits() {
     }
     assert!(matches!(hv1.send("vm1", &udp(A6, B6, 1452)), Out::Uplink(..)), "1500 bytes fit");
     assert!(matches!(hv1.send("vm1", &udp("10.1.0.1", "10.1.0.2", 1452)), Out::Uplink(..)));
+}
+
+#[test]
+fn a_guest_with_ipv6_is_never_told_less_than_ipv6_needs() {
+    for (uplink, ipv6, told) in
+        [(1500, true, 1480), (1280, true, 1280), (1299, true, 1280), (1280, false, 1260)]
+    {
+        let mut setup = setup(1, ChecksumMode::Neutral);
+        setup.host.uplink_mtu = uplink;
+        if !ipv6 {
+            setup.networks.iter_mut().for_each(|network| network.ipv6 = None);
+            setup.attachments.iter_mut().for_each(|a| a.addresses.retain(|address| address.is_ipv4()));
+            setup.mappings.retain(|mapping| mapping.address.is_ipv4());
+        }
+        let hv1 = Lab::of(setup);
+        assert_eq!(hv1.nve.mtu(hv1.port("vm1")), told, "uplink {uplink}, IPv6 {ipv6}");
+    }
 }
 
 #[test]
