@@ -14,6 +14,7 @@ mod hostile_memory_hurts_only_its_owner;
 mod hostile_messages_hurt_only_their_sender;
 mod hostile_rings_hurt_only_their_guest;
 mod isolation;
+mod neighbouring_networks_hear_nothing_of_each_other;
 mod offloads;
 mod pasted_arguments;
 mod restarts;

@@ -39,7 +39,7 @@ def frames(plan, sender, source, destination, kind):
         network = plan.attachments[sender].network
         seen = [plan.domain.sir_address(network, end).packed for end in (source, destination)]
         packets = (clean4 if kind == "clean" else odd4)(str(source), str(destination), b"".join(seen))
-    ether = Ether(src=plan.attachments[sender].mac, dst=GATEWAY_MAC)
+    ether = Ether(src=plan.attachments[sender].mac, dst=GATEWAY_MAC, type=0x86DD if source.version == 6 else 0x0800)
     return {name: bytes(ether / packet) for name, packet in packets.items()}
 
 
@@ -55,7 +55,7 @@ def clean4(src, dst, seen):
         return IP(src=src, dst=dst, id=0x1234, **fields)
 
     options = [("MSS", 1440), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
-    short = Ether(bytes(Ether() / ip() / UDP(sport=4011, dport=7) / b"x"))[IP]
+    short = ip() / UDP(sport=4011, dport=7) / b"x"
     big = ip() / UDP(sport=4012, dport=7) / filler(4000)
     return {
         "TCP SYN": ip(flags="DF") / TCP(sport=4001, dport=80, flags="S", seq=1, options=options),
@@ -66,7 +66,7 @@ def clean4(src, dst, seen):
         "TCP RST, hop limit 3": ip(ttl=3) / TCP(sport=4001, dport=80, flags="R", seq=2776),
         "UDP": ip() / UDP(sport=4002, dport=7) / filler(64),
         "UDP empty": ip() / UDP(sport=4002, dport=7),
-        "UDP in a padded frame": short / Raw(b"") if len(short) > 46 else padded(short),
+        "UDP in a padded frame": padded(short),
         "UDP with IPv4 options": ip(options=[IPOption_NOP(), IPOption_RR(length=7, routers=["0.0.0.0"]), IPOption_EOL()])
         / UDP(sport=4003, dport=7)
         / filler(20),

@@ -168,6 +168,7 @@ class Judgement(unittest.TestCase):
                     )
                 )  # fmt: skip
         fates = [fate(self.site, "vm1", frame) for frame in read(self.directory / "vm1-sent.pcap")]
+        self.assertTrue(all(one.first_link and one.second_link and one.received for one in fates))
         ether = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
         self.first = [bytes(ether / IPv6(packet)) for one in fates for packet in one.first_link]
         self.second = [bytes(ether / IPv6(packet)) for one in fates for packet in one.second_link]

@@ -1,0 +1,115 @@
+//! Two virtual networks with the same IPv4 addresses, the neighbouring /96 and the same two hosts; and tenants that lie about who
+//! they are. The oracle knows what each may hear: one frame more, on a link or at a tenant, and it complains.
+//!
+//! The control is in the same run: each network's own traffic must be there, byte by byte.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use vhost_ila_tests::capture::Running;
+use vhost_ila_tests::oracle::{Kind, Oracle};
+use vhost_ila_tests::ringpeer::{Options, Peer, file};
+use vhost_ila_tests::site::{BLUE, Plan, RED, Site, VM1, VM2, Vm};
+
+const RED1: Vm =
+    Vm { name: "red1", network: RED, mac: "52:54:00:00:01:01", ipv6: "2001:db8:b1:e:0:1:0:1", ..VM1 };
+const RED2: Vm =
+    Vm { name: "red2", network: RED, mac: "52:54:00:00:01:02", ipv6: "2001:db8:b1:e:0:1:0:2", ..VM2 };
+const ALL: [Vm; 4] = [VM1, VM2, RED1, RED2];
+
+const QUIET: Duration = Duration::from_millis(500);
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn whatever_they_send_and_whoever_they_say_they_are() {
+    assert_eq!(BLUE.ipv4, RED.ipv4);
+    let mut site = Site::start("e2e/neighbours", Plan::of(&ALL)).unwrap();
+    site.fabric.offloads("off").unwrap();
+    let oracle = Oracle::of(&site).unwrap();
+    let mut peers = ALL.map(|vm| Peer::connect(&site.socket(&vm), Options::default()).unwrap());
+    let warm_up = site.evidence.join("warm-up");
+    fs::create_dir(&warm_up).unwrap();
+    oracle.make(&warm_up, &VM1, VM1.ipv6, VM2.ipv6, Kind::Clean).unwrap();
+    exchange(&warm_up, &mut peers);
+
+    let directory = site.evidence.join("run");
+    fs::create_dir(&directory).unwrap();
+    let make = |sender: &Vm, source: &str, destination: &str| {
+        let before = sent(&directory, sender);
+        oracle.make(&directory, sender, source, destination, Kind::Clean).unwrap();
+        sent(&directory, sender) - before
+    };
+    for (sender, receiver) in [(VM1, VM2), (VM2, VM1), (RED1, RED2), (RED2, RED1)] {
+        make(&sender, sender.ipv4, receiver.ipv4);
+        make(&sender, sender.ipv6, receiver.ipv6);
+    }
+    // To the other network's tenants, on this host and on the other; and as if from there.
+    let foreign = make(&VM1, VM1.ipv6, RED1.ipv6) + make(&VM1, VM1.ipv6, RED2.ipv6);
+    let spoofed = make(&VM1, RED1.ipv6, RED2.ipv6)
+        + make(&VM1, RED1.ipv6, VM2.ipv6)
+        + make(&VM1, VM2.ipv6, VM2.ipv6)
+        + make(&VM1, "10.1.0.77", VM2.ipv4)
+        + make(&VM1, VM2.ipv4, VM2.ipv4);
+    // By the names that the wire has for them: SIR and ILA addresses of red2.
+    let sir = make(&VM1, VM1.ipv6, "2001:db8:51:0:4000:3ea:a01:2");
+    let locator = make(&VM1, VM1.ipv6, "2001:db8:0:2:4000:3ea:a01:2");
+    let strangers = lie_about_the_card(&directory, &VM1, &RED1);
+
+    let links = ["hv1", "hv2"].map(|link| {
+        Running::start(&site.fabric.router, &[link], &directory.join(format!("link-{link}.pcapng"))).unwrap()
+    });
+    let expected = [
+        ("foreign-network", foreign),
+        ("spoofed-address", spoofed),
+        ("spoofed-mac", strangers),
+        ("sir-destination", sir),
+        ("locator-destination", locator),
+    ];
+    let before = expected.map(|(reason, _)| site.daemons[0].drops(reason).unwrap());
+    exchange(&directory, &mut peers);
+    let counted = expected.map(|(reason, _)| site.daemons[0].drops(reason).unwrap());
+    links.into_iter().for_each(|link| drop(link.finish().unwrap()));
+    for ((reason, count), (before, after)) in expected.into_iter().zip(before.into_iter().zip(counted)) {
+        assert!(count > 0);
+        assert_eq!(after - before, count as u64, "{reason}: {}", site.daemons[0].show("counters").unwrap());
+    }
+    let verdict = oracle.judge(&directory).unwrap();
+    println!("{verdict:?}");
+    assert!(verdict.received > 100);
+    site.daemons_must_run().unwrap();
+}
+
+/// Sends what each has in `directory`, and writes there what each receives.
+fn exchange(directory: &Path, peers: &mut [Peer; 4]) {
+    for (vm, peer) in ALL.iter().zip(&mut *peers) {
+        let frames = file::read(&directory.join(format!("{}-sent.pcap", vm.name))).unwrap_or_default();
+        frames.iter().for_each(|frame| peer.send(frame).unwrap());
+        peer.flush().unwrap();
+    }
+    for (vm, peer) in ALL.iter().zip(peers) {
+        let frames: Vec<Vec<u8>> =
+            peer.receive_all(QUIET).unwrap().into_iter().map(|frame| frame.bytes).collect();
+        file::write(&directory.join(format!("{}-received.pcap", vm.name)), &frames).unwrap();
+    }
+}
+
+/// How many frames `sender` has to send.
+fn sent(directory: &Path, sender: &Vm) -> usize {
+    file::read(&directory.join(format!("{}-sent.pcap", sender.name))).map_or(0, |frames| frames.len())
+}
+
+/// Adds to what `sender` sends its first ten frames once more, from the card of `other`; how many they are.
+fn lie_about_the_card(directory: &Path, sender: &Vm, other: &Vm) -> usize {
+    let path = directory.join(format!("{}-sent.pcap", sender.name));
+    let mut frames = file::read(&path).unwrap();
+    let card: Vec<u8> = other.mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let mut lies = frames[..10].to_vec();
+    lies.iter_mut().for_each(|frame| frame[6..12].copy_from_slice(&card));
+    frames.extend(lies);
+    file::write(&path, &frames).unwrap();
+    let mut names = File::options().append(true).open(path.with_extension("names")).unwrap();
+    (0..10).for_each(|number| writeln!(names, "another card: {number}").unwrap());
+    10
+}
