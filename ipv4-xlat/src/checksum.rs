@@ -60,12 +60,8 @@ impl Sum {
     /// The sum in 16 bits, end-around carries added.
     #[inline]
     pub const fn fold(self) -> u16 {
-        // 64 -> 33 -> 32 bits, then 32 -> 17 -> 16.
-        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        let sum = (sum >> 32) + (sum & 0xffff_ffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        ((sum >> 16) + (sum & 0xffff)) as u16
+        let (sum, carry) = ((self.0 >> 32) as u32).overflowing_add(self.0 as u32);
+        fold32(sum.wrapping_add(carry as u32))
     }
 
     /// The checksum field for what was summed: the complement of the folded sum.
@@ -73,6 +69,12 @@ impl Sum {
     pub const fn checksum(self) -> u16 {
         !self.fold()
     }
+}
+
+/// Both halves added, and their carry: it goes from the lower half of the addition into the upper one.
+#[inline]
+const fn fold32(sum: u32) -> u16 {
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// A change of the words a checksum covers: `~m + m'`, folded. Computed once, applied to any number of checksums.
@@ -89,13 +91,13 @@ impl Delta {
     /// The finished checksum `field` after the change (RFC 1624 equation 3).
     #[inline]
     pub const fn apply(self, field: u16) -> u16 {
-        !Sum::ZERO.word(!field).word(self.0).fold()
+        !fold32(!field as u32 + self.0 as u32)
     }
 
     /// The uncomplemented seed of a partial checksum after the change.
     #[inline]
     pub const fn apply_to_seed(self, seed: u16) -> u16 {
-        Sum::ZERO.word(seed).word(self.0).fold()
+        fold32(seed as u32 + self.0 as u32)
     }
 }
 

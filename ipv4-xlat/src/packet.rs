@@ -43,9 +43,9 @@ pub struct Translated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Split {
     /// Payload bytes per fragment, a multiple of 8.
-    pub(crate) step: usize,
+    pub(crate) step: u16,
     /// Offset of the first piece in the original datagram, in bytes.
-    pub(crate) offset: usize,
+    pub(crate) offset: u16,
     /// M flag of the last piece: set when the input was itself a fragment with more to come.
     pub(crate) more: bool,
 }
@@ -132,13 +132,13 @@ impl Pieces {
     fn next_fragment(&mut self, split: Split, scratch: &mut [u8]) -> Option<Piece> {
         let in_scratch = self.head_len.saturating_sub(FRAGMENT_HEAD);
         let payload = in_scratch + self.tail_len;
-        let len = split.step.min(payload - self.done);
+        let len = usize::from(split.step).min(payload - self.done);
         let last = self.done + len == payload;
 
         let header = scratch.first_chunk_mut::<FRAGMENT_HEAD>()?;
         let [p0, p1] = u16::try_from(8 + len).ok()?.to_be_bytes();
         (header[4], header[5]) = (p0, p1);
-        let offset = u16::try_from(split.offset + self.done).ok()?;
+        let offset = u16::try_from(usize::from(split.offset) + self.done).ok()?;
         let [o0, o1] = (offset & !7 | u16::from(!last || split.more)).to_be_bytes();
         (header[42], header[43]) = (o0, o1);
 

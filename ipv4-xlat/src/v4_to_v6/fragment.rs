@@ -54,8 +54,10 @@ pub(super) fn fit(input: &Input<'_>, config: &Config, len: usize, fragment: bool
     if len <= limit {
         return Ok(Fit::Whole);
     }
-    let step = limit.saturating_sub(HEADER_LEN + FRAGMENT_LEN) & !7;
-    Ok(Fit::Split(Split { step, offset: input.ip.fragment_offset(), more: input.ip.more_fragments() }))
+    let step = limit.saturating_sub(HEADER_LEN + FRAGMENT_LEN).min(usize::from(u16::MAX)) as u16 & !7;
+    // 13 bits, in units of 8 bytes.
+    let offset = input.ip.fragment_offset() as u16;
+    Ok(Fit::Split(Split { step, offset, more: input.ip.more_fragments() }))
 }
 
 /// The largest packet that may be fragmented and yet leaves whole; at least 1280.

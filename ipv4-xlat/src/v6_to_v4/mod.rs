@@ -1,19 +1,21 @@
 //! IPv6 to IPv4 (RFC 7915 section 5).
 //!
 //! ```text
+//!   straight.rs  what most packets need, and nothing else
 //!   header.rs    read and check, addresses, protocol, Hop Limit   extension.rs  extension headers
 //!   fragment.rs  Fragment Header, too big: signal
 //!   icmp.rs      echo, and errors by table                        quote.rs      the packet an error is about
 //! ```
 //!
-//! A packet without extension headers, ICMP or offload takes the straight line through [`translate`]: two address
-//! lookups, one incremental checksum, one header checksum.
+//! A packet without extension headers, ICMP or offload takes the straight line: two address lookups, one incremental
+//! checksum, one header checksum.
 
 mod extension;
 mod fragment;
 mod header;
 mod icmp;
 mod quote;
+mod straight;
 
 use header::{Input, Output};
 
@@ -37,6 +39,21 @@ use crate::{
 /// be sent (RFC 4443 2.4(e)).
 #[inline]
 pub fn translate<M: AddressMap>(
+    packet: &Packet<'_>,
+    map: &M,
+    config: &Config,
+    identification: u16,
+    out: &mut [u8],
+) -> Result<Translated, Refusal> {
+    match straight::translate(packet, map, config, identification, out) {
+        Some(translated) => Ok(translated),
+        None => general(packet, map, config, identification, out),
+    }
+}
+
+/// Any packet.
+#[inline(never)]
+fn general<M: AddressMap>(
     packet: &Packet<'_>,
     map: &M,
     config: &Config,

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipv4_xlat::{
-    FragmentedIcmp, HopChange, Packet, Reason, Refusal, SCRATCH_LEN, ZeroUdpChecksum, v4_to_v6, v6_to_v4,
+    ChecksumState, FragmentedIcmp, HopChange, Offload, Packet, Reason, Refusal, SCRATCH_LEN, TrafficClass,
+    ZeroUdpChecksum, v4_to_v6, v6_to_v4,
 };
 use proptest::prelude::*;
 
@@ -317,6 +318,19 @@ proptest! {
         if let Ok(sent) = run64(&six, &defaults()) {
             assert_bounded(&six, &sent, 128);
         }
+    }
+
+    #[test]
+    fn the_straight_line_is_the_general_path(four in any_v4(), six in any_v6(), limits in (68..2000_u32, 1280..2000_u32, 1280..2000_u32), hops: bool, class: bool) {
+        // A verified checksum changes nothing but itself, and keeps a packet off the straight line.
+        let verified = Offload { checksum: ChecksumState::Verified, gso: None };
+        let config = config(|s| {
+            (s.mtu4, s.mtu6, s.lowest_ipv6_mtu) = limits;
+            s.hop_change = if hops { HopChange::SpendOne } else { HopChange::Keep };
+            s.traffic_class = if class { TrafficClass::Keep } else { TrafficClass::Set(0x2e) };
+        });
+        prop_assert_eq!(run46(&four, &config), run46_offload(&four, &config, verified).0);
+        prop_assert_eq!(run64(&six, &config), run64_offload(&six, &config, verified).0);
     }
 
     #[test]
