@@ -124,8 +124,8 @@ impl Signals {
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.reload.recv() => {
                     let running = Arc::clone(running);
-                    // Its outcome is in the log already.
-                    let _ = tokio::task::spawn_blocking(move || running.reload()).await;
+                    // Not waited for: a signal to stop may come meanwhile. Its outcome goes to the log.
+                    drop(tokio::task::spawn_blocking(move || running.reload()));
                 }
             }
         }
