@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory as _};
+use nve_core::DropReason;
 use utoipa::OpenApi as _;
 use vhost_ila::cli::Cli;
 use vhost_ila::config::Config;
@@ -45,6 +46,17 @@ fn commands() -> BTreeMap<String, Command> {
 #[test]
 fn the_openapi_description_is_current() {
     is_current(&docs("openapi.yaml"), &Description::openapi().to_yaml().expect("YAML"));
+}
+
+#[test]
+fn the_list_of_drops_is_current() {
+    let mut text = "# Drops\n\nWhat `drop=NAME` in a capture, `show counters` and the control API mean. Written by a test from \
+        `nve-core/src/drop_reason.rs`.\n\n| name | meaning |\n|---|---|\n"
+        .to_owned();
+    for reason in DropReason::ALL {
+        text += &format!("| `{}` | {} |\n", reason.name(), reason.doc().trim());
+    }
+    is_current(&docs("drops.md"), &text);
 }
 
 #[test]
