@@ -138,18 +138,24 @@ impl Session {
             event_idx: self.features.event_idx(),
             indirect: self.features.indirect(),
         };
-        let queue = match make_queue(*side, &spec, self.features, ring.enabled, &self.status) {
-            Ok(make) => make(std::mem::take(&mut ring.events)),
+        let bare = match Bare::new(*side, &spec, self.features) {
+            Ok(bare) => bare,
             Err(fault) => {
+                // The descriptors stay: the next message may mend it.
                 self.fault(index, Some(fault));
                 return Ok(());
             }
         };
+        let events = std::mem::take(&mut ring.events);
+        let queue = bare.with(events, self.features, ring.enabled, Arc::clone(&self.status));
         ring.base = queue.base();
-        self.worker.start(self.port, queue).map_err(Error::ReqHandlerError)?;
-        ring.running = true;
         let enabled = ring.enabled;
+        // Before the worker has it, which may find the next fault at once.
         self.fault(index, None);
+        self.worker.start(self.port, queue).map_err(Error::ReqHandlerError)?;
+        if let Some(ring) = self.rings.get_mut(index) {
+            ring.running = true;
+        }
         self.show(index);
         if *side == Side::Receive {
             self.nve.set_receiver(self.port, self.features.receiver(enabled));
@@ -198,41 +204,42 @@ impl Drop for Session {
     }
 }
 
-/// A ring that only wants its descriptors; nothing is lost when it cannot be made.
-fn make_queue(
-    side: Side,
-    spec: &RingSpec,
-    features: Accepted,
-    enabled: bool,
-    status: &Arc<Status>,
-) -> std::result::Result<impl FnOnce(Events) -> Queue + use<>, ring::RingFault> {
-    enum Made {
-        Receive(ReceiveRing),
-        Transmit(TransmitRing),
+/// A ring that still wants its descriptors.
+enum Bare {
+    Receive(ReceiveRing),
+    Transmit(TransmitRing),
+}
+
+impl Bare {
+    fn new(side: Side, spec: &RingSpec, features: Accepted) -> std::result::Result<Self, ring::RingFault> {
+        Ok(match side {
+            Side::Receive => {
+                Self::Receive(ReceiveRing::new(spec, features.mergeable(), features.header_len())?)
+            }
+            Side::Transmit => Self::Transmit(TransmitRing::new(spec)?),
+        })
     }
-    let made = match side {
-        Side::Receive => Made::Receive(ReceiveRing::new(spec, features.mergeable(), features.header_len())?),
-        Side::Transmit => Made::Transmit(TransmitRing::new(spec)?),
-    };
-    let status = Arc::clone(status);
-    Ok(move |events| match made {
-        Made::Receive(ring) => Queue::Receive(Box::new(ReceiveQueue {
-            ring,
-            events,
-            verified: features.receiver(true).csum,
-            fault: None,
-            status,
-        })),
-        Made::Transmit(ring) => Queue::Transmit(Box::new(TransmitQueue {
-            ring,
-            events,
-            header_len: features.header_len(),
-            allowed: features.sender(),
-            enabled,
-            fault: None,
-            status,
-        })),
-    })
+
+    fn with(self, events: Events, features: Accepted, enabled: bool, status: Arc<Status>) -> Queue {
+        match self {
+            Self::Receive(ring) => Queue::Receive(Box::new(ReceiveQueue {
+                ring,
+                events,
+                verified: features.receiver(true).csum,
+                fault: None,
+                status,
+            })),
+            Self::Transmit(ring) => Queue::Transmit(Box::new(TransmitQueue {
+                ring,
+                events,
+                header_len: features.header_len(),
+                allowed: features.sender(),
+                enabled,
+                fault: None,
+                status,
+            })),
+        }
+    }
 }
 
 fn refused(error: MemoryError) -> Error {

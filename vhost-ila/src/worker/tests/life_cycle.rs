@@ -1,0 +1,159 @@
+//! Front-ends, rings and memory that come and go.
+
+use super::*;
+
+#[test]
+fn a_new_front_end_takes_over_after_the_old_one_died() {
+    let lab = Lab::new(2);
+    let mut b = Guest::connect(&lab.socket(2));
+    for round in 1..=5u8 {
+        let mut a = Guest::connect(&lab.socket(1));
+        a.send(&datagram(1, 2, &[round; 10]));
+        assert_eq!(payload_of(&b.receive()), [round; 10]);
+        b.send(&datagram(2, 1, &[round; 20]));
+        assert_eq!(payload_of(&a.receive()), [round; 20]);
+    }
+    until("gone", || !lab.report(1).connected);
+    let before = lab.drops(2, nve_core::DropReason::ReceiverDown);
+    b.send(&datagram(2, 1, &[0; 20]));
+    until("dropped by name", || lab.drops(2, nve_core::DropReason::ReceiverDown) == before + 1);
+    assert_eq!(lab.report(1).connections, 5);
+}
+
+#[test]
+fn a_stopped_ring_says_where_it_was_and_goes_on_from_there() {
+    let lab = Lab::new(2);
+    let mut a = Guest::connect(&lab.socket(1));
+    let mut b = Guest::connect(&lab.socket(2));
+    for i in 0..3 {
+        a.send(&datagram(1, 2, &[i; 10]));
+        b.receive();
+    }
+    assert_eq!(a.frontend.get_vring_base(1).unwrap(), 3);
+    assert_eq!(b.frontend.get_vring_base(0).unwrap(), 3);
+    a.send(&datagram(1, 2, &[7; 10]));
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(b.take(), Vec::<Vec<u8>>::new(), "nothing moves while stopped");
+    b.start(0);
+    a.start(1);
+    assert_eq!(payload_of(&b.receive()), [7; 10]);
+}
+
+#[test]
+fn a_disabled_transmit_ring_is_emptied_into_nowhere_and_a_disabled_receive_ring_gets_nothing() {
+    let lab = Lab::new(2);
+    let mut a = Guest::connect(&lab.socket(1));
+    let mut b = Guest::connect(&lab.socket(2));
+    a.frontend.set_vring_enable(1, false).unwrap();
+    a.send(&datagram(1, 2, &[1; 10]));
+    until("given back", || a.tx.take_used(&a.ram).len() == 1);
+    a.frontend.set_vring_enable(1, true).unwrap();
+    b.frontend.set_vring_enable(0, false).unwrap();
+    a.send(&datagram(1, 2, &[2; 10]));
+    until("dropped by name", || lab.drops(1, nve_core::DropReason::ReceiverDown) == 2);
+    b.frontend.set_vring_enable(0, true).unwrap();
+    a.send(&datagram(1, 2, &[3; 10]));
+    assert_eq!(payload_of(&b.receive()), [3; 10], "neither of the first two");
+}
+
+#[test]
+fn live_changes_of_call_memory_and_features_lose_nothing() {
+    let lab = Lab::new(2);
+    let mut a = Guest::connect(&lab.socket(1));
+    let mut b = Guest::connect(&lab.socket(2));
+    for i in 0..20u8 {
+        b.rx_events.1 = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        b.frontend.set_vring_call(0, &b.rx_events.1).unwrap();
+        a.share_memory();
+        b.share_memory();
+        a.tx_events.0 = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        a.frontend.set_vring_kick(1, &a.tx_events.0).unwrap();
+        a.frontend.set_features(OFFERED).unwrap();
+        a.send(&datagram(1, 2, &[i; 10]));
+        assert_eq!(payload_of(&b.receive()), [i; 10]);
+    }
+}
+
+#[test]
+fn a_region_can_be_added_and_removed_under_traffic() {
+    let lab = Lab::new(2);
+    let mut a = Guest::connect(&lab.socket(1));
+    let mut b = Guest::connect(&lab.socket(2));
+    let extra = Ram::new(&[(0x1000_0000, 0x10_0000)]);
+    let info = VhostUserMemoryRegionInfo {
+        guest_phys_addr: 0x1000_0000,
+        memory_size: 0x10_0000,
+        userspace_addr: 0x1000_0000,
+        mmap_offset: 0,
+        mmap_handle: extra.fd(),
+    };
+    assert_eq!(a.frontend.get_max_mem_slots().unwrap(), 64);
+    a.frontend.add_mem_region(&info).unwrap();
+    let frame = datagram(1, 2, b"from the new memory");
+    extra.write(0x1000_0000 + 12, &frame);
+    let buffer = Buffer { gpa: 0x1000_0000, len: 12 + frame.len() as u32, writable: false };
+    a.tx.offer(&a.ram, &[buffer]);
+    a.kick();
+    assert_eq!(payload_of(&b.receive()), b"from the new memory");
+    a.frontend.remove_mem_region(&info).unwrap();
+    a.send(&datagram(1, 2, b"from the old"));
+    assert_eq!(payload_of(&b.receive()), b"from the old");
+    a.tx.offer(&a.ram, &[buffer]);
+    a.kick();
+    until("the hole is named", || lab.report(1).transmit.fault.is_some());
+}
+
+#[test]
+fn descriptors_and_mappings_return_to_what_they_were() {
+    let lab = Lab::new(2);
+    let count = |what: &str| match what {
+        "fd" => std::fs::read_dir("/proc/self/fd").unwrap().count(),
+        _ => std::fs::read_to_string("/proc/self/maps").unwrap().matches("memfd:guest").count(),
+    };
+    // Other tests of this process open and close things too: the least of many looks is compared.
+    let least = |what: &str| (0..50).map(|_| count(what)).min().unwrap();
+    drop(Guest::connect(&lab.socket(1)));
+    until("gone", || !lab.report(1).connected);
+    let before = least("fd");
+    for _ in 0..30 {
+        let mut guest = Guest::connect(&lab.socket(1));
+        guest.send(&datagram(1, 2, &[0; 10]));
+    }
+    until("gone", || !lab.report(1).connected);
+    until("descriptors are back", || least("fd") <= before + 20);
+}
+
+#[test]
+fn a_client_connects_again_and_again() {
+    let lab = Lab::new(1);
+    let path = lab.dir.path().join("front-end.sock");
+    let config = DeviceConfig { socket: path.clone(), mode: SocketMode::Client, ..device(lab.dir.path(), 1) };
+    lab.daemon.apply(&[config]).unwrap();
+    for _ in 0..3 {
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let frontend = Frontend::from_stream(stream, 2);
+        frontend.set_owner().unwrap();
+        assert_eq!(frontend.get_features().unwrap(), OFFERED);
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn an_attachment_can_be_removed_and_added_while_others_run() {
+    let lab = Lab::new(2);
+    let mut a = Guest::connect(&lab.socket(1));
+    let one = [device(lab.dir.path(), 1)];
+    let both = [device(lab.dir.path(), 1), device(lab.dir.path(), 2)];
+    for _ in 0..3 {
+        let mut b = Guest::connect(&lab.socket(2));
+        a.send(&datagram(1, 2, b"hello"));
+        assert_eq!(payload_of(&b.receive()), b"hello");
+        lab.daemon.apply(&one).unwrap();
+        assert!(!lab.socket(2).exists());
+        lab.daemon.apply(&both).unwrap();
+    }
+    let unknown = DeviceConfig { name: "nobody".into(), ..device(lab.dir.path(), 9) };
+    assert_eq!(lab.daemon.apply(&[unknown]).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
