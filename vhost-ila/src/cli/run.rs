@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nve_core::pipeline::Nve;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::authority::StaticFile;
@@ -35,6 +36,8 @@ pub fn run(source: StaticFile) -> Result<String> {
     // Before anything is seen of us: a signal that comes early waits, and does not kill.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
+
+    raise_descriptor_limit();
 
     let config = source.read()?;
     let host = &config.setup.setup().host;
@@ -94,6 +97,15 @@ fn start(config: &Config) -> Result<(Arc<DaemonHandle>, Arc<Nve>)> {
     };
     let daemon = Daemon::start(daemon, Arc::clone(&nve)).context("the daemon cannot start")?;
     Ok((Arc::new(daemon), nve))
+}
+
+/// As many descriptors as we are allowed: an attachment takes about ten, and the usual limit of 1024 would run out at a hundred.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("the limit of open files stays as it is: {e}");
+    }
 }
 
 fn make_runtime_directory(path: &Path) -> Result<()> {

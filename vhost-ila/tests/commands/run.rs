@@ -49,7 +49,9 @@ impl Daemon {
         std::fs::write(directory.path().join("host.toml"), host).expect("written");
         std::fs::write(directory.path().join("blue.toml"), VM1).expect("written");
         let log = std::fs::File::create(directory.path().join("log")).expect("made");
-        let child = Command::new(env!("CARGO_BIN_EXE_vhost-ila"))
+        // With few descriptors to begin with, as a service manager gives.
+        let child = Command::new("sh")
+            .args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vhost-ila")])
             .args(["run", "--config"])
             .arg(directory.path())
             .stdin(Stdio::null())
@@ -121,6 +123,15 @@ impl Drop for Daemon {
 fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
     std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[test]
+fn as_many_descriptors_as_the_system_allows_are_ours() {
+    let daemon = Daemon::start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.child.id())).expect("it lives");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let [soft, hard] = [3, 4].map(|at| line.split_whitespace().nth(at).expect("a number"));
+    assert_eq!(soft, hard, "each attachment takes about ten");
 }
 
 #[test]
