@@ -230,7 +230,7 @@ fn fragments_cross_in_both_families() {
     for (offset, range, more) in [(0_u16, 20..1396, true), (1376, 1396..2028, false)] {
         let mut piece = whole[..20].to_vec();
         piece.extend(&whole[range.clone()]);
-        let field = offset / 8 | if more { 0x2000 } else { 0 };
+        let field = (offset / 8) | if more { 0x2000 } else { 0 };
         piece[2..4].copy_from_slice(&(20 + range.len() as u16).to_be_bytes());
         piece[6..8].copy_from_slice(&field.to_be_bytes());
         frames::seal_ipv4(&mut piece);
