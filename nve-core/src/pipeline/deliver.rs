@@ -10,7 +10,7 @@ use super::walk::{Stop, Walk};
 use super::{Again, Scratch};
 use crate::DropReason;
 use crate::gateway::GATEWAY_MAC;
-use crate::packet::ipv6::HEADER_LEN;
+use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ChecksumState, ETHERNET_LEN, GsoKind, Offload};
 
 /// EtherTypes written here.
@@ -72,19 +72,21 @@ pub(crate) fn write_ethernet(
     }
 }
 
-/// Writes `header` at `at`, with another destination and hop limit.
+/// An IPv6 header, with another destination and hop limit.
+#[derive(Clone, Copy)]
+pub(crate) struct Readdressed<'a> {
+    pub(crate) header: Ipv6<'a>,
+    pub(crate) destination: Ipv6Addr,
+    pub(crate) hop_limit: u8,
+}
+
+/// Writes `shown` at `at`.
 #[inline]
-pub(crate) fn write_ipv6(
-    scratch: &mut Scratch,
-    at: usize,
-    header: &[u8; HEADER_LEN],
-    destination: Ipv6Addr,
-    hop_limit: u8,
-) {
+pub(crate) fn write_ipv6(scratch: &mut Scratch, at: usize, shown: Readdressed<'_>) {
     if let Some(out) = scratch.head.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<HEADER_LEN>()) {
-        *out = *header;
-        out[7] = hop_limit;
-        out[24..].copy_from_slice(&destination.octets());
+        *out = *shown.header.bytes();
+        out[7] = shown.hop_limit;
+        out[24..].copy_from_slice(&shown.destination.octets());
     }
 }
 

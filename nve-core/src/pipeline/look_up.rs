@@ -11,8 +11,8 @@ use super::admit::Admitted;
 use super::walk::{Stop, Walk};
 use super::{PortId, Question};
 use crate::DropReason;
-use crate::addr::Identifier;
-use crate::policy::{Attachment, Network, NetworkId};
+use crate::addr::{Identifier, Neutral};
+use crate::policy::{Attachment, LocatorId, Network, NetworkId};
 use crate::tables::Target;
 
 /// An attachment that may be given packets for `identifier`.
@@ -70,7 +70,16 @@ pub(crate) enum Wanted<'w> {
     /// Here.
     Here(Receiving<'w>),
     /// On another host.
-    There(Identifier, Target, NetworkId),
+    There(Distant),
+}
+
+/// An identifier that lives on another host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Distant {
+    pub(crate) identifier: Identifier,
+    pub(crate) network_id: NetworkId,
+    pub(crate) locator: LocatorId,
+    pub(crate) neutral: Option<Neutral>,
 }
 
 /// Where the identifier of a packet from the wire lives (reading notes, section 5, check 4).
@@ -79,10 +88,10 @@ pub(crate) fn from_wire<'w>(walk: &Walk<'w>, question: &Question) -> Result<Want
     let identifier = question.key.ok_or(DropReason::NotOurs)?;
     match walk.nve.table.get(identifier) {
         Some(Target::Local(port)) => Receiving::at(walk, port, identifier).map(Wanted::Here),
-        Some(target) => {
+        Some(Target::Remote(locator, neutral)) => {
             let vnid = identifier.vnid().ok_or(DropReason::NoMapping)?;
-            let (network, _) = walk.world.network_of_vnid(vnid).ok_or(DropReason::UnknownNetwork)?;
-            Ok(Wanted::There(identifier, target, network))
+            let (network_id, _) = walk.world.network_of_vnid(vnid).ok_or(DropReason::UnknownNetwork)?;
+            Ok(Wanted::There(Distant { identifier, network_id, locator, neutral }))
         }
         None => Err(absent(walk, identifier)),
     }

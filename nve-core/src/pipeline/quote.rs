@@ -18,6 +18,7 @@ use super::look_up::{Receiving, endpoint};
 use super::question::restore;
 use super::rewrite4;
 use super::walk::{Stop, Walk};
+use super::wire::Arriving;
 use super::{Again, Fate, Question, Rewritten, Scratch};
 use crate::DropReason;
 use crate::addr::{Identifier, Kind, Neutral};
@@ -137,18 +138,17 @@ fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<(Identifier,
 pub(crate) fn from_wire(
     walk: &mut Walk<'_>,
     receiving: &Receiving<'_>,
-    question: &Question,
-    hop_limit: u8,
-    frame: &Frame<'_>,
+    arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
+    let Arriving { question, frame, header, hop_limit } = arriving;
     let (len, l4) = (question.ip_len as usize, usize::from(question.l4));
     if !is_judgeable(question) {
         return Err(DropReason::QuotedPacket.into());
     }
     let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };
-    let header = Ipv6::read(frame, 0)?;
-    let destination = judge_quote(walk, receiving, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
+    let quoted_destination =
+        judge_quote(walk, receiving, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
     allow(walk, receiving)?;
 
     let is_ipv4 = receiving.identifier.type_number() == 2;
@@ -156,8 +156,9 @@ pub(crate) fn from_wire(
     let out = scratch.head.get_mut(at..at + len).ok_or(DropReason::QuotedPacket)?;
     out.copy_from_slice(error);
     let source = shown_source(walk, receiving, header.source());
-    show(out, l4, hop_limit, source, receiver_address(walk, receiving), destination)
-        .ok_or(DropReason::QuotedPacket)?;
+    let destination = receiver_address(walk, receiving);
+    let shown = Shown { hop_limit, source, destination, quoted_destination };
+    shown.write(out, l4).ok_or(DropReason::QuotedPacket)?;
     if is_ipv4 {
         return rewrite4::from_scratch(walk, receiving, len, frame, scratch);
     }
@@ -190,13 +191,18 @@ pub(crate) fn passes_through(
     if own && known { Ok(()) } else { Err(DropReason::QuotedPacket.into()) }
 }
 
-/// A peer is shown as itself; a router of the fabric is hidden behind the VN's gateway. Over IPv4, translation does the latter.
+/// A peer is shown as itself; a router of the fabric is hidden behind the VN's gateway, in the receiver's family.
 fn shown_source(walk: &Walk<'_>, receiving: &Receiving<'_>, source: Ipv6Addr) -> Ipv6Addr {
-    let peer = judge::source(walk, source, receiving.network_id, receiving.identifier).is_ok();
-    match receiving.network.gateway6 {
-        Some(gateway) if !peer && receiving.identifier.type_number() == 3 => gateway,
-        _ => source,
+    if judge::source(walk, source, receiving.network_id, receiving.identifier).is_ok() {
+        return source;
     }
+    let network = receiving.network;
+    let sir_of = |gateway| walk.world.sir.address(Identifier::ipv4(network.vnid, gateway)).ipv6();
+    let gateway = match receiving.identifier.type_number() {
+        2 => network.gateway4.map(sir_of),
+        _ => network.gateway6,
+    };
+    gateway.unwrap_or(source)
 }
 
 /// What the receiver is called by its peers.
@@ -207,27 +213,30 @@ fn receiver_address(walk: &Walk<'_>, receiving: &Receiving<'_>) -> Ipv6Addr {
     }
 }
 
-/// Puts the three addresses into the error `out`, whose ICMPv6 header is at `l4`, and updates its checksum. That was made for the
-/// outer addresses an endpoint sees, so only the outer source and the quoted destination count.
-fn show(
-    out: &mut [u8],
-    l4: usize,
+/// What the receiver of an error is shown.
+struct Shown {
     hop_limit: u8,
     source: Ipv6Addr,
     destination: Ipv6Addr,
     quoted_destination: Ipv6Addr,
-) -> Option<()> {
-    let old_source = Ipv6::quoted(out)?.source();
-    let old_quoted = Ipv6::quoted(out.get(l4 + BEFORE_QUOTE..)?)?.destination();
-    *out.get_mut(7)? = hop_limit;
-    out.get_mut(8..24)?.copy_from_slice(&source.octets());
-    out.get_mut(24..40)?.copy_from_slice(&destination.octets());
-    let quoted = l4 + BEFORE_QUOTE + 24;
-    out.get_mut(quoted..quoted + 16)?.copy_from_slice(&quoted_destination.octets());
+}
 
-    let old = Sum::ZERO.ipv6(old_source).ipv6(old_quoted);
-    let new = Sum::ZERO.ipv6(source).ipv6(quoted_destination);
-    let field = out.get_mut(l4 + 2..)?.first_chunk_mut::<2>()?;
-    *field = Delta::between(old, new).apply(u16::from_be_bytes(*field)).to_be_bytes();
-    Some(())
+impl Shown {
+    /// Puts it into the error `out`, whose ICMPv6 header is at `l4`, and updates its checksum. That was made for the outer
+    /// destination an endpoint sees, so only the outer source and the quoted destination count.
+    fn write(&self, out: &mut [u8], l4: usize) -> Option<()> {
+        let old_source = Ipv6::quoted(out)?.source();
+        let old_quoted = Ipv6::quoted(out.get(l4 + BEFORE_QUOTE..)?)?.destination();
+        *out.get_mut(7)? = self.hop_limit;
+        out.get_mut(8..24)?.copy_from_slice(&self.source.octets());
+        out.get_mut(24..40)?.copy_from_slice(&self.destination.octets());
+        let quoted = l4 + BEFORE_QUOTE + 24;
+        out.get_mut(quoted..quoted + 16)?.copy_from_slice(&self.quoted_destination.octets());
+
+        let old = Sum::ZERO.ipv6(old_source).ipv6(old_quoted);
+        let new = Sum::ZERO.ipv6(self.source).ipv6(self.quoted_destination);
+        let field = out.get_mut(l4 + 2..)?.first_chunk_mut::<2>()?;
+        *field = Delta::between(old, new).apply(u16::from_be_bytes(*field)).to_be_bytes();
+        Some(())
+    }
 }

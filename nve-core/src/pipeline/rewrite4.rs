@@ -21,6 +21,7 @@ use super::neighbour4;
 use super::quote;
 use super::rewrite6::on_the_wire;
 use super::walk::{Pending, Stop, Walk};
+use super::wire::Arriving;
 use super::{Again, Fate, PortId, Question, Rewritten, Scratch};
 use crate::DropReason;
 use crate::addr::{Identifier, SirPrefix, Vnid};
@@ -40,8 +41,6 @@ const LONGEST_TRANSPORT: usize = 20;
 pub(crate) struct InNetwork {
     sir: SirPrefix,
     vnid: Vnid,
-    /// Shown as the source of ICMP errors from routers that have no IPv4 address here (RFC 6791).
-    gateway: Option<Ipv4Addr>,
     /// The packet's destination, as judged; on the wire it still bears a locator.
     destination: Option<Ipv4Addr>,
 }
@@ -49,7 +48,7 @@ pub(crate) struct InNetwork {
 impl InNetwork {
     #[inline]
     pub(crate) fn new(walk: &Walk<'_>, network: &Network, destination: Option<Ipv4Addr>) -> Self {
-        Self { sir: walk.world.sir, vnid: network.vnid, gateway: network.gateway4, destination }
+        Self { sir: walk.world.sir, vnid: network.vnid, destination }
     }
 }
 
@@ -67,10 +66,7 @@ impl AddressMap for InNetwork {
         let bits = address.to_bits();
         let candidate = Ipv4Addr::from_bits(bits as u32);
         let expected = self.sir.address(Identifier::ipv4(self.vnid, candidate)).ipv6();
-        if expected.to_bits() == bits {
-            return Some(candidate);
-        }
-        if role == Role::ErrorSource { self.gateway } else { None }
+        (expected.to_bits() == bits).then_some(candidate)
     }
 }
 
@@ -263,23 +259,22 @@ fn append_payload(v6: &mut [u8], head_len: usize, tail: &Range<usize>, frame: &F
     None
 }
 
-/// A packet from the wire, judged, to an attachment's IPv4 address, with another hop limit; the frame is the IPv6 packet.
+/// A packet from the wire, judged, to an attachment's IPv4 address.
 #[inline]
 pub(crate) fn to_tenant(
     walk: &mut Walk<'_>,
     receiving: &Receiving<'_>,
-    question: &Question,
-    hop_limit: u8,
-    frame: &Frame<'_>,
+    arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
+    let Arriving { question, frame, .. } = arriving;
     // One copy of the headers, because the hop limit and, with C = 0, the checksum's destination differ from the wire's.
     let all = frame.head.len().min(FRAME_AT);
     let headers = (usize::from(question.l4) + LONGEST_TRANSPORT).min(all);
-    copy_head(walk, receiving, headers, hop_limit, frame, scratch)?;
+    copy_head(walk, receiving, headers, arriving, scratch)?;
     match from_scratch(walk, receiving, headers, frame, scratch) {
         Err(Stop::Again(Again::Whole)) if headers < all => {
-            copy_head(walk, receiving, all, hop_limit, frame, scratch)?;
+            copy_head(walk, receiving, all, arriving, scratch)?;
             from_scratch(walk, receiving, all, frame, scratch)
         }
         fate => fate,
@@ -292,16 +287,15 @@ fn copy_head(
     walk: &Walk<'_>,
     receiving: &Receiving<'_>,
     len: usize,
-    hop_limit: u8,
-    frame: &Frame<'_>,
+    arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
-    match (scratch.head.get_mut(..len), frame.head.get(..len)) {
+    match (scratch.head.get_mut(..len), arriving.frame.head.get(..len)) {
         (Some(to), Some(from)) => to.copy_from_slice(from),
         _ => return Err(DropReason::Malformed),
     }
     let destination = walk.world.sir.address(receiving.identifier).ipv6();
-    deliver::redirect_ipv6(scratch, destination, |_| hop_limit);
+    deliver::redirect_ipv6(scratch, destination, |_| arriving.hop_limit);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use super::quote;
 use super::walk::{Stop, Walk};
 use super::{Again, Fate, Question, Rewritten, Scratch};
 use crate::DropReason;
-use crate::addr::{IlaAddress, Locator, Neutral};
+use crate::addr::{Identifier, IlaAddress, Locator, Neutral};
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, largest_segment};
 use crate::tables::Target;
@@ -47,7 +47,8 @@ pub(crate) fn from_tenant(
                 deliver::unmodified_to_uplink(&frame.offload)?;
             }
             let hop_limit = deliver::give_back_hop(header.hop_limit());
-            deliver::write_ipv6(scratch, 0, header.bytes(), wire.ipv6(), hop_limit);
+            let shown = deliver::Readdressed { header, destination: wire.ipv6(), hop_limit };
+            deliver::write_ipv6(scratch, 0, shown);
             let offload = frame.offload;
             Ok(Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail: payload, offload, more: false }))
         }
@@ -56,42 +57,28 @@ pub(crate) fn from_tenant(
             if question.is_icmpv6_error(frame, ETHERNET_LEN) {
                 quote::admit_from_neighbour(walk, &receiving, question, frame)?;
             }
-            to_tenant(
-                walk,
-                &receiving,
-                header,
-                header.destination(),
-                header.hop_limit(),
-                frame,
-                ETHERNET_LEN,
-                scratch,
-            )
+            let (destination, hop_limit) = (header.destination(), header.hop_limit());
+            let shown = deliver::Readdressed { header, destination, hop_limit };
+            to_tenant(walk, &receiving, shown, (frame, ETHERNET_LEN), scratch)
         }
     }
 }
 
-/// To an attachment: the header with `destination` and `hop_limit` behind an Ethernet header. The packet starts at `offset` of `frame`.
+/// To an attachment: `shown` behind an Ethernet header. The packet starts at `offset` of `frame`.
 #[inline]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "all of them are the packet: what it was, where it lies, what becomes of it"
-)]
 pub(crate) fn to_tenant(
     walk: &Walk<'_>,
     receiving: &Receiving<'_>,
-    header: Ipv6<'_>,
-    destination: Ipv6Addr,
-    hop_limit: u8,
-    frame: &Frame<'_>,
-    offset: usize,
+    shown: deliver::Readdressed<'_>,
+    (frame, offset): (&Frame<'_>, usize),
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     deliver::to_port(walk, receiving, &frame.offload)?;
     deliver::write_ethernet(scratch, 0, receiving, deliver::IPV6);
-    deliver::write_ipv6(scratch, ETHERNET_LEN, header.bytes(), destination, hop_limit);
+    deliver::write_ipv6(scratch, ETHERNET_LEN, shown);
     let rewritten = Rewritten {
         head: 0..ETHERNET_LEN + HEADER_LEN,
-        tail: offset + HEADER_LEN..offset + header.total_len(),
+        tail: offset + HEADER_LEN..offset + shown.header.total_len(),
         offload: frame.offload,
         more: false,
     };
@@ -100,11 +87,7 @@ pub(crate) fn to_tenant(
 
 /// `L:I`, neutral where the mapping has an adjustment.
 #[inline]
-pub(crate) fn on_the_wire(
-    locator: Locator,
-    identifier: crate::addr::Identifier,
-    neutral: Option<Neutral>,
-) -> IlaAddress {
+pub(crate) fn on_the_wire(locator: Locator, identifier: Identifier, neutral: Option<Neutral>) -> IlaAddress {
     match neutral {
         Some(neutral) => locator.neutral(identifier, neutral),
         None => locator.unmodified(identifier),

@@ -8,17 +8,24 @@
 //! What must stay true: what enters from the uplink and leaves to it again costs a hop, so that nothing loops; ICMPv6 errors are judged by
 //! what they quote, everything else by its source.
 
-use super::look_up::{Receiving, Wanted, from_wire};
+use super::look_up::{Distant, Receiving, Wanted, from_wire};
 use super::rewrite6::on_the_wire;
 use super::walk::{Stop, Walk};
 use super::{Fate, Question, Rewritten, Scratch};
 use super::{deliver, judge, quote, rewrite4, rewrite6};
 use crate::DropReason;
-use crate::addr::Identifier;
 use crate::packet::Frame;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
-use crate::policy::NetworkId;
-use crate::tables::Target;
+
+/// A packet from the wire on its way on.
+#[derive(Clone, Copy)]
+pub(crate) struct Arriving<'a> {
+    pub(crate) question: &'a Question,
+    pub(crate) frame: &'a Frame<'a>,
+    pub(crate) header: Ipv6<'a>,
+    /// What it will have.
+    pub(crate) hop_limit: u8,
+}
 
 /// A packet to our locator.
 #[inline]
@@ -32,9 +39,9 @@ pub(crate) fn arrived(
     match from_wire(walk, question)? {
         Wanted::Here(receiving) => {
             let hop_limit = deliver::give_back_hop(header.hop_limit());
-            to_attachment(walk, &receiving, question, header, hop_limit, frame, scratch)
+            to_attachment(walk, &receiving, Arriving { question, frame, header, hop_limit }, scratch)
         }
-        Wanted::There(..) => Err(DropReason::NotLocal.into()),
+        Wanted::There(_) => Err(DropReason::NotLocal.into()),
     }
 }
 
@@ -48,13 +55,10 @@ pub(crate) fn routed(
 ) -> Result<Fate, Stop> {
     let header = Ipv6::read(frame, 0)?;
     let hop_limit = header.hop_limit().checked_sub(1).filter(|left| *left > 0).ok_or(DropReason::HopLimit)?;
+    let arriving = Arriving { question, frame, header, hop_limit };
     match from_wire(walk, question)? {
-        Wanted::Here(receiving) => {
-            to_attachment(walk, &receiving, question, header, hop_limit, frame, scratch)
-        }
-        Wanted::There(identifier, target, network) => {
-            pass_on(walk, (identifier, target, network), question, header, hop_limit, frame, scratch)
-        }
+        Wanted::Here(receiving) => to_attachment(walk, &receiving, arriving, scratch),
+        Wanted::There(distant) => pass_on(walk, &distant, arriving, scratch),
     }
 }
 
@@ -63,24 +67,23 @@ pub(crate) fn routed(
 fn to_attachment(
     walk: &mut Walk<'_>,
     receiving: &Receiving<'_>,
-    question: &Question,
-    header: Ipv6<'_>,
-    hop_limit: u8,
-    frame: &Frame<'_>,
+    arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
+    let Arriving { question, frame, header, hop_limit } = arriving;
     if header.hop_limit() == 0 {
         return Err(DropReason::HopLimit.into());
     }
     if question.is_icmpv6_error(frame, 0) {
-        return quote::from_wire(walk, receiving, question, hop_limit, frame, scratch);
+        return quote::from_wire(walk, receiving, arriving, scratch);
     }
     let _admission = judge::source(walk, header.source(), receiving.network_id, receiving.identifier)?;
     match (receiving.identifier.type_number(), receiving.network.ipv6) {
-        (2, _) => rewrite4::to_tenant(walk, receiving, question, hop_limit, frame, scratch),
+        (2, _) => rewrite4::to_tenant(walk, receiving, arriving, scratch),
         (3, Some(vnet)) => {
             let destination = vnet.address(receiving.identifier.bits() as u32);
-            rewrite6::to_tenant(walk, receiving, header, destination, hop_limit, frame, 0, scratch)
+            let shown = deliver::Readdressed { header, destination, hop_limit };
+            rewrite6::to_tenant(walk, receiving, shown, (frame, 0), scratch)
         }
         _ => Err(DropReason::NoMapping.into()),
     }
@@ -90,25 +93,23 @@ fn to_attachment(
 #[cold]
 fn pass_on(
     walk: &mut Walk<'_>,
-    (identifier, target, network): (Identifier, Target, NetworkId),
-    question: &Question,
-    header: Ipv6<'_>,
-    hop_limit: u8,
-    frame: &Frame<'_>,
+    distant: &Distant,
+    arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
+    let Arriving { question, frame, header, hop_limit } = arriving;
     if question.is_icmpv6_error(frame, 0) {
-        quote::passes_through(walk, question, identifier, frame)?;
+        quote::passes_through(walk, question, distant.identifier, frame)?;
     } else {
-        judge::source(walk, header.source(), network, identifier)?;
+        judge::source(walk, header.source(), distant.network_id, distant.identifier)?;
     }
-    let Target::Remote(locator, neutral) = target else { return Err(DropReason::NotLocal.into()) };
-    let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
-    let wire = on_the_wire(locator, identifier, neutral);
+    let locator = walk.world.locator(distant.locator).ok_or(DropReason::NoMapping)?;
+    let wire = on_the_wire(locator, distant.identifier, distant.neutral);
     if !wire.is_neutral() {
         deliver::unmodified_to_uplink(&frame.offload)?;
     }
-    deliver::write_ipv6(scratch, 0, header.bytes(), wire.ipv6(), hop_limit);
+    let shown = deliver::Readdressed { header, destination: wire.ipv6(), hop_limit };
+    deliver::write_ipv6(scratch, 0, shown);
     let tail = HEADER_LEN..header.total_len();
     Ok(Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail, offload: frame.offload, more: false }))
 }

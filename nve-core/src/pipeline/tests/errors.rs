@@ -89,6 +89,22 @@ fn a_peers_error_shows_the_peer() {
     assert_eq!(quoted.transport, &sent[20..]);
 }
 
+/// Whoever may not speak to the receiver is a router to it, whatever address it claims.
+#[test]
+fn only_a_registered_peer_is_shown_as_the_source_of_an_error() {
+    let mut hv1 = Lab::new(1);
+    for (a, b, free, gateway) in [
+        (A6, B6, "2001:db8:b1:e::77", "2001:db8:b1:e::ffff:fffe"),
+        ("10.1.0.1", "10.1.0.2", &sir_of("10.1.0.77").to_string(), "10.1.255.254"),
+    ] {
+        let wire = hv1.send("vm1", &udp(a, b, 20));
+        let home = hv1.receive(&error(1, 4, 0, free, wire.packet()));
+        let view = home.ip();
+        assert_eq!((view.source, view.destination), (addr(gateway), addr(a)));
+        assert_eq!(verify(&view, view.source, view.destination), Verdict::Good);
+    }
+}
+
 #[test]
 fn forged_quotes_are_dropped() {
     let mut hv1 = Lab::new(1);
