@@ -15,6 +15,7 @@ use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
 use pcap_file::pcapng::{Block, PcapNgReader};
+use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
 
 /// The first four bytes of a pcapng file, in either byte order.
 const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -77,7 +78,7 @@ impl Input {
         let Some(found) = found.with_context(|| format!("packet {number}"))? else { return Ok(None) };
         let Found { time, original, bytes } = found;
         ensure!(
-            bytes.len() == original as usize,
+            bytes.len() >= original as usize || holds_its_packet(&bytes, self.origin),
             "packet {number}: {} of {original} bytes were captured; capture again without a snap length",
             bytes.len()
         );
@@ -137,6 +138,20 @@ fn time_of(ticks: u64, interface: &InterfaceDescriptionBlock<'_>) -> Duration {
     let seconds = u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(u64::MAX);
     let rest = (nanoseconds % 1_000_000_000) as u32;
     Duration::new(seconds.saturating_add(offset), rest)
+}
+
+/// Whether the IP packet in `bytes` is there to its end. Tools that cut a link header off leave the old length of the frame behind.
+fn holds_its_packet(bytes: &[u8], origin: Origin) -> bool {
+    let ip = match origin {
+        Origin::Port(_) => bytes.get(14..).unwrap_or_default(),
+        Origin::Uplink => bytes,
+    };
+    let length = match ip.first().map(|first| first >> 4) {
+        Some(4) => Ipv4Packet::new_checked(ip).map(|packet| packet.total_len().into()),
+        Some(6) => Ipv6Packet::new_checked(ip).map(|packet| packet.total_len()),
+        _ => return false,
+    };
+    length.is_ok_and(|length: usize| length <= ip.len())
 }
 
 fn ensure_link(link: DataLink, origin: Origin) -> Result<()> {

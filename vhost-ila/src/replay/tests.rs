@@ -61,13 +61,19 @@ impl Bench {
     }
 
     fn pcap(&self, link: DataLink, packets: &[&[u8]]) -> PathBuf {
+        let whole: Vec<_> = packets.iter().map(|bytes| (bytes.len(), *bytes)).collect();
+        self.pcap_of(link, &whole)
+    }
+
+    /// Packets with the length they had on the network.
+    fn pcap_of(&self, link: DataLink, packets: &[(usize, &[u8])]) -> PathBuf {
         let path = self.path("in.pcap");
         let header =
             PcapHeader { datalink: link, ts_resolution: TsResolution::NanoSecond, ..PcapHeader::default() };
         let mut writer =
             PcapWriter::with_header(File::create(&path).expect("made"), header).expect("written");
-        for bytes in packets {
-            let length = u32::try_from(bytes.len()).expect("small");
+        for (length, bytes) in packets {
+            let length = u32::try_from(*length).expect("small");
             writer.write_packet(&PcapPacket::new(AT, length, bytes)).expect("written");
         }
         path
@@ -216,12 +222,7 @@ fn the_output_describes_every_interface_even_unused_ones() {
 }
 
 /// A pcapng of one spoofed frame whose clock ticks as `options` say, at `ticks`.
-fn pcapng(
-    bench: &Bench,
-    options: Vec<InterfaceDescriptionOption<'static>>,
-    ticks: u64,
-    original: u32,
-) -> PathBuf {
+fn pcapng(bench: &Bench, options: Vec<InterfaceDescriptionOption<'static>>, ticks: u64) -> PathBuf {
     let path = bench.path("in.pcapng");
     let mut writer = PcapNgWriter::new(File::create(&path).expect("made")).expect("written");
     let interface = InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen: 0, options };
@@ -229,7 +230,7 @@ fn pcapng(
     let data = udp_from(Ipv4Addr::new(10, 1, 0, 77)).into();
     let timestamp = Duration::from_nanos(ticks);
     let packet =
-        EnhancedPacketBlock { interface_id: 0, timestamp, original_len: original, data, options: Vec::new() };
+        EnhancedPacketBlock { interface_id: 0, timestamp, original_len: 50, data, options: Vec::new() };
     writer.write_block(&packet.into_block()).expect("written");
     path
 }
@@ -244,7 +245,7 @@ fn times_are_read_in_the_unit_their_interface_says() {
         (vec![IfTsResol(3), IfTsOffset(10)], 500, Duration::from_millis(10_500)),
     ] {
         let bench = Bench::new();
-        let input = pcapng(&bench, options, ticks, 50);
+        let input = pcapng(&bench, options, ticks);
         let (_, written) = bench.replay(bench.vm1(), &input).expect("replayed");
         assert_eq!(written[0].time, expected);
     }
@@ -253,11 +254,26 @@ fn times_are_read_in_the_unit_their_interface_says() {
 #[test]
 fn a_packet_captured_in_part_is_refused_by_number() {
     let bench = Bench::new();
-    let refused = bench.replay(bench.vm1(), &pcapng(&bench, Vec::new(), 0, 1514)).expect_err("refused");
-    assert_eq!(
-        refused.to_string(),
-        "packet 1: 50 of 1514 bytes were captured; capture again without a snap length"
-    );
+    let whole = udp_from(Ipv4Addr::new(10, 1, 0, 1));
+    for length in [0, 13, 14, 20, 33, 49] {
+        let input = bench.pcap_of(DataLink::ETHERNET, &[(whole.len(), &whole[..length])]);
+        let refused = bench.replay(bench.vm1(), &input).expect_err("refused").to_string();
+        let expected =
+            format!("packet 1: {length} of 50 bytes were captured; capture again without a snap length");
+        assert_eq!(refused, expected);
+    }
+}
+
+#[test]
+fn a_packet_that_lost_its_link_header_is_whole() {
+    let bench = Bench::new();
+    let input = bench.pcap(DataLink::ETHERNET, &[&udp_from(Ipv4Addr::new(10, 1, 0, 1))]);
+    let (_, written) = bench.replay(bench.vm1(), &input).expect("replayed");
+    let packet = &written[0].bytes;
+    let other = Bench::of("two-hosts/hv2");
+    let input = other.pcap_of(DataLink::RAW, &[(packet.len() + 14, packet)]);
+    let (summary, _) = other.replay(Origin::Uplink, &input).expect("replayed");
+    assert_eq!(summary.local.get("vm2"), Some(&1), "{summary}");
 }
 
 #[test]
