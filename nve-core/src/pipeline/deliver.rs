@@ -99,8 +99,15 @@ pub(crate) fn redirect_ipv6(scratch: &mut Scratch, destination: Ipv6Addr, hop_li
     }
 }
 
-/// Gives back what this host's own forwarding through the TUN spends; 255 stays, so that it cannot be made (design, section 5, "Hop count").
+/// Gives back, before the TUN, the hop that this host's own forwarding will spend behind it; 255 stays (design, section 5, "Hop count").
 #[inline]
 pub(crate) fn give_back_hop(hop_limit: u8) -> u8 {
-    if hop_limit == 255 { 255 } else { hop_limit + 1 }
+    hop_limit.saturating_add(1)
+}
+
+/// Gives back, behind the TUN, the hop that this host's own forwarding has spent. Never 255: whoever on the fabric sends with 255
+/// must not seem to be on the tenant's link (RFC 5082).
+#[inline]
+pub(crate) fn give_back_spent_hop(hop_limit: u8) -> u8 {
+    if hop_limit < 254 { hop_limit + 1 } else { hop_limit }
 }

@@ -38,7 +38,7 @@ pub(crate) fn arrived(
     let header = Ipv6::read(frame, 0)?;
     match from_wire(walk, question)? {
         Wanted::Here(receiving) => {
-            let hop_limit = deliver::give_back_hop(header.hop_limit());
+            let hop_limit = deliver::give_back_spent_hop(header.hop_limit());
             to_attachment(walk, &receiving, Arriving { question, frame, header, hop_limit }, scratch)
         }
         Wanted::There(_) => Err(DropReason::NotLocal.into()),

@@ -172,7 +172,7 @@ fn x_y_0_0_and_x_y_255_255_are_never_confused() {
 }
 
 #[test]
-fn a_hop_limit_of_255_stays_and_cannot_be_made() {
+fn a_hop_limit_of_255_stays_before_the_tun_and_cannot_be_made_behind_it() {
     let (mut hv1, mut hv2) = (Lab::new(1), Lab::new(2));
     for (sent, wire) in [(255, 255), (254, 255), (1, 2)] {
         let header = Header { hop_limit: sent, ..Header::default() };
@@ -180,7 +180,7 @@ fn a_hop_limit_of_255_stays_and_cannot_be_made() {
         assert_eq!(hv1.send("vm1", &udp_with(header, "10.1.0.1", "10.1.0.2", 1)).ip().hop_limit, wire);
     }
     let IpAddr::V6(_) = ila_of(2, B6) else { panic!() };
-    for (wire, got) in [(254, 255), (253, 254), (1, 2)] {
+    for (wire, got) in [(255, 255), (254, 254), (253, 254), (1, 2)] {
         let header = Header { hop_limit: wire, ..Header::default() };
         let packet = udp_with(header, A6, &ila_of(2, B6).to_string(), 1);
         assert_eq!(hv2.receive(&packet).ip().hop_limit, got);
