@@ -20,12 +20,14 @@ pub enum Protocol {
     Dhcp,
     /// Echo to the gateway.
     Icmp,
-    /// ICMP errors that the virtual edge makes for this attachment (RFC 4443, 2.4 (f); RFC 1812, 4.3.2.8).
+    /// ICMP errors that the virtual edge makes for this attachment, or that come from the fabric (RFC 4443, 2.4 (f); RFC 1812, 4.3.2.8).
     IcmpError,
+    /// ICMP errors from its peers, which must not use up the others.
+    PeerError,
 }
 
 impl Protocol {
-    const COUNT: usize = 6;
+    const COUNT: usize = 7;
 
     /// Frames per second in the long run, and at once.
     const fn allowance(self) -> (u32, u32) {
@@ -36,7 +38,7 @@ impl Protocol {
             Protocol::Ra => (1, 6),
             Protocol::Dhcp => (5, 20),
             Protocol::Icmp => (1000, 1000),
-            Protocol::IcmpError => (100, 50),
+            Protocol::IcmpError | Protocol::PeerError => (100, 50),
         }
     }
 }

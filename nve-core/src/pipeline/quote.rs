@@ -63,7 +63,7 @@ pub(crate) fn admit_from_neighbour(
         });
     };
     judge_quote(walk, receiving, quoted)?;
-    allow(walk, receiving)
+    allow(walk, receiving, Protocol::PeerError)
 }
 
 /// The same over IPv4: `error` is its translation.
@@ -75,7 +75,7 @@ pub(crate) fn admit_translated(
 ) -> Result<(), Stop> {
     let quoted = error.and_then(|error| error.get(HEADER_LEN + BEFORE_QUOTE..));
     judge_quote(walk, receiving, quoted.ok_or(DropReason::QuotedPacket)?)?;
-    allow(walk, receiving)
+    allow(walk, receiving, Protocol::PeerError)
 }
 
 /// An error in pieces, or longer than any may be, cannot be judged.
@@ -84,9 +84,9 @@ fn is_judgeable(question: &Question) -> bool {
 }
 
 /// Takes one error from the receiver's allowance.
-fn allow(walk: &mut Walk<'_>, receiving: &Receiving<'_>) -> Result<(), Stop> {
+fn allow(walk: &mut Walk<'_>, receiving: &Receiving<'_>, of: Protocol) -> Result<(), Stop> {
     let limits = walk.limits.get_mut(usize::from(receiving.attachment.port.0));
-    let allowed = limits.is_some_and(|limits| limits.take(Protocol::IcmpError, walk.now).is_ok());
+    let allowed = limits.is_some_and(|limits| limits.take(of, walk.now).is_ok());
     if allowed { Ok(()) } else { Err(DropReason::RateLimited.into()) }
 }
 
@@ -149,13 +149,14 @@ pub(crate) fn from_wire(
     let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };
     let quoted_destination =
         judge_quote(walk, receiving, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
-    allow(walk, receiving)?;
+    let from_peer = judge::source(walk, header.source(), receiving.network_id, receiving.identifier).is_ok();
+    allow(walk, receiving, if from_peer { Protocol::PeerError } else { Protocol::IcmpError })?;
 
     let is_ipv4 = receiving.identifier.type_number() == 2;
     let at = if is_ipv4 { 0 } else { ETHERNET_LEN };
     let out = scratch.head.get_mut(at..at + len).ok_or(DropReason::QuotedPacket)?;
     out.copy_from_slice(error);
-    let source = shown_source(walk, receiving, header.source());
+    let source = if from_peer { header.source() } else { gateway_of(walk, receiving, header.source()) };
     let destination = receiver_address(walk, receiving);
     let shown = Shown { hop_limit, source, destination, quoted_destination };
     shown.write(out, l4).ok_or(DropReason::QuotedPacket)?;
@@ -192,10 +193,7 @@ pub(crate) fn passes_through(
 }
 
 /// A peer is shown as itself; a router of the fabric is hidden behind the VN's gateway, in the receiver's family.
-fn shown_source(walk: &Walk<'_>, receiving: &Receiving<'_>, source: Ipv6Addr) -> Ipv6Addr {
-    if judge::source(walk, source, receiving.network_id, receiving.identifier).is_ok() {
-        return source;
-    }
+fn gateway_of(walk: &Walk<'_>, receiving: &Receiving<'_>, source: Ipv6Addr) -> Ipv6Addr {
     let network = receiving.network;
     let sir_of = |gateway| walk.world.sir.address(Identifier::ipv4(network.vnid, gateway)).ipv6();
     let gateway = match receiving.identifier.type_number() {

@@ -141,6 +141,19 @@ fn a_neighbour_cannot_forge_an_error() {
 }
 
 #[test]
+fn a_peer_that_floods_errors_silences_neither_the_fabric_nor_the_gateway() {
+    let (mut hv1, mut hv2) = (Lab::new(1), Lab::new(2));
+    let near = error(1, 4, 0, "2001:db8:b1:e::3", &udp(A6, "2001:db8:b1:e::3", 20));
+    let far = hv2.send("vm2", &error(1, 4, 0, B6, &udp(A6, B6, 20)));
+    let mut reasons: Vec<_> = (0..200).map(|_| hv1.send("vm3", &near).reason()).collect();
+    reasons.extend((0..200).map(|_| hv1.receive(far.packet()).reason()));
+    assert!(reasons.contains(&None) && reasons.contains(&Some(DropReason::RateLimited)));
+    let wire = hv1.send("vm1", &udp(A6, B6, 1400));
+    assert_eq!(hv1.receive(&error(2, 0, 1400, ROUTER, wire.packet())).reason(), None);
+    assert!(matches!(hv1.send("vm1", &udp(A6, "2001:db8:b1:e::99", 1)), Out::Reply(..)));
+}
+
+#[test]
 fn too_big_is_told_with_the_mtu_that_fits() {
     let mut hv1 = Lab::new(1);
     for (packet, kind, word) in [
