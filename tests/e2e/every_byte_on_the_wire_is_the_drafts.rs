@@ -113,11 +113,10 @@ impl Bench {
     fn send(&mut self, name: &str, kind: Kind, addresses: &[&str]) {
         let directory = self.site.evidence.join(name);
         fs::create_dir_all(&directory).unwrap();
-        for there in addresses {
-            let here = if there.contains(':') { ONE.ipv6 } else { ONE.ipv4 };
-            self.oracle.make(&directory, &ONE, here, there, kind).unwrap();
-            self.oracle.make(&directory, &TWO, there, here, kind).unwrap();
-        }
+        let here = |there: &str| if there.contains(':') { ONE.ipv6 } else { ONE.ipv4 };
+        let pairs =
+            addresses.iter().flat_map(|there| [(&ONE, here(there), *there), (&TWO, *there, here(there))]);
+        self.oracle.make(&directory, &pairs.collect::<Vec<_>>(), kind).unwrap();
         for (vm, peer) in [ONE, TWO].iter().zip(&mut self.peers) {
             for frame in file::read(&directory.join(format!("{}-sent.pcap", vm.name))).unwrap() {
                 peer.send(&frame).unwrap();

@@ -3,7 +3,7 @@
 //!
 //! The control is in the same run: each network's own traffic must be there, byte by byte.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -30,31 +30,30 @@ fn whatever_they_send_and_whoever_they_say_they_are() {
     let oracle = Oracle::of(&site).unwrap();
     let mut peers = ALL.map(|vm| Peer::connect(&site.socket(&vm), Options::default()).unwrap());
     let warm_up = site.evidence.join("warm-up");
-    fs::create_dir(&warm_up).unwrap();
-    oracle.make(&warm_up, &VM1, VM1.ipv6, VM2.ipv6, Kind::Clean).unwrap();
+    oracle.make(&warm_up, &[(&VM1, VM1.ipv6, VM2.ipv6)], Kind::Clean).unwrap();
     exchange(&warm_up, &mut peers);
 
     let directory = site.evidence.join("run");
-    fs::create_dir(&directory).unwrap();
-    let make = |sender: &Vm, source: &str, destination: &str| {
-        let before = sent(&directory, sender);
-        oracle.make(&directory, sender, source, destination, Kind::Clean).unwrap();
-        sent(&directory, sender) - before
+    let make = |pairs: &[(&Vm, &str, &str)]| {
+        let before = sent(&directory, &VM1);
+        oracle.make(&directory, pairs, Kind::Clean).unwrap();
+        sent(&directory, &VM1) - before
     };
-    for (sender, receiver) in [(VM1, VM2), (VM2, VM1), (RED1, RED2), (RED2, RED1)] {
-        make(&sender, sender.ipv4, receiver.ipv4);
-        make(&sender, sender.ipv6, receiver.ipv6);
-    }
+    let own = [(&VM1, &VM2), (&VM2, &VM1), (&RED1, &RED2), (&RED2, &RED1)];
+    make(&own.map(|(sender, receiver)| (sender, sender.ipv4, receiver.ipv4)));
+    make(&own.map(|(sender, receiver)| (sender, sender.ipv6, receiver.ipv6)));
     // To the other network's tenants, on this host and on the other; and as if from there.
-    let foreign = make(&VM1, VM1.ipv6, RED1.ipv6) + make(&VM1, VM1.ipv6, RED2.ipv6);
-    let spoofed = make(&VM1, RED1.ipv6, RED2.ipv6)
-        + make(&VM1, RED1.ipv6, VM2.ipv6)
-        + make(&VM1, VM2.ipv6, VM2.ipv6)
-        + make(&VM1, "10.1.0.77", VM2.ipv4)
-        + make(&VM1, VM2.ipv4, VM2.ipv4);
+    let foreign = make(&[(&VM1, VM1.ipv6, RED1.ipv6), (&VM1, VM1.ipv6, RED2.ipv6)]);
+    let spoofed = make(&[
+        (&VM1, RED1.ipv6, RED2.ipv6),
+        (&VM1, RED1.ipv6, VM2.ipv6),
+        (&VM1, VM2.ipv6, VM2.ipv6),
+        (&VM1, "10.1.0.77", VM2.ipv4),
+        (&VM1, VM2.ipv4, VM2.ipv4),
+    ]);
     // By the names that the wire has for them: SIR and ILA addresses of red2.
-    let sir = make(&VM1, VM1.ipv6, "2001:db8:51:0:4000:3ea:a01:2");
-    let locator = make(&VM1, VM1.ipv6, "2001:db8:0:2:4000:3ea:a01:2");
+    let sir = make(&[(&VM1, VM1.ipv6, "2001:db8:51:0:4000:3ea:a01:2")]);
+    let locator = make(&[(&VM1, VM1.ipv6, "2001:db8:0:2:4000:3ea:a01:2")]);
     let strangers = lie_about_the_card(&directory, &VM1, &RED1);
 
     let links = ["hv1", "hv2"].map(|link| {

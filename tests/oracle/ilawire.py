@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What the wire must carry, computed from the draft by a program that shares nothing with the one under test.
 
-    ilawire.py make PLAN FROM SOURCE DESTINATION clean|odd OUT.pcap     frames for the attachment FROM to send; appends
-    ilawire.py judge PLAN DIRECTORY                                      compares; exit status 1 where anything differs
-    ilawire.py restore PLAN IN OUT.pcap                                  puts the endpoints' addresses back
+    ilawire.py make PLAN DIRECTORY clean|odd NAME,SOURCE,DESTINATION...   frames for attachments to send
+    ilawire.py judge PLAN DIRECTORY                                       compares; exit status 1 where anything differs
+    ilawire.py restore PLAN IN OUT.pcap                                   puts the endpoints' addresses back
 
+`make` appends to NAME-sent.pcap, and to NAME-sent.names, a line for each frame.
 `judge` reads from DIRECTORY, where they exist: NAME-sent.pcap and NAME-received.pcap of each attachment (Ethernet), and
 link-HOST.pcapng of each host's link to the fabric (Ethernet). It prints each difference field by field, then one line of JSON:
 {"sent": n, "wire": n, "received": n, "aside": n, "complaints": n}; aside are what the gateway said to tenants by itself.
@@ -27,11 +28,14 @@ from plan import Plan
 
 
 def make(arguments):
-    """Appends the frames of one pair of addresses to a file."""
-    frames = corpus.frames(arguments.plan, arguments.sender, arguments.source, arguments.destination, arguments.kind)
-    wrpcap(str(arguments.out), [Ether(frame) for frame in frames.values()], append=arguments.out.exists())
-    with arguments.out.with_suffix(".names").open("a") as names:
-        names.writelines(f"{arguments.destination}: {name}\n" for name in frames)
+    """Appends the frames of each pair of addresses to its sender's file."""
+    for pair in arguments.pairs:
+        sender, source, destination = pair.split(",")
+        frames = corpus.frames(arguments.plan, sender, source, destination, arguments.kind)
+        out = arguments.directory / f"{sender}-sent.pcap"
+        wrpcap(str(out), [Ether(frame) for frame in frames.values()], append=out.exists())
+        with out.with_suffix(".names").open("a") as names:
+            names.writelines(f"{destination}: {name}\n" for name in frames)
     return 0
 
 
@@ -121,20 +125,18 @@ def main():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for command, *names in ((make, "sender", "source", "destination"), (judge,), (restore,)):
+    for command in (make, judge, restore):
         sub = commands.add_parser(command.__name__)
         sub.set_defaults(run=command)
         sub.add_argument("plan", type=lambda path: Plan(Path(path).read_text()))
-        for name in names:
-            sub.add_argument(name)
-        if command is make:
-            sub.add_argument("kind", choices=["clean", "odd"])
-        if command is judge:
-            sub.add_argument("directory", type=Path)
         if command is restore:
             sub.add_argument("captured", type=Path)
-        if command is not judge:
             sub.add_argument("out", type=Path)
+        else:
+            sub.add_argument("directory", type=Path)
+        if command is make:
+            sub.add_argument("kind", choices=["clean", "odd"])
+            sub.add_argument("pairs", nargs="+")
     arguments = parser.parse_args()
     return arguments.run(arguments)
 

@@ -159,14 +159,9 @@ class Judgement(unittest.TestCase):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         self.directory, self.site = Path(directory.name), plan()
-        for source, destination in PAIRS:
-            for kind in ("clean", "odd"):
-                ilawire.make(
-                    SimpleNamespace(
-                        plan=self.site, sender="vm1", source=source, destination=destination, kind=kind,
-                        out=self.directory / "vm1-sent.pcap",
-                    )
-                )  # fmt: skip
+        pairs = [f"vm1,{source},{destination}" for source, destination in PAIRS]
+        for kind in ("clean", "odd"):
+            ilawire.make(SimpleNamespace(plan=self.site, directory=self.directory, kind=kind, pairs=pairs))
         fates = [fate(self.site, "vm1", frame) for frame in read(self.directory / "vm1-sent.pcap")]
         self.assertTrue(all(one.first_link and one.second_link and one.received for one in fates))
         ether = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")

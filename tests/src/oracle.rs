@@ -60,23 +60,17 @@ impl Oracle {
         &self.plan
     }
 
-    /// Adds frames of `kind` from `source`, an address of `sender`, to `destination`, to what `sender` sends in `directory`.
+    /// Adds frames of `kind` to what is sent in `directory`: for each (sender, its address, destination), a sender's in order.
     ///
     /// # Errors
     ///
     /// Fails as the script does.
-    pub fn make(
-        &self,
-        directory: &Path,
-        sender: &Vm,
-        source: &str,
-        destination: &str,
-        kind: Kind,
-    ) -> Result<()> {
+    pub fn make(&self, directory: &Path, pairs: &[(&Vm, &str, &str)], kind: Kind) -> Result<()> {
+        fs::create_dir_all(directory)?;
         let mut command = script("ilawire.py")?;
-        command.arg("make").arg(&self.plan).args([sender.name, source, destination]);
+        command.arg("make").arg(&self.plan).arg(directory);
         command.arg(if kind == Kind::Clean { "clean" } else { "odd" });
-        command.arg(directory.join(format!("{}-sent.pcap", sender.name)));
+        command.args(pairs.iter().map(|(sender, from, to)| format!("{},{from},{to}", sender.name)));
         output(command).map(drop)
     }
 
@@ -96,8 +90,7 @@ impl Oracle {
     ) -> Result<Vec<u8>> {
         let directory = directory.join(format!("frames to {destination}"));
         if !directory.exists() {
-            fs::create_dir(&directory)?;
-            self.make(&directory, sender, source, destination, kind)?;
+            self.make(&directory, &[(sender, source, destination)], kind)?;
         }
         let names = fs::read_to_string(directory.join(format!("{}-sent.names", sender.name)))?;
         let wanted = format!("{destination}: {name}");
