@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use vhost_ila_tests::oracle::{Kind, Oracle};
+use vhost_ila_tests::ringpeer::checksum::sum;
 use vhost_ila_tests::ringpeer::{Options, Peer};
 use vhost_ila_tests::site::{BLUE, Network, Plan, Site, VM1, VM2, Vm};
 
@@ -154,14 +155,4 @@ fn with_one_hop(mut frame: Vec<u8>) -> Vec<u8> {
     let checksum = !sum(&frame[ETHERNET..ETHERNET + 20], 0);
     frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&checksum.to_be_bytes());
     frame
-}
-
-/// The one's complement sum of `bytes` and `more`.
-fn sum(bytes: &[u8], more: u32) -> u16 {
-    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
-    let mut total: u32 = words.sum::<u32>() + more;
-    while total > 0xffff {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    total as u16
 }

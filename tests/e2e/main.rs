@@ -18,6 +18,7 @@ mod neighbouring_networks_hear_nothing_of_each_other;
 mod offloads;
 mod pasted_arguments;
 mod restarts;
+mod rings_go_on_where_a_killed_daemon_stopped;
 mod super_packets_arrive_whole_or_as_good_segments;
 mod the_bench_itself;
 mod the_demo_can_fail;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vhost_ila_tests::capture::Running;
 use vhost_ila_tests::oracle::{Kind, Oracle};
+use vhost_ila_tests::ringpeer::checksum::sum;
 use vhost_ila_tests::ringpeer::header::{GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, NetHeader};
 use vhost_ila_tests::ringpeer::{Frame, Options, Peer};
 use vhost_ila_tests::site::{Checksum, Plan, Site, VM1, VM2, Vm};
@@ -128,14 +129,4 @@ fn check(came: &[Frame], sent: &Frame, ip: usize) {
         sequence = sequence.wrapping_add(u32::try_from(bytes.len() - data).unwrap());
     }
     assert!(payload.as_slice() == &sent.bytes[data..], "the payload");
-}
-
-/// The one's complement sum of `bytes` and `more`.
-fn sum(bytes: &[u8], more: u32) -> u16 {
-    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
-    let mut total: u32 = words.sum::<u32>() + more;
-    while total > 0xffff {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    total as u16
 }

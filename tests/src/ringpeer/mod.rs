@@ -13,6 +13,7 @@
 //! would sleep on it.
 
 pub mod beside;
+pub mod checksum;
 pub mod file;
 pub mod header;
 pub mod hostile;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::checksum::sum;
 use super::{Options, Peer};
 use crate::process::wait_for;
 use crate::site::{Site, Vm};
@@ -129,11 +130,8 @@ pub fn datagram(from: &Vm, to: &Vm, payload: &[u8]) -> Result<Vec<u8>> {
     for address in [from.ipv4, to.ipv4] {
         ip.extend(address.parse::<Ipv4Addr>()?.octets());
     }
-    let mut sum: u32 = ip.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    ip[10..12].copy_from_slice(&(!u16::try_from(sum)?).to_be_bytes());
+    let checksum = !sum(&ip, 0);
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
     let udp = [9u16, 9, length - 20, 0].into_iter().flat_map(u16::to_be_bytes);
     let ethernet = GATEWAY.into_iter().chain(mac(from)?).chain([8, 0]);
     Ok(ethernet.chain(ip).chain(udp).chain(payload.iter().copied()).collect())
