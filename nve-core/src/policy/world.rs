@@ -76,10 +76,13 @@ impl Peers4 {
     }
 }
 
+/// No identifier: a reserved type, with C.
+const NONE: u64 = u64::MAX;
+
 /// One NIC of a tenant system.
 #[derive(Clone, Debug)]
 pub struct Attachment {
-    /// Identifiers of its first addresses; zero where there are fewer.
+    /// Identifiers of its first addresses; [`NONE`] where there are fewer.
     first: [u64; 4],
     /// Identifiers of the others.
     further: Box<[u64]>,
@@ -102,14 +105,6 @@ impl Attachment {
     #[inline]
     pub fn holds(&self, identifier: Identifier) -> bool {
         self.first.contains(&identifier.bits()) || self.further.contains(&identifier.bits())
-    }
-    /// The address told by DHCPv4.
-    pub fn ipv4(&self) -> Option<Ipv4Addr> {
-        self.addresses.iter().find_map(|a| if let IpAddr::V4(v4) = a { Some(*v4) } else { None })
-    }
-    /// The first IPv6 address.
-    pub fn ipv6(&self) -> Option<Ipv6Addr> {
-        self.addresses.iter().find_map(|a| if let IpAddr::V6(v6) = a { Some(*v6) } else { None })
     }
 }
 
@@ -301,7 +296,7 @@ impl Attachment {
             .filter_map(|address| identifier_in(facts, *address))
             .map(Identifier::bits)
             .collect();
-        let mut first = [0; 4];
+        let mut first = [NONE; 4];
         for (slot, bits) in first.iter_mut().zip(&identifiers) {
             *slot = *bits;
         }
