@@ -7,7 +7,8 @@
 //! ```
 //!
 //! What must stay true: the transport checksum is made for `SIR:(VNI:VA1), SIR:(VNI:VA2)`, which the checksum-neutral `L2` equals;
-//! on one host the IPv6 head is built all the same and translated back, so that what IPv6 cannot carry is lost there too.
+//! on one host the IPv6 head is built all the same and translated back, so that what IPv6 cannot carry is lost there too (plain
+//! packets, which lose nothing, take the shortcut of `neighbour4.rs`).
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
@@ -90,13 +91,13 @@ pub(crate) fn from_tenant(
                 deliver::unmodified_to_uplink(&translated.offload)?;
             }
             deliver::redirect_ipv6(scratch, wire.ipv6(), deliver::give_back_hop);
-            to_uplink(walk, translated, scratch)
+            to_uplink(walk, admitted.attachment.port, translated, scratch)
         }
         Target::Local(port) => {
             let receiving = Receiving::at(walk, port, identifier)?;
             match neighbour4::deliver(walk, &receiving, header, frame, scratch) {
                 Some(fate) => fate,
-                None => to_neighbour(walk, &receiving, frame, scratch),
+                None => to_neighbour(walk, admitted.attachment.port, &receiving, frame, scratch),
             }
         }
     }
@@ -122,6 +123,7 @@ fn to_v6(
 /// To a neighbour on this host, through IPv6 and back.
 pub(crate) fn to_neighbour(
     walk: &mut Walk<'_>,
+    sender: PortId,
     receiving: &Receiving<'_>,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
@@ -132,8 +134,9 @@ pub(crate) fn to_neighbour(
         quote::admit_translated(walk, receiving, scratch.head.get(..translated.head_len))?;
     }
     if !translated.is_one_piece() {
-        *walk.pieces = Some(Pending { pieces: translated.pieces(), port: Some(port) });
-        return first_local_piece(walk, port, frame, scratch);
+        *walk.pieces = Some(Pending { pieces: translated.pieces(), sender, port: Some(port) });
+        let piece = next_local_piece(walk, port, frame, scratch)?.ok_or(DropReason::Malformed)?;
+        return Ok(Fate::Local(port, piece));
     }
     let tail = behind_ethernet(translated.tail);
     let head_len = translated.head_len;
@@ -148,13 +151,18 @@ fn behind_ethernet(tail: Range<usize>) -> Range<usize> {
 }
 
 #[inline]
-fn to_uplink(walk: &mut Walk<'_>, translated: Translated, scratch: &mut Scratch) -> Result<Fate, Stop> {
+fn to_uplink(
+    walk: &mut Walk<'_>,
+    sender: PortId,
+    translated: Translated,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
     if translated.is_one_piece() {
         let Translated { head_len, tail, offload, .. } = translated;
         let tail = behind_ethernet(tail);
         return Ok(Fate::Uplink(Rewritten { head: 0..head_len, tail, offload, more: false }));
     }
-    *walk.pieces = Some(Pending { pieces: translated.pieces(), port: None });
+    *walk.pieces = Some(Pending { pieces: translated.pieces(), sender, port: None });
     next_uplink_piece(walk, scratch).map(Fate::Uplink).ok_or(Stop::Drop(DropReason::Malformed))
 }
 
@@ -166,21 +174,22 @@ fn next_uplink_piece(walk: &mut Walk<'_>, scratch: &mut Scratch) -> Option<Rewri
     Some(Rewritten { head: 0..piece.head_len, tail, offload: Default::default(), more: true })
 }
 
-fn first_local_piece(
+/// The next fragment of the IPv6 packet in the scratch buffer, as IPv4 for the attachment of `port`.
+fn next_local_piece(
     walk: &mut Walk<'_>,
     port: PortId,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
-) -> Result<Fate, Stop> {
+) -> Result<Option<Rewritten>, Stop> {
     let piece = walk.pieces.as_mut().and_then(|pending| pending.pieces.next(&mut scratch.head));
-    let piece = piece.ok_or(DropReason::Malformed)?;
+    let Some(piece) = piece else { return Ok(None) };
     let identifier = scratch_destination(scratch).ok_or(DropReason::NoMapping)?;
     let receiving = Receiving::at(walk, port, identifier)?;
     let tail = behind_ethernet(piece.tail);
     let mut rewritten =
         back_to_v4(walk, &receiving, piece.head_len, tail, Default::default(), frame, scratch)?;
     rewritten.more = true;
-    Ok(Fate::Local(port, rewritten))
+    Ok(Some(rewritten))
 }
 
 /// The identifier in the destination of the IPv6 header in the scratch buffer.
@@ -190,18 +199,27 @@ fn scratch_destination(scratch: &Scratch) -> Option<Identifier> {
 }
 
 /// The next piece of a packet whose last one said that more follow.
-pub(crate) fn next_piece(walk: &mut Walk<'_>, frame: &Frame<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
-    let piece = match walk.pieces.as_ref()?.port {
-        None => next_uplink_piece(walk, scratch),
-        Some(port) => match first_local_piece(walk, port, frame, scratch) {
-            Ok(Fate::Local(_, rewritten)) => Some(rewritten),
-            _ => None,
-        },
+///
+/// # Errors
+/// The attachment that sent the packet, and why the rest of it is dropped.
+pub(crate) fn next_piece(
+    walk: &mut Walk<'_>,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Option<Rewritten>, (PortId, DropReason)> {
+    let Some(Pending { sender, port, .. }) = *walk.pieces else { return Ok(None) };
+    let piece = match port {
+        None => Ok(next_uplink_piece(walk, scratch)),
+        Some(port) => next_local_piece(walk, port, frame, scratch),
     };
-    if piece.is_none() {
+    if !matches!(piece, Ok(Some(_))) {
         *walk.pieces = None;
     }
-    piece
+    piece.map_err(|stop| match stop {
+        Stop::Drop(reason) | Stop::Owed(reason, _) => (sender, reason),
+        // What the first piece did not need, no other needs.
+        Stop::Again(_) => (sender, DropReason::Untranslatable),
+    })
 }
 
 /// The IPv6 packet `scratch[..head_len]`, then `tail` of the frame, as IPv4 for `receiving`.

@@ -31,6 +31,8 @@ pub(crate) struct Walk<'a> {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) pieces: Pieces,
+    /// The attachment that sent it.
+    pub(crate) sender: PortId,
     /// The attachment they go to; `None`: the uplink.
     pub(crate) port: Option<PortId>,
 }

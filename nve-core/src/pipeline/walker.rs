@@ -132,10 +132,16 @@ impl Walker {
     }
 
     /// The next piece of the packet whose last piece said `more`; goes where that one went. The frame and the scratch buffer are those
-    /// of that packet. `None`: that one was the last.
+    /// of that packet, and no other has been decided since. `None`: that one was the last, or the rest is dropped and counted.
     pub fn next_piece(&mut self, frame: &Frame<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
         let mut walk = self.parts();
-        rewrite4::next_piece(&mut walk, frame, scratch)
+        match rewrite4::next_piece(&mut walk, frame, scratch) {
+            Ok(piece) => piece,
+            Err((sender, reason)) => {
+                self.dropped(Origin::Port(sender), reason);
+                None
+            }
+        }
     }
 
     /// The shell delivered `bytes` bytes (one frame or packet) that came from `origin` to `to`.

@@ -249,3 +249,18 @@ fn what_is_too_big_for_the_receiver_is_told_across_the_fabric() {
     let said = home.ip().icmp_error().unwrap();
     assert_eq!((said.kind, said.code, said.word), (3, 4, 1480));
 }
+
+#[test]
+fn a_receiver_that_goes_down_between_two_pieces_is_counted() {
+    let mut hv1 = Lab::new(1);
+    let header = Header { dont_fragment: false, ..Header::default() };
+    let sent = frames::ethernet(mac(1), GATEWAY_MAC, &udp_with(header, "10.1.0.1", "10.1.0.3", 4000));
+    let (frame, mut scratch) = (Frame::whole(&sent), Scratch::default());
+    let fate = hv1.walker.walk(Origin::Port(hv1.port("vm1")), &frame, &mut scratch);
+    assert!(matches!(fate, Fate::Local(_, piece) if piece.more));
+    assert!(hv1.walker.next_piece(&frame, &mut scratch).is_some());
+    hv1.nve.set_receiver(hv1.port("vm3"), Receiver::default());
+    assert_eq!(hv1.walker.next_piece(&frame, &mut scratch), None);
+    assert_eq!(hv1.walker.next_piece(&frame, &mut scratch), None);
+    assert_eq!(hv1.drops("vm1", DropReason::ReceiverDown), 1);
+}

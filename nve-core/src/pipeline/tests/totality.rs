@@ -130,7 +130,7 @@ fn outcome(lab: &mut Lab, frame: &Frame<'_>, shortcut: bool) -> Option<Result<(V
     let fate = if shortcut {
         neighbour4::deliver(&mut walk, &receiving, header, frame, &mut scratch)?
     } else {
-        rewrite4::to_neighbour(&mut walk, &receiving, frame, &mut scratch)
+        rewrite4::to_neighbour(&mut walk, PortId(0), &receiving, frame, &mut scratch)
     };
     Some(match fate {
         Ok(Fate::Local(to, rewritten)) => {
