@@ -141,6 +141,22 @@ impl<'a> Cursor<'a> {
         Self { segments, inside: 0 }
     }
 
+    /// Writes the first `len` bytes of a virtio-net header, at the start of a buffer and mostly all of them: then in two stores.
+    #[inline]
+    pub(crate) fn put_header(&mut self, header: &[u8; 12], len: usize) {
+        if let Some(segment) = self.segments.first()
+            && self.inside == 0
+            && len == header.len()
+            && segment.len() > len
+        {
+            // SAFETY: 12 < segment.len, inside a live mapping (module invariant); a byte array has no alignment.
+            unsafe { segment.pointer.cast::<[u8; 12]>().write(*header) };
+            self.inside = len;
+        } else {
+            self.put(header.get(..len).unwrap_or(header));
+        }
+    }
+
     /// Writes `bytes`; what does not fit is not written (the ring has counted the room before).
     #[inline]
     pub(crate) fn put(&mut self, bytes: &[u8]) {

@@ -190,9 +190,13 @@ impl Layout {
         cpu::prefetch((self.descriptors as usize).wrapping_add(16 * self.mask(index)));
     }
 
-    /// Brings the line of a used element in.
+    /// Brings the lines of `count` used elements in, to be written.
     #[inline]
-    pub(super) fn prefetch_used(&self, index: u16) {
-        cpu::prefetch((self.used as usize).wrapping_add(4 + 8 * self.mask(index)));
+    pub(super) fn prefetch_used(&self, index: u16, count: usize) {
+        for at in (0..count as u16).step_by(8) {
+            cpu::prefetch_to_write(
+                (self.used as usize).wrapping_add(4 + 8 * self.mask(index.wrapping_add(at))),
+            );
+        }
     }
 }

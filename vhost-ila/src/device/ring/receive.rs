@@ -90,14 +90,16 @@ impl ReceiveRing {
             *head = ring.layout.available_head(from.wrapping_add(i as u16));
             ring.layout.prefetch_descriptor(*head);
         }
-        ring.layout.prefetch_used(ring.next_used);
+        ring.layout.prefetch_used(ring.next_used, count);
         for (i, head) in heads[..count].iter().enumerate() {
             if self.segments.len() + MAX_PIECES > ARENA {
                 return Ok(i);
             }
             let chain = self.walk.chain(&ring.layout, *head, &mut self.segments)?;
             if let Some(first) = self.segments.get(usize::from(chain.first)) {
-                cpu::prefetch(first.address() as usize);
+                let at = first.address() as usize;
+                cpu::prefetch_to_write(at);
+                cpu::prefetch_to_write(at.wrapping_add(64));
             }
             self.ahead.push(chain);
         }
@@ -118,7 +120,7 @@ impl ReceiveRing {
         let chains = &self.ahead[self.done..self.done + usize::from(buffers)];
         let start = chains.first().map_or(0, |c| usize::from(c.first));
         let mut to = Cursor::new(self.segments.get(start..).unwrap_or_default());
-        to.put(&header.to_bytes()[..self.header_len]);
+        to.put_header(&header.to_bytes(), self.header_len);
         to.put(head);
         to.put_payload(tail);
         let mut left = need as u32;

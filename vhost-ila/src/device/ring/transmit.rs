@@ -115,7 +115,7 @@ impl TransmitRing {
             *head = layout.available_head(ring.next_available.wrapping_add(i as u16));
             layout.prefetch_descriptor(*head);
         }
-        layout.prefetch_used(ring.next_used);
+        layout.prefetch_used(ring.next_used, count);
         let mut bytes = 0;
         for head in &heads[..count] {
             if chains.segments.len() + MAX_PIECES > ARENA || bytes >= BATCH_BYTES {
