@@ -15,6 +15,7 @@ use vhost_ila_tests::capture::Capture;
 use vhost_ila_tests::fabric::SIR;
 use vhost_ila_tests::guest::Guest;
 use vhost_ila_tests::notation::Reader;
+use vhost_ila_tests::sandbox;
 use vhost_ila_tests::site::{BLUE, Plan, Site, VM1, VM2};
 use vhost_ila_tests::traffic::{self, PORT, Seen};
 
@@ -44,24 +45,47 @@ struct Pair {
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct Summary<'a> {
     passed: bool,
+    /// The step that failed, and why.
+    failure: Option<String>,
     seconds: f32,
-    families: Vec<Family>,
+    families: &'a [Family],
 }
 
 fn main() -> ExitCode {
     let name = env::args().nth(1).unwrap_or_else(|| "demo".into());
-    match run(&name) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("demo: FAILED: {error:#}");
+    let start = Instant::now();
+    let outcome = run(&name);
+    let summary = Summary {
+        passed: outcome.is_ok(),
+        failure: outcome.as_ref().err().map(|error| format!("{error:#}")),
+        seconds: start.elapsed().as_secs_f32(),
+        families: outcome.as_deref().unwrap_or_default(),
+    };
+    match outcome.as_ref().map_err(|error| format!("{error:#}")).and(summarise(&name, &summary)) {
+        Ok(evidence) => {
+            println!("\ndemo: passed; see {evidence}/{{fabric.pcapng,guest-*.log,summary.json}}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("demo: FAILED: {failure}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(name: &str) -> Result<()> {
+/// Writes `summary.json`, and returns the directory that it is in.
+fn summarise(name: &str, summary: &Summary) -> Result<String, String> {
+    let write = || -> Result<String> {
+        let evidence = sandbox::target()?.join(name);
+        fs::write(evidence.join("summary.json"), serde_json::to_vec_pretty(summary)?)?;
+        Ok(evidence.display().to_string())
+    };
+    write().map_err(|error| format!("{error:#}"))
+}
+
+fn run(name: &str) -> Result<Vec<Family>> {
     let start = Instant::now();
     let step = |what: &str| println!("[{:6.1} s] {what}", start.elapsed().as_secs_f32());
 
@@ -108,10 +132,7 @@ fn run(name: &str) -> Result<()> {
             addresses,
         });
     }
-    let summary = Summary { passed: true, seconds: start.elapsed().as_secs_f32(), families };
-    fs::write(site.evidence.join("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
-    println!("\ndemo: passed; see {}/{{fabric.pcapng,guest-*.log,summary.json}}", site.evidence.display());
-    Ok(())
+    Ok(families)
 }
 
 /// A transfer from `vm1` to `vm2`, with its first packet as both saw it.
