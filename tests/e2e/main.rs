@@ -20,6 +20,7 @@ mod pasted_arguments;
 mod restarts;
 mod rings_go_on_where_a_killed_daemon_stopped;
 mod super_packets_arrive_whole_or_as_good_segments;
+mod soaks;
 mod the_bench_itself;
 mod the_demo_can_fail;
 mod translation;

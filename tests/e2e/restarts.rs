@@ -72,7 +72,7 @@ fn survives(evidence: &str, plan: Plan) {
 }
 
 /// Waits until an echo is answered, then demands that five in a row are.
-fn answered(guest: &mut Guest, target: &str) {
+pub(crate) fn answered(guest: &mut Guest, target: &str) {
     guest
         .run_within(&format!("until ping -c 1 -W 1 {target} >/dev/null; do sleep 0.2; done"), RECOVERY)
         .unwrap();

@@ -12,6 +12,8 @@ use crate::{build, fetch, sandbox, workspace};
 
 /// The longest that one test may take; the harness's own limits are shorter.
 const LIMIT: Duration = Duration::from_secs(420);
+/// The same for a soak.
+const SOAK_LIMIT: Duration = Duration::from_secs(1200);
 
 /// What came of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,24 +26,28 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
-/// Runs the end-to-end tests whose name contains one of `filters`, or all, and says each one's name and outcome.
+/// The module of the tests that take minutes each.
+const SOAKS: &str = "soaks::";
+
+/// Runs the end-to-end tests whose name contains one of `filters`, or all, and says each one's name and outcome. Soaks run only when
+/// `long`.
 ///
 /// # Errors
 ///
 /// Fails when something does not build or cannot be fetched. A failed test is an outcome.
-pub(crate) fn run(filters: &[String]) -> Result<Vec<(String, Outcome)>> {
+pub(crate) fn run(filters: &[String], long: bool) -> Result<Vec<Outcome>> {
     let binary = build::harness(&["test", "--no-run", "--test", "e2e"])?;
     let list = Command::new(&binary).args(["--list", "--ignored", "--format", "terse"]).output()?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
     let names = names.filter(|name| filters.is_empty() || filters.iter().any(|filter| name.contains(filter)));
-    let names: Vec<&str> = names.collect();
+    let names: Vec<&str> = names.filter(|name| long || !name.starts_with(SOAKS)).collect();
     if names.is_empty() {
         return Ok(Vec::new());
     }
     fetch::run(&[])?;
     build::daemon()?;
-    names.into_iter().map(|name| Ok((name.to_owned(), one(&binary, name)?))).collect()
+    names.into_iter().map(|name| one(&binary, name)).collect()
 }
 
 fn one(binary: &Path, name: &str) -> Result<Outcome> {
@@ -49,6 +55,7 @@ fn one(binary: &Path, name: &str) -> Result<Outcome> {
     fs::create_dir_all(&directory)?;
     let file = directory.join(format!("{}.log", name.replace("::", ".")));
     let log = File::create(&file)?;
+    let limit = if name.starts_with(SOAKS) { SOAK_LIMIT } else { LIMIT };
     let start = Instant::now();
     let mut child = sandbox::command(binary)?
         .args([name, "--exact", "--ignored", "--nocapture"])
@@ -61,7 +68,7 @@ fn one(binary: &Path, name: &str) -> Result<Outcome> {
         if let Some(status) = child.try_wait()? {
             break Some(status);
         }
-        if start.elapsed() > LIMIT {
+        if start.elapsed() > limit {
             child.kill()?;
             child.wait()?;
             break None;

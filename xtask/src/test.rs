@@ -4,16 +4,17 @@
 //! format ─> clippy ─> lint ─> cargo test ─> fuzz, 30 s a target ─> end to end ─> the README in a bare Debian
 //! ```
 //!
-//! The last line counts them all. With a filter, only the end-to-end tests and fuzz targets of that name run.
+//! The last line counts them all, whatever went wrong before. With a filter, only the end-to-end tests and fuzz targets of that
+//! name run. `--long` fuzzes for longer, adds the soaks and the bench, and prints a line for `docs/long-runs.md`.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::e2e::{self, Outcome};
-use crate::{bare, build, fuzz, lint};
+use crate::{bare, bench, build, fuzz, lint, workspace};
 
 /// How long each fuzz target runs, in seconds.
 const SMOKE: u32 = 30;
@@ -34,6 +35,17 @@ impl Count {
         self.failed += failed;
     }
 
+    /// Counts what a part of the run came to; a part that could not be run is a failure.
+    fn part(&mut self, name: &str, result: Result<(usize, usize)>) {
+        match result {
+            Ok(counted) => self.add(counted),
+            Err(error) => {
+                self.step(name, false);
+                println!("    {error:#}");
+            }
+        }
+    }
+
     /// Counts a step that passes or fails as a whole.
     fn step(&mut self, name: &str, passed: bool) {
         println!("{} {name}", if passed { "ok     " } else { "FAILED " });
@@ -49,37 +61,66 @@ impl Count {
 pub(crate) fn run(filters: &[String], long: bool, seed: u32) -> Result<()> {
     let start = Instant::now();
     let mut count = Count::default();
-    if filters.is_empty() {
-        everything_but_guests(&mut count)?;
+    let everything = filters.is_empty();
+    if everything {
+        everything_but_guests(&mut count);
     }
-    count.add(fuzz::run(filters, if long { SOAK } else { SMOKE }, seed)?);
-    for (_, outcome) in e2e::run(filters)? {
+    count.part("fuzz", fuzz::run(filters, if long { SOAK } else { SMOKE }, seed));
+    end_to_end(&mut count, filters, long);
+    if everything {
+        the_readme(&mut count);
+    }
+    if long && everything {
+        count.step("bench", bench::run(5).inspect_err(|error| println!("    {error:#}")).is_ok());
+    }
+    println!("all of it took {} s\n", start.elapsed().as_secs());
+    ensure!(count.passed + count.failed + count.skipped > 0, "no test has a name with {filters:?}");
+    let skipped = if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
+    let counted = format!("{} passed, {} failed{skipped}", count.passed, count.failed);
+    if long {
+        let filters = filters.join(" ");
+        println!(
+            "| {} | {seed} | `cargo xtask test --long --seed {seed} {filters}` | {counted} |\n",
+            commit()?
+        );
+    }
+    println!("{counted}");
+    ensure!(count.failed == 0, "some tests failed");
+    Ok(())
+}
+
+/// The commit that is tested, short; with a plus sign when there are changes that are not committed.
+fn commit() -> Result<String> {
+    let git = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new("git").args(arguments).current_dir(workspace::root()).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let changed = !git(&["status", "--porcelain"])?.is_empty();
+    Ok(git(&["rev-parse", "--short", "HEAD"])? + if changed { "+" } else { "" })
+}
+
+fn end_to_end(count: &mut Count, filters: &[String], long: bool) {
+    let outcomes = match e2e::run(filters, long) {
+        Ok(outcomes) => outcomes,
+        Err(error) => return count.part("end to end", Err(error)),
+    };
+    for outcome in outcomes {
         match outcome {
             Outcome::Passed => count.passed += 1,
             Outcome::Failed(_) => count.failed += 1,
             Outcome::Skipped(_) => count.skipped += 1,
         }
     }
-    if filters.is_empty() {
-        the_readme(&mut count);
-    }
-    println!("all of it took {} s\n", start.elapsed().as_secs());
-    ensure!(count.passed + count.failed + count.skipped > 0, "no test has a name with {filters:?}");
-    let skipped = if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
-    println!("{} passed, {} failed{skipped}", count.passed, count.failed);
-    ensure!(count.failed == 0, "some tests failed");
-    Ok(())
 }
 
-fn everything_but_guests(count: &mut Count) -> Result<()> {
+fn everything_but_guests(count: &mut Count) {
     let passes =
-        |arguments: &[&str]| Ok::<bool, anyhow::Error>(build::cargo().args(arguments).status()?.success());
-    count.step("cargo fmt --check", passes(&["fmt", "--all", "--check"])?);
+        |arguments: &[&str]| build::cargo().args(arguments).status().is_ok_and(|status| status.success());
+    count.step("cargo fmt --check", passes(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    count.step("cargo clippy -D warnings", passes(&clippy)?);
-    count.add(lint::run()?);
-    count.add(cargo_test()?);
-    Ok(())
+    count.step("cargo clippy -D warnings", passes(&clippy));
+    count.part("lint", lint::run());
+    count.part("cargo test", cargo_test());
 }
 
 fn the_readme(count: &mut Count) {

@@ -1,0 +1,29 @@
+//! What takes minutes: run by `cargo xtask test --long` only.
+
+use std::time::{Duration, Instant};
+
+use vhost_ila_tests::site::{Plan, Site, VM1, VM2};
+use vhost_ila_tests::traffic;
+
+use crate::restarts::answered;
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test --long"]
+fn for_ten_minutes_daemons_are_killed_between_transfers_and_no_sum_differs() {
+    let mut site = Site::start("e2e/soak", Plan::of(&[VM1, VM2])).unwrap();
+    let mut guests = site.boot().unwrap();
+    let [vm1, vm2] = &mut guests[..] else { panic!("two guests") };
+    let (start, mut rounds) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(600) {
+        for (host, target) in [(0, VM2.ipv4), (1, VM2.ipv6)] {
+            let sums = traffic::transfer(vm1, vm2, target, 20).unwrap();
+            assert_eq!(sums.sent, sums.received, "round {rounds}");
+            site.daemons[host].kill().unwrap();
+            site.daemons[host].restart().unwrap();
+            answered(vm1, VM2.ipv4);
+            answered(vm1, VM2.ipv6);
+        }
+        rounds += 1;
+    }
+    println!("{rounds} rounds, each of two transfers of 20 MB and two kills");
+}
