@@ -166,7 +166,7 @@ impl Devices for Served {
             sleeps: report.sleeps,
             signals: report.signals,
         };
-        self.0.status().workers.into_iter().map(worker).collect()
+        self.0.workers().into_iter().map(worker).collect()
     }
 }
 

@@ -149,8 +149,14 @@ impl DaemonHandle {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         DaemonReport {
             attachments: servers.iter().map(|(name, device)| device.server.status.report(name)).collect(),
-            workers: vec![self.counters.report()],
+            workers: self.workers(),
         }
+    }
+
+    /// What each worker spent; does not wait for a reload that is under way.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerReport> {
+        vec![self.counters.report()]
     }
 
     /// Whether the worker still moves packets. It ends by itself only by a bug.

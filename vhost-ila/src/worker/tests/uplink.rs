@@ -32,6 +32,13 @@ fn with_failing_uplink(error: fn() -> io::Error) -> (DaemonHandle, impl Fn() -> 
 }
 
 #[test]
+fn what_workers_spent_is_told_while_a_reload_is_under_way() {
+    let lab = Lab::new(1);
+    let _reload = lab.daemon.servers.lock().unwrap();
+    assert_eq!(lab.daemon.workers().len(), 1);
+}
+
+#[test]
 fn a_worker_that_panicked_is_seen_by_whoever_asks() {
     let (daemon, _) = with_failing_uplink(|| panic!("a bug"));
     until("it panicked", || !daemon.is_running());
