@@ -23,6 +23,27 @@
 //!
 //! The two directions are twins: `v4_to_v6/X.rs` and `v6_to_v4/X.rs` do the same step and can be diffed.
 //! `docs/rfc7915.md` lists every rule with the test that holds it.
+//!
+//! ```
+//! use ipv4_xlat::address::{rfc6052::Prefix, siit::Siit};
+//! use ipv4_xlat::{Config, Packet, SCRATCH_LEN, Settings, v4_to_v6};
+//!
+//! // A UDP datagram without data from 192.0.2.33 to 198.51.100.7.
+//! let packet = [
+//!     0x45, 0, 0, 28, 0x12, 0x34, 0x40, 0, 64, 17, 0x3c, 0x41, 192, 0, 2, 33, 198, 51, 100, 7, // IPv4
+//!     0x13, 0x88, 0, 53, 0, 8, 0x63, 0x5a, // UDP
+//! ];
+//! let map = Siit { pool6: Some(Prefix::WELL_KNOWN), ..Siit::default() };
+//! let config = Config::new(Settings::default())?;
+//! let mut scratch = [0; SCRATCH_LEN];
+//! let translated = v4_to_v6::translate(&Packet::whole(&packet), &map, &config, &mut scratch).expect("is sound");
+//! let mut pieces = translated.pieces();
+//! while let Some(piece) = pieces.next(&mut scratch) {
+//!     let sent = [&scratch[..piece.head_len], &packet[piece.tail]].concat();
+//!     assert_eq!((sent[0] >> 4, sent.len()), (6, 48));
+//! }
+//! # Ok::<(), ipv4_xlat::ConfigError>(())
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -50,11 +50,7 @@ const fn echo(icmp_type: u8) -> Option<u8> {
 /// Translates the header of an echo message, or of its first fragment. Returns how many bytes were written.
 ///
 /// ICMPv6's checksum has a pseudo-header and ICMPv4's has none, so the message's length leaves it here.
-pub(super) fn translate_echo(
-    input: &Input<'_>,
-    output: &Output,
-    out: &mut [u8; transport::COPIED],
-) -> Result<usize, Refusal> {
+pub(super) fn translate_echo(input: &Input<'_>, out: &mut [u8; transport::COPIED]) -> Result<usize, Refusal> {
     let fragment = input.is_fragment();
     let header = input.l4.first_chunk::<8>().ok_or_else(|| input.short())?;
     let icmp_type = echo(header[0]).ok_or(Reason::UntranslatableIcmp)?;
@@ -69,7 +65,6 @@ pub(super) fn translate_echo(
         field = zero_field(input.l4.get(8..).unwrap_or(&[]));
     }
     out[2..4].copy_from_slice(&field.to_be_bytes());
-    debug_assert!(output.protocol == protocol::ICMP);
     Ok(8)
 }
 
@@ -208,7 +203,6 @@ pub(super) fn translate_error<M: AddressMap>(
 
     icmp_out.copy_from_slice(&[error.icmp_type, error.code, 0, 0, 0, 0, 0, 0]);
     icmp_out[4..8].copy_from_slice(&word(&error, &quote, joined.length_attribute, config).to_be_bytes());
-    let icmp_len = 8 + joined.len;
     let checksum =
         Sum::ZERO.bytes(icmp_out).bytes(quote_out.get(..joined.len).unwrap_or(quote_out)).checksum();
     icmp_out[2..4].copy_from_slice(&checksum.to_be_bytes());
@@ -216,7 +210,6 @@ pub(super) fn translate_error<M: AddressMap>(
     if let Some(ip_out) = ip_out.first_chunk_mut() {
         output.emit(total_len as u16, total_len, input.chain.fragment, ip_out);
     }
-    debug_assert!(icmp_len + ipv4::HEADER_LEN == total_len);
     let end = input.head.len();
     Ok(Translated::one(total_len, end..end, Offload::NONE))
 }

@@ -157,7 +157,7 @@ fn write_transport(
         return Err(input.short());
     }
     if next_header == protocol::ICMPV6 {
-        return icmp::translate_echo(input, output, out);
+        return icmp::translate_echo(input, out);
     }
     match transport::copy(next_header, input.l4, output.delta, offload, out) {
         Some(Copied::Done(copied)) => Ok(copied),
