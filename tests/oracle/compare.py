@@ -14,19 +14,28 @@ def read(path):
 
 
 def settled(frame):
-    """`frame` with what its sender may choose settled: the identification of an unfragmented IPv4 packet is 0.
+    """`frame` with what its sender may choose settled: the identification of an unfragmented IPv4 packet is 0, also of one that an
+    ICMP error quotes.
 
-    The header checksum must be right as it came; a wrong one is left to be found.
+    The checksums over it must be right as they came; a wrong one is left to be found.
     """
-    if frame[12:14] != b"\x08\x00" or len(frame) < 34:
+    if frame[12:14] != b"\x08\x00":
         return frame
-    size = (frame[14] & 15) * 4
-    header = frame[14 : 14 + size]
+    packet = frame[14:]
+    size = (packet[0] & 15) * 4
+    if packet[9] == 1 and packet[20] in (3, 11) and size == 20 and ones_sum(words(packet[20:])) == 0xFFFF:
+        icmp = packet[20:22] + b"\0\0" + packet[24:28] + unidentified(packet[28:])
+        packet = packet[:20] + icmp[:2] + (ones_sum(words(icmp)) ^ 0xFFFF).to_bytes(2, "big") + icmp[4:]
+    return frame[:14] + unidentified(packet)
+
+
+def unidentified(packet):
+    """An IPv4 packet with identification 0, if it is no fragment and its header checksum is right."""
+    header, rest = packet[: (packet[0] & 15) * 4], packet[(packet[0] & 15) * 4 :]
     if int.from_bytes(header[6:8], "big") & 0x3FFF or ones_sum(words(header)) != 0xFFFF:
-        return frame
+        return packet
     header = header[:4] + b"\0\0" + header[6:10] + b"\0\0" + header[12:]
-    header = header[:10] + (ones_sum(words(header)) ^ 0xFFFF).to_bytes(2, "big") + header[12:]
-    return frame[:14] + header + frame[14 + size :]
+    return header[:10] + (ones_sum(words(header)) ^ 0xFFFF).to_bytes(2, "big") + header[12:] + rest
 
 
 def compare(expected, captured, layer):

@@ -9,8 +9,10 @@ from ipaddress import ip_address
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_EOL, IPOption_NOP, IPOption_RR, fragment
 from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
     ICMPv6EchoReply,
     ICMPv6EchoRequest,
+    ICMPv6TimeExceeded,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -54,6 +56,9 @@ def clean4(src, dst, seen):
     def ip(**fields):
         return IP(src=src, dst=dst, id=0x1234, **fields)
 
+    def quoted(payload):
+        return IP(src=dst, dst=src, id=0x5678, ttl=61, tos=0x28) / payload
+
     options = [("MSS", 1440), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
     short = ip() / UDP(sport=4011, dport=7) / b"x"
     big = ip() / UDP(sport=4012, dport=7) / filler(4000)
@@ -77,6 +82,11 @@ def clean4(src, dst, seen):
         "echo reply": ip() / ICMP(type=0, id=77, seq=1) / filler(57),
         "echo request, empty": ip() / ICMP(type=8, id=77, seq=2),
         "SCTP, opaque": ip(proto=132) / Raw(filler(40)),
+        # Errors about what the receiver sent.
+        "port unreachable": ip() / ICMP(type=3, code=3) / quoted(UDP(sport=4002, dport=7) / filler(64)),
+        "host unreachable, about TCP": ip() / ICMP(type=3, code=1) / quoted(TCP(sport=4001, dport=80) / filler(100)),
+        "fragmentation needed": ip() / ICMP(type=3, code=4, nexthopmtu=1300) / quoted(UDP(dport=7) / filler(400)),
+        "time exceeded, about echo": ip() / ICMP(type=11, code=0) / quoted(ICMP(type=8, id=77) / filler(56)),
         **numbered("UDP fragment that fits the fabric", fragment(IP(bytes(big)), fragsize=1400)),
         **numbered("UDP fragment that does not", fragment(renumbered(big, 0x4321), fragsize=LINK_MTU - 24)),
         **numbered("TCP fragment", fragment(renumbered(ip() / TCP(sport=4013, dport=80) / filler(900), 7), fragsize=400)),
@@ -100,6 +110,8 @@ def clean6(src, dst):
         "echo request": base / ICMPv6EchoRequest(id=77, seq=1, data=filler(56)),
         "echo reply": base / ICMPv6EchoReply(id=77, seq=1, data=filler(57)),
         "SCTP, opaque": IPv6(src=src, dst=dst, nh=132) / Raw(filler(40)),
+        "port unreachable": base / ICMPv6DestUnreach(code=4) / IPv6(src=dst, dst=src) / UDP(dport=7) / filler(64),
+        "time exceeded, about TCP": base / ICMPv6TimeExceeded() / IPv6(src=dst, dst=src) / TCP(dport=80) / filler(99),
         **numbered("UDP fragment", fragment6(big, LINK_MTU)),
     }
 

@@ -22,6 +22,8 @@ from plan import GATEWAY_MAC
 ICMP, TCP, UDP, FRAGMENT, ICMPV6 = 1, 6, 17, 44, 58
 CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2}
 ECHO = {8: 128, 0: 129}
+# Type and code of ICMPv4 errors and of the ICMPv6 errors that they become (RFC 7915, 4.2).
+ERRORS = {(3, 1): (1, 0), (3, 3): (1, 4), (3, 4): (2, 0), (11, 0): (3, 0), (11, 1): (3, 1)}
 
 
 @dataclass
@@ -86,7 +88,9 @@ def from_ipv4(plan, network, packet, target):
     fragmented = more or offset > 0
     first = on_first_link(header.ttl)
     carried = payload
-    if offset == 0:
+    if header.proto == ICMP and tuple(payload[:2]) in ERRORS and not fragmented:
+        carried, payload = error(plan, network, payload, source.packed + destination.packed)
+    elif offset == 0:
         carried = for_ipv6(header.proto, payload, packet[12:20], source.packed + destination.packed, fragmented)
     next_header = ICMPV6 if header.proto == ICMP else header.proto
 
@@ -148,3 +152,36 @@ def for_ipv6(protocol, payload, old_addresses, new_addresses, fragmented):
     if protocol == UDP and new == 0:
         new = 0xFFFF  # RFC 8200, 8.1
     return head + new.to_bytes(2, "big") + payload[at + 2 :]
+
+
+def error(plan, network, payload, addresses):
+    """An ICMPv4 error as it is between the IPv6 `addresses`, and as it comes out again (RFC 7915, 4.2, 4.3, 5.2 and 5.3).
+
+    What it quotes is translated as the quoted packet was; only its hop limit stays.
+    """
+    kind, code = ERRORS[tuple(payload[:2])]
+    quoted, rest = IP(payload[8:]), bytes(4)
+    if (kind, code) == (2, 0):
+        mtu = int.from_bytes(payload[6:8], "big")
+        rest = max(1280, min(mtu + 20, plan.uplink_mtu)).to_bytes(4, "big")
+    size = quoted.ihl * 4
+    ends = [plan.domain.sir_address(network, ip_address(end)) for end in (quoted.src, quoted.dst)]
+    inner = IPv6(src=str(ends[0]), dst=str(ends[1]), tc=quoted.tos, fl=0, hlim=quoted.ttl, plen=quoted.len - size)
+    inner.nh = ICMPV6 if quoted.proto == ICMP else quoted.proto
+    transport = payload[8 + size :]
+    there = for_ipv6(quoted.proto, transport, payload[20:28], b"".join(end.packed for end in ends), False)
+    body = (bytes([kind, code, 0, 0]) + rest + bytes(inner) + there)[: 1280 - 40]
+    body = with_checksum(body, words(addresses) + [len(body), ICMPV6])
+
+    total = quoted.len - size + 20
+    outer = IP(src=quoted.src, dst=quoted.dst, tos=quoted.tos, ttl=quoted.ttl, proto=quoted.proto, len=total, id=0)
+    outer.flags = "DF" if total > 1260 else 0
+    rest = bytes(2) + (int.from_bytes(rest, "big") - 20).to_bytes(2, "big") if (kind, code) == (2, 0) else bytes(4)
+    back = payload[:2] + bytes(2) + rest + bytes(outer / Raw(transport))
+    return body, with_checksum(back[: 576 - 20], [])
+
+
+def with_checksum(message, pseudo):
+    """`message`, ICMP of either version with a checksum of 0, with the right one."""
+    checksum = complement(ones_sum(words(message) + pseudo))
+    return message[:2] + checksum.to_bytes(2, "big") + message[4:]

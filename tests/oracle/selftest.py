@@ -16,7 +16,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from scapy.layers.inet import TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
+    IPv6,
+    IPv6ExtHdrFragment,
+)
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
@@ -144,7 +152,10 @@ def summed(packet):
     """Whether scapy computes the transport checksum that is there; None where there is none to judge."""
     if IPv6ExtHdrFragment in packet:
         return None
-    for layer, field in ((TCP, "chksum"), (UDP, "chksum"), (ICMPv6EchoRequest, "cksum"), (ICMPv6EchoReply, "cksum")):
+    errors = ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded
+    fields = {layer: "cksum" for layer in (*errors, ICMPv6EchoRequest, ICMPv6EchoReply)} | {TCP: "chksum", UDP: "chksum"}
+    # An error comes first: what it quotes has layers of its own.
+    for layer, field in fields.items():
         if layer in packet:
             there = packet[layer].getfieldval(field)
             packet[layer].delfieldval(field)
@@ -159,7 +170,7 @@ class Judgement(unittest.TestCase):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         self.directory, self.site = Path(directory.name), plan()
-        pairs = [f"vm1,{source},{destination}" for source, destination in PAIRS]
+        pairs = [f"vm1,{source},{destination}" for source, destination in (PAIRS[0], PAIRS[-1])]
         for kind in ("clean", "odd"):
             ilawire.make(SimpleNamespace(plan=self.site, directory=self.directory, kind=kind, pairs=pairs))
         fates = [fate(self.site, "vm1", frame) for frame in read(self.directory / "vm1-sent.pcap")]
@@ -169,7 +180,7 @@ class Judgement(unittest.TestCase):
         self.second = [bytes(ether / IPv6(packet)) for one in fates for packet in one.second_link]
         self.received = [packet for one in fates for packet in one.received]
         self.foreign = []
-        self.assertGreater(len(fates), 100)
+        self.assertGreater(len(fates), 50)
 
     def verdict(self):
         """(exit status, what was printed) of a judgement on the captures as they are now."""
