@@ -66,6 +66,14 @@ fn sums_are_those_of_the_slow_way() {
     }
     assert_eq!(sum.fold(), 0xffff);
     assert_eq!(Sum::ZERO.fold(), 0);
+    // A carry out of every half, wherever it comes from.
+    for ones in 1..20 {
+        for word in 0..=300 {
+            let sum = (0..ones).fold(Sum::ZERO, |sum, _| sum.dword(u32::MAX)).word(word);
+            let bytes = [vec![0xff; ones * 4], word.to_be_bytes().to_vec()].concat();
+            assert_eq!(sum.fold(), ones_complement(&bytes), "{ones} times ffffffff and {word}");
+        }
+    }
 }
 
 #[test]

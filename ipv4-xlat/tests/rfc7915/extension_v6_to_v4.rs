@@ -127,6 +127,8 @@ fn a_packet_that_cannot_be_smaller_is_not_answered_but_left_to_be_fragmented() {
     let config = config(|s| s.mtu4 = 1000);
     let packet = to_v4(&v6(17, udp(&data(1200))), &config);
     assert_eq!((packet.len(), u16_at(&packet, 6)), (1228, 0));
+    let largest = to_v4(&v6(17, udp(&data(1232))), &config);
+    assert_eq!((largest.len(), u16_at(&largest, 6)), (1260, 0));
     assert_eq!(answered(run64(&v6(17, udp(&data(1233))).bytes(), &config)), (2, 0, 1280));
 }
 

@@ -265,6 +265,18 @@ fn a_partial_checksum_is_finished_before_a_packet_is_cut() {
 }
 
 #[test]
+fn a_udp_checksum_finished_as_0_is_sent_as_ffff() {
+    let mut l4 = udp(&data(3000));
+    l4[8..10].fill(0);
+    let covered = [pseudo6(a6(), b6(), 17, l4.len()), l4.clone()].concat();
+    // The word that makes all of it sum to 0xffff.
+    l4[8..10].copy_from_slice(&(!ones_complement(&covered)).to_be_bytes());
+    let packet = seeded4(17, l4).with(|p| p.df = false).bytes();
+    let (sent, _) = run46_offload(&packet, &defaults(), partial(20, 6));
+    assert_eq!(u16_at(&sent.unwrap()[0], 54), 0xffff);
+}
+
+#[test]
 fn only_the_first_128_bytes_of_a_super_packet_are_needed() {
     let packet = seeded4(6, tcp(&data(60_000))).bytes();
     let head = Packet {
