@@ -228,15 +228,16 @@ impl Peer {
         frontend.set_owner()?;
         frontend.set_features(wanted)?;
         frontend.set_mem_table(&self.memory.regions()?)?;
+        // Before they start: what a started ring sends while it is disabled is discarded (vhost-user, "Ring states").
+        for index in [RX, TX] {
+            frontend.set_vring_enable(index, true)?;
+        }
         for (index, ring) in [(RX, &self.rx), (TX, &self.tx)] {
             frontend.set_vring_num(index, self.options.ring)?;
             frontend.set_vring_base(index, ring.used_index()?)?;
             frontend.set_vring_addr(index, &ring.config())?;
             frontend.set_vring_kick(index, &ring.kick)?;
             frontend.set_vring_call(index, &ring.call)?;
-        }
-        for index in [RX, TX] {
-            frontend.set_vring_enable(index, true)?;
         }
         self.frontend = Some(frontend);
         // What was published before is new to this daemon.
