@@ -12,6 +12,7 @@
 //! ```text
 //!   server.rs      a socket, and one front-end after another
 //!   connection.rs    one front-end: messages until it goes away, then everything of it is undone
+//!   early_enable.rs    the one message QEMU sends before the dispatcher takes it
 //!   handler.rs       what each message does (decision 0001: on the `vhost` crate's dispatcher)
 //!      │ a ring's parts come together                          │ any change: ask for it back, wait
 //!      ▼                                                       ▲

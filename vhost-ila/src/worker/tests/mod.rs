@@ -39,7 +39,7 @@ const RX_DATA: u64 = 0x10_0000;
 const TX_DATA: u64 = 0x20_0000;
 const BUFFER: u64 = 2048;
 const SIZE: u16 = 256;
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(30);
 
 fn mac(n: u8) -> [u8; 6] {
     [0x52, 0x54, 0, 0, 0, n]
