@@ -100,6 +100,22 @@ fn what_was_translated_comes_back_through_the_same_mappings() {
 }
 
 #[test]
+fn hairpinning_turns_a_packet_back_as_if_it_had_come_from_ipv4() {
+    let (pool, a, b) = ("2001:db8:100::/40", "2001:db8:a::1=192.0.2.33", "2001:db8:b::1=198.51.100.7");
+    // From A, which knows B by its IPv4 address alone.
+    let (from_a, _) = run("hairpin-a", &["--pool6", pool, "--eam", a], &[udp4(64)]);
+    let options = ["--pool6", pool, "--eam", a, "--eam", b];
+    let (turned, _) = run("hairpin", &[&options[..], &["--hairpin"]].concat(), &from_a);
+    // What B gets when 192.0.2.33 is an IPv4 node; one more hop was spent.
+    let (mut expected, _) = run("hairpin-b", &["--pool6", pool, "--eam", b], &[udp4(64)]);
+    expected[0][7] -= 1;
+    assert_eq!(turned, expected);
+    // Without hairpinning it leaves as IPv4.
+    let (left, _) = run("hairpin-off", &options, &from_a);
+    assert_eq!(left[0][12..], udp4(62)[12..]);
+}
+
+#[test]
 fn nonsense_is_refused_with_its_name() {
     for (options, named) in [
         (&["--pool6", "2001:db8::/33"][..], "/33"),
