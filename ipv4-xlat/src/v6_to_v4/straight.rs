@@ -3,7 +3,7 @@
 //!
 //! What stays true: whatever this translates, the general path translates to the same bytes (a property test compares
 //! them); whatever is unusual or wrong is left to the general path, which alone decides about refusals. Why there are
-//! two: `docs/decisions/ipv4-xlat-straight-line.md`.
+//! two: `docs/decisions/0008-straight-line.md`.
 
 use super::header::MAY_FRAGMENT;
 use crate::address::illegal_source_v6;

@@ -1,5 +1,5 @@
 //! Own views of the headers a translator reads: fixed-size array references, so that no access can be out of
-//! bounds. Why not smoltcp's views: `docs/decisions/ipv4-xlat-own-views.md`.
+//! bounds. Why not smoltcp's views: `docs/decisions/0007-own-header-views.md`.
 
 pub(crate) mod ipv4;
 pub(crate) mod ipv6;
