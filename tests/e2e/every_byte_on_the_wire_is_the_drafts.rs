@@ -26,7 +26,10 @@ const TWO: Vm = Vm {
 const ADJUSTED: [&str; 4] = [TWO.ipv4, "10.2.0.0", TWO.ipv6, "2001:db8:b1:e::2:0"];
 const NEVER_ADJUSTED: [&str; 2] = ["10.2.255.255", "2001:db8:b1:e::2:ffff"];
 
-/// How long nothing must come before all is said to have come.
+/// How long the first frame may take.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// How long nothing must come after it before all is said to have come.
 const QUIET: Duration = Duration::from_millis(500);
 
 #[test]
@@ -85,9 +88,10 @@ impl Bench {
         let site = Site::start(evidence, Plan { checksum, ..Plan::of(&[ONE, TWO]) }).unwrap();
         site.fabric.offloads("off").unwrap();
         let oracle = Oracle::of(&site).unwrap();
-        let peers = [ONE, TWO].map(|vm| Peer::connect(&site.socket(&vm), options).unwrap());
+        let mut peers = [ONE, TWO].map(|vm| Peer::connect(&site.socket(&vm), options).unwrap());
+        peers.iter_mut().for_each(|peer| drop(peer.receive_all(QUIET).unwrap()));
         let mut bench = Bench { site, oracle, peers };
-        // Whoever must be found by neighbour discovery is found now, and the gateway's greetings are over.
+        // Whoever must be found by neighbour discovery is found now; the gateway's greetings are over.
         bench.send("warm-up", Kind::Clean, &[TWO.ipv6]);
         bench
     }
@@ -124,7 +128,7 @@ impl Bench {
         }
         for (vm, peer) in [ONE, TWO].iter().zip(&mut self.peers) {
             peer.flush().unwrap();
-            let frames = peer.receive_all(QUIET).unwrap().into_iter().map(|frame| frame.bytes);
+            let frames = peer.receive_burst(FIRST, QUIET).unwrap().into_iter().map(|frame| frame.bytes);
             file::write(&directory.join(format!("{}-received.pcap", vm.name)), &frames.collect::<Vec<_>>())
                 .unwrap();
         }

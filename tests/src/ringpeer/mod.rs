@@ -358,6 +358,19 @@ impl Peer {
         Ok(frames)
     }
 
+    /// As [`Peer::receive_all`], where frames are expected: the first may take `first`, as neighbours may have to be found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::receive`].
+    pub fn receive_burst(&mut self, first: Duration, quiet: Duration) -> Result<Vec<Frame>> {
+        let mut frames: Vec<Frame> = self.receive(first)?.into_iter().collect();
+        if !frames.is_empty() {
+            frames.extend(self.receive_all(quiet)?);
+        }
+        Ok(frames)
+    }
+
     /// A frame of one or more buffers, of which the first is given back with `length` bytes.
     fn collect(&mut self, head: u16, length: u32, start: Instant) -> Result<Frame> {
         let mut bytes = self.take_buffer(head, length)?;
