@@ -6,6 +6,8 @@
 
 use std::ptr;
 
+use crate::device::net_header::{self, NetHeader};
+
 /// A run of bytes in one region of guest memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
@@ -143,17 +145,21 @@ impl<'a> Cursor<'a> {
 
     /// Writes the first `len` bytes of a virtio-net header, at the start of a buffer and mostly all of them: then in two stores.
     #[inline]
-    pub(crate) fn put_header(&mut self, header: &[u8; 12], len: usize) {
+    pub(crate) fn put_header(&mut self, header: NetHeader, len: usize) {
         if let Some(segment) = self.segments.first()
             && self.inside == 0
-            && len == header.len()
+            && len == net_header::LEN
             && segment.len() > len
         {
-            // SAFETY: 12 < segment.len, inside a live mapping (module invariant); a byte array has no alignment.
-            unsafe { segment.pointer.cast::<[u8; 12]>().write(*header) };
+            let (first, last) = header.to_words();
+            // SAFETY: 12 < segment.len, inside a live mapping (module invariant); neither store asks for alignment.
+            unsafe {
+                segment.pointer.cast::<u64>().write_unaligned(first.to_le());
+                segment.pointer.add(8).cast::<u32>().write_unaligned(last.to_le());
+            }
             self.inside = len;
         } else {
-            self.put(header.get(..len).unwrap_or(header));
+            self.put(header.to_bytes().get(..len).unwrap_or_default());
         }
     }
 

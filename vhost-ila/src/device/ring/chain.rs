@@ -42,14 +42,15 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// Appends the chain's pieces to `arena`, which has room for [`super::MAX_PIECES`] more.
+    /// Appends the chain to `chains` and its pieces to `arena`, which has room for [`super::MAX_PIECES`] more; its bytes, saturating.
     #[inline]
     pub(super) fn chain(
         &mut self,
         ring: &Layout,
         head: u16,
         arena: &mut Vec<Segment>,
-    ) -> Result<Chain, RingFault> {
+        chains: &mut Vec<Chain>,
+    ) -> Result<u32, RingFault> {
         let first = arena.len();
         let descriptor = ring.descriptor(head).ok_or(RingFault::Index)?;
         let len = if descriptor.flags & F_INDIRECT == 0 {
@@ -57,7 +58,9 @@ impl Walk {
         } else {
             self.indirect(ring, descriptor, arena)?
         };
-        Ok(Chain { head, first: first as u16, count: (arena.len() - first) as u16, len })
+        // Pushed here: a chain that travels in a result is put together in memory and stalls the copy out of it.
+        chains.push(Chain { head, first: first as u16, count: (arena.len() - first) as u16, len });
+        Ok(len)
     }
 
     #[inline]

@@ -95,13 +95,13 @@ impl ReceiveRing {
             if self.segments.len() + MAX_PIECES > ARENA {
                 return Ok(i);
             }
-            let chain = self.walk.chain(&ring.layout, *head, &mut self.segments)?;
-            if let Some(first) = self.segments.get(usize::from(chain.first)) {
+            let first = self.segments.len();
+            self.walk.chain(&ring.layout, *head, &mut self.segments, &mut self.ahead)?;
+            if let Some(first) = self.segments.get(first) {
                 let at = first.address() as usize;
                 cpu::prefetch_to_write(at);
                 cpu::prefetch_to_write(at.wrapping_add(64));
             }
-            self.ahead.push(chain);
         }
         Ok(count)
     }
@@ -120,7 +120,7 @@ impl ReceiveRing {
         let chains = &self.ahead[self.done..self.done + usize::from(buffers)];
         let start = chains.first().map_or(0, |c| usize::from(c.first));
         let mut to = Cursor::new(self.segments.get(start..).unwrap_or_default());
-        to.put_header(&header.to_bytes(), self.header_len);
+        to.put_header(header, self.header_len);
         to.put(head);
         to.put_payload(tail);
         let mut left = need as u32;

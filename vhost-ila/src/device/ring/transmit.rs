@@ -121,14 +121,14 @@ impl TransmitRing {
             if chains.segments.len() + MAX_PIECES > ARENA || bytes >= BATCH_BYTES {
                 break;
             }
-            let chain = self.walk.chain(layout, *head, &mut chains.segments)?;
-            if let Some(first) = chains.segments.get(usize::from(chain.first)) {
+            let first = chains.segments.len();
+            let len = self.walk.chain(layout, *head, &mut chains.segments, &mut chains.chains)?;
+            if let Some(first) = chains.segments.get(first) {
                 let at = first.address() as usize;
                 cpu::prefetch(at);
                 cpu::prefetch(at.wrapping_add(64));
             }
-            bytes += chain.len as usize;
-            chains.chains.push(chain);
+            bytes += len as usize;
             ring.next_available = ring.next_available.wrapping_add(1);
         }
         Ok(())
