@@ -41,6 +41,44 @@ impl SenderOffloads {
     pub const ALL: Self = Self { csum: true, tso4: true, tso6: true, ecn: true, uso: true };
 }
 
+/// The header as a receiver reads it: its first eight and last four bytes as little-endian numbers.
+///
+/// Numbers, because they stay in registers. Fields put together in memory and loaded wide again would not only miss store
+/// forwarding: the load waits until every older store has left for the cache, and those go to lines another core holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WireHeader {
+    first: u64,
+    last: u32,
+}
+
+impl WireHeader {
+    /// Nothing left to finish, one buffer.
+    pub const PLAIN: Self = Self { first: 0, last: 1 << 16 };
+
+    /// The same for a frame that takes `buffers` of them.
+    #[inline]
+    #[must_use]
+    pub fn with_buffers(self, buffers: u16) -> Self {
+        Self { last: self.last & 0xffff | u32::from(buffers) << 16, ..self }
+    }
+
+    /// The two numbers, in the byte order of memory.
+    #[inline]
+    pub(crate) fn to_words(self) -> (u64, u32) {
+        (self.first.to_le(), self.last.to_le())
+    }
+
+    /// The bytes; a legacy device uses the first [`LEGACY_LEN`] of them.
+    #[inline]
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        bytes[..8].copy_from_slice(&self.first.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.last.to_le_bytes());
+        bytes
+    }
+}
+
 /// The header says something that was not negotiated or does not fit the frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadHeader;
@@ -84,24 +122,19 @@ impl NetHeader {
     #[inline]
     #[must_use]
     pub fn to_bytes(self) -> [u8; LEN] {
-        let (first, last) = self.to_words();
-        let mut bytes = [0; LEN];
-        bytes[..8].copy_from_slice(&first.to_le_bytes());
-        bytes[8..].copy_from_slice(&last.to_le_bytes());
-        bytes
+        self.wire().to_bytes()
     }
 
-    /// The wire form as two little-endian numbers, eight and four bytes: made in registers, where bytes put together in memory would
-    /// stall the wide load that follows.
+    /// The wire form as numbers.
     #[inline]
     #[must_use]
-    pub fn to_words(self) -> (u64, u32) {
+    pub fn wire(self) -> WireHeader {
         let first = u64::from(self.flags)
             | u64::from(self.gso_type) << 8
             | u64::from(self.hdr_len) << 16
             | u64::from(self.gso_size) << 32
             | u64::from(self.csum_start) << 48;
-        (first, u32::from(self.csum_offset) | u32::from(self.num_buffers) << 16)
+        WireHeader { first, last: u32::from(self.csum_offset) | u32::from(self.num_buffers) << 16 }
     }
 
     /// What it says about a frame of `len` bytes whose IP header begins at `ip`; fields not flagged are ignored, as 5.1.6.2.1 asks.
@@ -152,8 +185,11 @@ impl NetHeader {
     /// What a receiver of an Ethernet frame is told. `head` is the frame's start; `verified`: it accepts DATA_VALID.
     #[inline]
     #[must_use]
-    pub fn for_frame(offload: &Offload, head: &[u8], verified: bool) -> Self {
-        Self::with_ip_at(offload, head, ETHERNET, verified)
+    pub fn for_frame(offload: &Offload, head: &[u8], verified: bool) -> WireHeader {
+        if offload.checksum == ChecksumState::InPacket {
+            return WireHeader::PLAIN;
+        }
+        Self::with_ip_at(offload, head, ETHERNET, verified).wire()
     }
 
     /// What a TUN is told about an IP packet.
@@ -221,7 +257,7 @@ mod tests {
         let mut head = [0; 64];
         head[46] = 0x50;
         let back = NetHeader::for_frame(&offload, &head, true);
-        assert_eq!(back, NetHeader { num_buffers: 1, ..TSO });
+        assert_eq!(back, NetHeader { num_buffers: 1, ..TSO }.wire());
         let bytes = back.to_bytes();
         let read = NetHeader::from_bytes(bytes.first_chunk().unwrap());
         assert_eq!(read, TSO);

@@ -6,7 +6,7 @@
 
 use std::ptr;
 
-use crate::device::net_header::{self, NetHeader};
+use crate::device::net_header::{self, WireHeader};
 
 /// A run of bytes in one region of guest memory.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +145,7 @@ impl<'a> Cursor<'a> {
 
     /// Writes the first `len` bytes of a virtio-net header, at the start of a buffer and mostly all of them: then in two stores.
     #[inline]
-    pub(crate) fn put_header(&mut self, header: NetHeader, len: usize) {
+    pub(crate) fn put_header(&mut self, header: WireHeader, len: usize) {
         if let Some(segment) = self.segments.first()
             && self.inside == 0
             && len == net_header::LEN
@@ -154,8 +154,8 @@ impl<'a> Cursor<'a> {
             let (first, last) = header.to_words();
             // SAFETY: 12 < segment.len, inside a live mapping (module invariant); neither store asks for alignment.
             unsafe {
-                segment.pointer.cast::<u64>().write_unaligned(first.to_le());
-                segment.pointer.add(8).cast::<u32>().write_unaligned(last.to_le());
+                segment.pointer.cast::<u64>().write_unaligned(first);
+                segment.pointer.add(8).cast::<u32>().write_unaligned(last);
             }
             self.inside = len;
         } else {

@@ -8,7 +8,7 @@ use super::chain::{Chain, Direction, Walk};
 use super::{BATCH, MAX_CHAIN, MAX_PIECES, RingFault, RingSpec, SplitRing};
 use crate::device::cpu;
 use crate::device::memory::{Cursor, Payload, Segment};
-use crate::device::net_header::NetHeader;
+use crate::device::net_header::WireHeader;
 
 /// Chains fetched ahead: a batch, and what one frame of many small buffers may need.
 const AHEAD: usize = BATCH + MAX_CHAIN as usize;
@@ -111,11 +111,11 @@ impl ReceiveRing {
     /// # Errors
     /// [`NoRoom`]; nothing was consumed then.
     #[inline]
-    pub fn deliver(&mut self, mut header: NetHeader, head: &[u8], tail: Payload<'_>) -> Result<(), NoRoom> {
+    pub fn deliver(&mut self, mut header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<(), NoRoom> {
         let need = self.header_len + head.len() + tail.len();
         let buffers = self.gather(need)?;
         if self.mergeable {
-            header.num_buffers = buffers;
+            header = header.with_buffers(buffers);
         }
         let chains = &self.ahead[self.done..self.done + usize::from(buffers)];
         let start = chains.first().map_or(0, |c| usize::from(c.first));

@@ -9,7 +9,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use super::{BATCH_BYTES, Chains, NoRoom, ReceiveRing, RingSpec, TransmitRing};
 use crate::device::guest::{Driver, Ram, descriptor_bytes};
 use crate::device::memory::Payload;
-use crate::device::net_header::{LEN, NetHeader};
+use crate::device::net_header::{LEN, WireHeader};
 
 /// Two adjacent regions, a hole, and one more.
 const REGIONS: [(u64, u64); 3] = [(0, 0x4000), (0x4000, 0x4000), (0x1_0000, 0x4000)];
@@ -380,7 +380,7 @@ pub fn receive(bytes: &[u8]) {
         }
         let frame: Vec<u8> = (0..script.word() % 2000).map(|i| i as u8).collect();
         let (head, tail) = frame.split_at(frame.len().min(60));
-        let header = NetHeader { num_buffers: 1, ..NetHeader::default() };
+        let header = WireHeader::PLAIN;
         let ours = ring.deliver(header, head, Payload::own(tail));
         let wanted = ring.publish();
         let Some(found) = pair.available() else { return };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::guest::{Buffer, Driver, Ram, UVA};
 use crate::device::memory::Payload;
-use crate::device::net_header::NetHeader;
+use crate::device::net_header::WireHeader;
 
 /// Two adjacent regions, a hole, and one more; adjacent here, not so in the file's mappings.
 const REGIONS: [(u64, u64); 3] = [(0, 0x8000), (0x8000, 0x8000), (0x2_0000, 0x1_0000)];
@@ -249,7 +249,7 @@ fn a_descriptor_of_the_wrong_direction_breaks_the_ring() {
     s.driver.offer(&s.ram, &[writable(DATA, 12), readable(DATA, 1500)]);
     s.driver.expose(&s.ram);
     let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
-    let result = ring.deliver(NetHeader::default(), &[1; 60], Payload::own(&[]));
+    let result = ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[]));
     assert_eq!(result, Err(NoRoom::Broken(RingFault::Direction)));
     assert_eq!(s.ram.read(DATA, 60), [0; 60], "nothing was written");
 }
@@ -324,7 +324,7 @@ fn a_received_frame_fills_as_many_mergeable_buffers_as_it_needs() {
     s.driver.expose(&s.ram);
     let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
     let tail: Vec<u8> = (0..150).collect();
-    ring.deliver(NetHeader::default(), &[7; 60], Payload::own(&tail)).unwrap();
+    ring.deliver(WireHeader::PLAIN, &[7; 60], Payload::own(&tail)).unwrap();
     assert!(ring.publish());
     assert_eq!(s.driver.take_used(&s.ram), [(heads[0], 100), (heads[1], 100), (heads[2], 22)]);
     assert_eq!(s.ram.read(DATA, 12), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0], "num_buffers");
@@ -341,7 +341,7 @@ fn a_received_frame_fills_as_many_mergeable_buffers_as_it_needs() {
 fn a_frame_without_room_leaves_the_ring_as_it_was() {
     let mut s = setup(8, false);
     let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
-    let send = |ring: &mut ReceiveRing| ring.deliver(NetHeader::default(), &[1; 60], Payload::own(&[2; 60]));
+    let send = |ring: &mut ReceiveRing| ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 60]));
     assert_eq!(send(&mut ring), Err(NoRoom::Full));
     s.driver.offer(&s.ram, &[writable(DATA, 100)]);
     s.driver.expose(&s.ram);
@@ -357,7 +357,7 @@ fn a_frame_without_room_leaves_the_ring_as_it_was() {
     s.driver.offer(&s.ram, &[writable(DATA + 0x100, 100)]);
     s.driver.expose(&s.ram);
     assert_eq!(send(&mut ring), Err(NoRoom::Full));
-    assert_eq!(ring.deliver(NetHeader::default(), &[1; 60], Payload::own(&[2; 28])), Ok(()));
+    assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 28])), Ok(()));
 }
 
 #[test]
@@ -368,8 +368,8 @@ fn buffers_of_one_byte_cost_bounded_work_and_still_carry_a_frame() {
     }
     s.driver.expose(&s.ram);
     let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
-    assert_eq!(ring.deliver(NetHeader::default(), &[1; 60], Payload::own(&[2; 60])), Err(NoRoom::Full));
-    assert_eq!(ring.deliver(NetHeader::default(), &[1; 60], Payload::own(&[2; 56])), Ok(()));
+    assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 60])), Err(NoRoom::Full));
+    assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 56])), Ok(()));
     ring.publish();
     assert_eq!(s.driver.take_used(&s.ram).len(), 128);
     assert_eq!(s.ram.read(DATA + 12, 60), [1; 60]);
@@ -391,7 +391,7 @@ fn a_receive_ring_survives_many_laps_with_odd_fetches() {
         ring.prepare((round % 67) as usize).unwrap();
         for _ in 0..round % 5 {
             let tail = sent.to_le_bytes();
-            ring.deliver(NetHeader::default(), &[1; 60], Payload::own(&tail)).unwrap();
+            ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&tail)).unwrap();
             sent += 1;
         }
         ring.publish();
