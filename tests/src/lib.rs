@@ -10,6 +10,9 @@
 //!   └───────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! A guest is QEMU with Debian's kernel ([`guest`]) where its own stack is what is tested, and a front-end in the test's process
+//! ([`ringpeer`]) where exact frames, or hostile ones, are. What the wire must then carry is said by [`oracle`].
+//!
 //! What must stay true:
 //! * Nothing leaks: every process is in the sandbox's PID namespace and dies with it; namespaces, interfaces and mounts
 //!   exist only there. [`sandbox::entered`] refuses to work anywhere else.
