@@ -219,6 +219,11 @@ fn verdict(packet: &[u8], offload: Offload) -> Verdict {
     if fields.protocol == 17 && udp_len != Some(fields.transport.len()) {
         return Verdict::Unverifiable;
     }
+    // Without a pseudo-header, an ICMP message of zeros sums to the other zero: refused by whoever adds it up, yet no update of a
+    // checksum can tell the two zeros apart (RFC 1624).
+    if fields.protocol == 1 && fields.transport.iter().all(|byte| *byte == 0) {
+        return Verdict::Unverifiable;
+    }
     let destination = match fields.destination {
         IpAddr::V6(destination) => endpoint(destination).into(),
         ipv4 => ipv4,
