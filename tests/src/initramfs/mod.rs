@@ -1,6 +1,6 @@
 //! The initramfs of a guest: Debian's own busybox and tcpdump, the kernel's own modules, and one script.
 //!
-//! The kernel and its modules are Debian's, unmodified; nothing in the guest is ours but [`INIT`], [`UDHCPC`] and the
+//! The kernel and its modules are Debian's, unmodified; nothing in the guest is ours but `INIT`, `UDHCPC` and the
 //! few lines that name applets.
 
 mod cpio;
