@@ -3,26 +3,31 @@
 //! ```text
 //! harness ──"7 ping -c 3 10.1.0.2\n"──> /run/vhost-ila/NAME.agent ──> ttyS1 ──> init: sh -c ...
 //!         <──output, "=7 0\n"─────────                                            └─> ttyS0 ──> guest-NAME.log
+//!         ──QMP──> /run/vhost-ila/NAME.qmp: reset it, add memory, pull its cable ([`monitor`])
 //! ```
 //!
 //! What must stay true: one command at a time, each with a limit; everything a guest is told and says is in its log.
 
 pub mod accel;
+mod lines;
+pub mod monitor;
 mod qemu;
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
 
 use crate::initramfs::Image;
 use crate::process::{Owned, wait_for};
 use crate::sandbox;
 pub use accel::Accel;
-pub use qemu::{Nic, Qemu};
+use lines::Lines;
+use monitor::Monitor;
+pub use qemu::{Nic, PORT, Qemu};
 
 /// A boot takes about 5 s under emulation on an idle machine.
 const BOOT: Duration = Duration::from_secs(90);
@@ -47,6 +52,7 @@ pub struct Guest {
     name: String,
     process: Owned,
     agent: Agent,
+    monitor: Monitor,
     log: PathBuf,
 }
 
@@ -70,13 +76,15 @@ impl Guest {
     pub fn start(spec: &Spec, evidence: &Path) -> Result<Guest> {
         let name = spec.name.clone();
         let log = evidence.join(format!("guest-{name}.log"));
-        let socket = Path::new(sandbox::RUNTIME).join(format!("{name}.agent"));
-        if socket.exists() {
-            fs::remove_file(&socket)?;
-        }
+        let [socket, controls] = ["agent", "qmp"].map(|end| {
+            let path = Path::new(sandbox::RUNTIME).join(format!("{name}.{end}"));
+            // Left by another guest of this name.
+            drop(fs::remove_file(&path));
+            path
+        });
         let listener = UnixListener::bind(&socket).context("the guest's agent socket")?;
         listener.set_nonblocking(true)?;
-        let command = qemu::command(spec, &log, &socket)?;
+        let command = qemu::command(spec, &log, &socket, &controls)?;
         let mut process =
             Owned::spawn(&format!("QEMU {name}"), command, &evidence.join(format!("qemu-{name}.log")))?;
         let stream = wait_for(&format!("QEMU {name} to connect"), Duration::from_secs(20), || {
@@ -87,7 +95,26 @@ impl Guest {
                 Err(error) => Err(error.into()),
             }
         })?;
-        Ok(Guest { name, process, agent: Agent::new(stream)?, log })
+        let monitor = wait_for(&format!("QEMU {name}'s monitor"), Duration::from_secs(20), || {
+            process.must_run()?;
+            Ok(UnixStream::connect(&controls).ok())
+        })?;
+        Ok(Guest { name, process, agent: Agent::new(stream)?, monitor: Monitor::new(monitor)?, log })
+    }
+
+    /// The machine's own controls.
+    pub fn monitor(&mut self) -> &mut Monitor {
+        &mut self.monitor
+    }
+
+    /// Kills QEMU as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is gone already, or cannot be killed.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.must_run()?;
+        self.process.end(Signal::KILL, Duration::from_secs(20)).map(drop)
     }
 
     /// Waits until the guest's init says that it takes commands: after [`Guest::start`], and after a reboot.
@@ -172,22 +199,19 @@ pub struct Finished {
 
 /// The harness's end of the guest's second serial port.
 struct Agent {
-    reader: BufReader<UnixStream>,
-    writer: UnixStream,
+    lines: Lines,
     asked: u32,
 }
 
 impl Agent {
     fn new(stream: UnixStream) -> Result<Agent> {
-        stream.set_nonblocking(false)?;
-        let writer = stream.try_clone()?;
-        Ok(Agent { reader: BufReader::new(stream), writer, asked: 0 })
+        Ok(Agent { lines: Lines::new(stream)?, asked: 0 })
     }
 
     fn ask(&mut self, command: &str) -> Result<String> {
         self.asked += 1;
         let id = self.asked.to_string();
-        self.writer.write_all(format!("{id} {command}\n").as_bytes())?;
+        self.lines.say(&format!("{id} {command}"))?;
         Ok(id)
     }
 
@@ -196,7 +220,7 @@ impl Agent {
         let start = Instant::now();
         let mut output = String::new();
         loop {
-            let line = self.line(start, limit)?;
+            let line = self.lines.next(start, limit)?;
             let Some((answered, status)) =
                 line.strip_prefix('=').and_then(|rest| rest.trim_end().split_once(' '))
             else {
@@ -210,26 +234,12 @@ impl Agent {
             output.clear();
         }
     }
-
-    fn line(&mut self, start: Instant, limit: Duration) -> Result<String> {
-        let mut line = Vec::new();
-        loop {
-            let left = limit.saturating_sub(start.elapsed());
-            ensure!(!left.is_zero(), "no answer within {} s", limit.as_secs());
-            self.reader.get_ref().set_read_timeout(Some(left))?;
-            match self.reader.read_until(b'\n', &mut line) {
-                Ok(_) if line.ends_with(b"\n") => return Ok(String::from_utf8_lossy(&line).into_owned()),
-                Ok(_) => bail!("QEMU closed the serial line"),
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]

@@ -9,6 +9,9 @@ use super::{Accel, Spec};
 use crate::namespace::Namespace;
 use crate::tools::Set;
 
+/// A port of the machine that a card can be put into while it runs, as `bus`.
+pub const PORT: &str = "port0";
+
 /// Which QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qemu {
@@ -46,8 +49,10 @@ pub enum Nic {
     },
 }
 
-/// QEMU's command line for `spec`: console to `console`, second serial port to the socket `agent`.
-pub(super) fn command(spec: &Spec, console: &Path, agent: &Path) -> Result<Command> {
+/// QEMU's command line for `spec`: console to `console`, second serial port to the socket `agent`, QMP on the socket `controls`.
+///
+/// There is room for more memory (`slots`), and a port ([`PORT`]) for a card that comes and goes.
+pub(super) fn command(spec: &Spec, console: &Path, agent: &Path, controls: &Path) -> Result<Command> {
     let set = Set::open(match spec.qemu {
         Qemu::V10 => "qemu",
         Qemu::V7_2 => "qemu72",
@@ -66,13 +71,20 @@ pub(super) fn command(spec: &Spec, console: &Path, agent: &Path) -> Result<Comma
     };
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-machine", "q35,memory-backend=memory,hpet=off", "-accel", accel, "-cpu", cpu]);
-    command.args(["-m", "256M", "-object", "memory-backend-memfd,id=memory,size=256M,share=on"]);
+    command.args([
+        "-m",
+        "256M,slots=4,maxmem=1G",
+        "-object",
+        "memory-backend-memfd,id=memory,size=256M,share=on",
+    ]);
     command.arg("-kernel").arg(&spec.image.kernel).arg("-initrd").arg(&spec.image.initramfs);
     // A panic reboots at once; `quiet` would hide what a failing boot has to say, a full log costs a second.
     command.args(["-append", "console=ttyS0 loglevel=4 panic=-1"]);
     command.arg("-serial").arg(format!("file:{}", console.display()));
     command.arg("-chardev").arg(format!("socket,id=agent,path={}", agent.display()));
     command.args(["-serial", "chardev:agent"]);
+    command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", controls.display()));
+    command.args(["-device", &format!("pcie-root-port,id={PORT}")]);
     if let Some(nic) = &spec.nic {
         network_card(&mut command, nic, spec.qemu);
     }
