@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use std::{env, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -88,6 +88,21 @@ impl Daemon {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
     }
 
+    /// What it holds of the machine at this moment.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is gone.
+    pub fn footprint(&self) -> Result<Footprint> {
+        let process = format!("/proc/{}", self.process.id());
+        let status = fs::read_to_string(format!("{process}/status"))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let resident = resident.trim().trim_end_matches(" kB").parse().context("a number of kilobytes")?;
+        let maps = fs::read_to_string(format!("{process}/maps"))?.lines().count();
+        let threads = fs::read_dir(format!("{process}/task"))?.count();
+        Ok(Footprint { files: self.open_files()?, maps, resident, threads })
+    }
+
     /// What `vhost-ila show WHAT --json` prints.
     ///
     /// # Errors
@@ -119,6 +134,35 @@ impl Daemon {
             Ok((control.exists() && namespace.has_interface(TUN)).then_some(()))
         })?;
         self.host.route_to_tun(&self.vnets)
+    }
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Open files.
+    pub files: usize,
+    /// Mapped ranges of memory.
+    pub maps: usize,
+    /// Memory in use, in units of 1024 bytes.
+    pub resident: u64,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl Footprint {
+    /// Fails when `after` holds more than this, but for what an allocator and a thread's stack may keep: 16 maps, 32 MB.
+    ///
+    /// # Errors
+    ///
+    /// See above.
+    pub fn must_hold(&self, after: &Footprint) -> Result<()> {
+        let grew = after.files > self.files
+            || after.threads > self.threads
+            || after.maps > self.maps + 16
+            || after.resident > self.resident + (32 << 10);
+        ensure!(!grew, "the daemon held {self:?}, and holds {after:?} after it");
+        Ok(())
     }
 }
 

@@ -20,11 +20,14 @@
 //! * What a test asserts comes from outside the daemon: guests' own output, captures of the fabric, tshark, scapy.
 //!   The daemon's counters are asked only about drops.
 //! * Every wait has a limit.
+//!
+//! A test of hostile input reports to the [`scoreboard`], which also tells it its seed and its size.
 
 #![forbid(unsafe_code)]
 
 pub mod capture;
 pub mod daemon;
+pub mod dice;
 pub mod fabric;
 pub mod guest;
 pub mod initramfs;
@@ -34,6 +37,7 @@ pub mod oracle;
 pub mod process;
 pub mod ringpeer;
 pub mod sandbox;
+pub mod scoreboard;
 pub mod site;
 pub mod tools;
 pub mod traffic;

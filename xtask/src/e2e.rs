@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::scoreboard::{self, Row};
 use crate::{build, fetch, sandbox, workspace};
 
 /// The longest that one test may take; the harness's own limits are shorter.
 const LIMIT: Duration = Duration::from_secs(420);
-/// The same for a soak.
-const SOAK_LIMIT: Duration = Duration::from_secs(1200);
+/// The same in a full run.
+const LONG_LIMIT: Duration = Duration::from_secs(2 * 3600);
 
 /// What came of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,35 +30,57 @@ pub(crate) enum Outcome {
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
 
+/// How large a run is, and where its random numbers begin; the tests are told by the environment (`tests/src/scoreboard.rs`).
+#[derive(Clone, Copy)]
+pub(crate) struct Scale {
+    /// Checks at full scale, and the soaks.
+    pub(crate) long: bool,
+    /// Where random numbers begin.
+    pub(crate) seed: u32,
+}
+
+/// A test's outcome, and what it reported to the scoreboard.
+pub(crate) struct Ran {
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// One row per check that it is part of.
+    pub(crate) rows: Vec<Row>,
+}
+
 /// Runs the end-to-end tests whose name contains one of `filters`, or all, and says each one's name and outcome. Soaks run only when
-/// `long`.
+/// the scale is long.
 ///
 /// # Errors
 ///
 /// Fails when something does not build or cannot be fetched. A failed test is an outcome.
-pub(crate) fn run(filters: &[String], long: bool) -> Result<Vec<Outcome>> {
+pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
     let binary = build::harness(&["test", "--no-run", "--test", "e2e"])?;
     let list = Command::new(&binary).args(["--list", "--ignored", "--format", "terse"]).output()?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
     let names = names.filter(|name| filters.is_empty() || filters.iter().any(|filter| name.contains(filter)));
-    let names: Vec<&str> = names.filter(|name| long || !name.starts_with(SOAKS)).collect();
+    let names: Vec<&str> = names.filter(|name| scale.long || !name.starts_with(SOAKS)).collect();
     if names.is_empty() {
         return Ok(Vec::new());
     }
     fetch::run(&[])?;
     build::daemon()?;
-    names.into_iter().map(|name| one(&binary, name)).collect()
+    names.into_iter().map(|name| one(&binary, name, scale)).collect()
 }
 
-fn one(binary: &Path, name: &str) -> Result<Outcome> {
+fn one(binary: &Path, name: &str, scale: Scale) -> Result<Ran> {
     let directory = workspace::target().join("e2e-output");
     fs::create_dir_all(&directory)?;
     let file = directory.join(format!("{}.log", name.replace("::", ".")));
     let log = File::create(&file)?;
-    let limit = if name.starts_with(SOAKS) { SOAK_LIMIT } else { LIMIT };
+    let limit = if scale.long { LONG_LIMIT } else { LIMIT };
     let start = Instant::now();
-    let mut child = sandbox::command(binary)?
+    let mut command = sandbox::command(binary)?;
+    command.env("VHOST_ILA_SEED", scale.seed.to_string());
+    if scale.long {
+        command.env("VHOST_ILA_LONG", "1");
+    }
+    let mut child = command
         .args([name, "--exact", "--ignored", "--nocapture"])
         .stdin(std::process::Stdio::null())
         .stdout(log.try_clone()?)
@@ -93,5 +116,6 @@ fn one(binary: &Path, name: &str) -> Result<Outcome> {
             lines[lines.len().saturating_sub(25)..].iter().for_each(|line| println!("    {line}"));
         }
     }
-    Ok(outcome)
+    let rows = scoreboard::rows(name, &said, outcome == Outcome::Passed);
+    Ok(Ran { outcome, rows })
 }

@@ -4,8 +4,9 @@
 //! which stable can turn on. The targets' own assertions, overflow checks and bounds checks find what is looked for.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use toml::Table;
@@ -20,18 +21,29 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
 /// The platform, named so that build scripts and proc macros are built without coverage.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
+/// What came of one target's run.
+pub(crate) struct Ran {
+    pub(crate) target: String,
+    /// Whether nothing was found.
+    pub(crate) survived: bool,
+    pub(crate) seed: u32,
+    /// What was counted, and in what: runs, or what the target itself counts.
+    pub(crate) count: u64,
+    pub(crate) unit: String,
+    pub(crate) seconds: f32,
+}
+
 /// Runs every target of `fuzz/` whose name contains one of `filters`, or all, for `seconds` each, starting from `seed`.
-/// Returns how many survived and how many found something.
 ///
 /// # Errors
 ///
 /// Fails when the targets do not build. A finding is an outcome: its input is kept in `fuzz/artifacts/TARGET`.
-pub(crate) fn run(filters: &[String], seconds: u32, seed: u32) -> Result<(usize, usize)> {
+pub(crate) fn run(filters: &[String], seconds: u32, seed: u32) -> Result<Vec<Ran>> {
     let targets = targets()?;
     let chosen = |name: &String| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
     let targets: Vec<String> = targets.into_iter().filter(chosen).collect();
     if targets.is_empty() {
-        return Ok((0, 0));
+        return Ok(Vec::new());
     }
     let directory = workspace::root().join("fuzz");
     let output = workspace::target().join("fuzz");
@@ -44,17 +56,12 @@ pub(crate) fn run(filters: &[String], seconds: u32, seed: u32) -> Result<(usize,
         .current_dir(&directory)
         .status()?;
     ensure!(status.success(), "the fuzz targets do not build");
-    let mut findings = 0;
-    for target in &targets {
-        if !one(target, &output.join(PLATFORM).join("release").join(target), seconds, seed)? {
-            findings += 1;
-        }
-    }
-    Ok((targets.len() - findings, findings))
+    let binary = |target: &str| output.join(PLATFORM).join("release").join(target);
+    targets.iter().map(|target| one(target, &binary(target), seconds, seed)).collect()
 }
 
-/// Runs one target; whether it survived.
-fn one(target: &str, binary: &PathBuf, seconds: u32, seed: u32) -> Result<bool> {
+/// Runs one target.
+fn one(target: &str, binary: &Path, seconds: u32, seed: u32) -> Result<Ran> {
     let fuzz = workspace::root().join("fuzz");
     let (corpus, artifacts) = (fuzz.join("corpus").join(target), fuzz.join("artifacts").join(target));
     let log = workspace::target().join("fuzz").join(format!("{target}.log"));
@@ -67,6 +74,7 @@ fn one(target: &str, binary: &PathBuf, seconds: u32, seed: u32) -> Result<bool> 
     if seeds.is_dir() {
         command.arg(seeds);
     }
+    let start = Instant::now();
     let status = command
         .args([format!("-max_total_time={seconds}"), format!("-seed={seed}"), "-timeout=10".into()])
         .args([format!("-artifact_prefix={}/", artifacts.display()), "-print_final_stats=1".into()])
@@ -76,15 +84,24 @@ fn one(target: &str, binary: &PathBuf, seconds: u32, seed: u32) -> Result<bool> 
         .status()
         .with_context(|| format!("starting {}", binary.display()))?;
     let said = fs::read_to_string(&log).unwrap_or_default();
+    let (count, unit) = counted(&said);
     if status.success() {
-        let runs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-        println!("ok      fuzz: {target} ({} runs in {seconds} s)", runs.unwrap_or("?").trim());
+        println!("ok      fuzz: {target} ({count} {unit} in {seconds} s)");
     } else {
         println!("FAILED  fuzz: {target}; the end of {}:", log.display());
         let lines: Vec<&str> = said.lines().collect();
         lines[lines.len().saturating_sub(25)..].iter().for_each(|line| println!("    {line}"));
     }
-    Ok(status.success())
+    let seconds = start.elapsed().as_secs_f32();
+    Ok(Ran { target: target.to_owned(), survived: status.success(), seed, count, unit, seconds })
+}
+
+/// What a target says it has counted (the last `counted: 12 messages`), else libFuzzer's number of runs.
+fn counted(said: &str) -> (u64, String) {
+    let own = said.lines().rev().find_map(|line| line.strip_prefix("counted: ")?.split_once(' '));
+    let runs = || said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    let (number, unit) = own.unwrap_or_else(|| (runs().unwrap_or("0"), "runs"));
+    (number.trim().parse().unwrap_or(0), unit.to_owned())
 }
 
 /// The names of the `[[bin]]` sections of `fuzz/Cargo.toml`, none when there is no such file.
@@ -96,4 +113,17 @@ fn targets() -> Result<Vec<String>> {
     let manifest: Table = fs::read_to_string(&path)?.parse().context("reading fuzz/Cargo.toml")?;
     let bins = manifest.get("bin").and_then(|bins| bins.as_array()).into_iter().flatten();
     Ok(bins.filter_map(|bin| Some(bin.get("name")?.as_str()?.to_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_targets_own_count_goes_before_libfuzzers() {
+        let said =
+            "counted: 5 descriptor reads\ncounted: 9 descriptor reads\nstat::number_of_executed_units: 7\n";
+        assert_eq!(counted(said), (9, "descriptor reads".into()));
+        assert_eq!(counted("stat::number_of_executed_units: 7\n"), (7, "runs".into()));
+    }
 }

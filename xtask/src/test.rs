@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The last line counts them all, whatever went wrong before. With a filter, only the end-to-end tests and fuzz targets of that
-//! name run. `--long` fuzzes for longer, adds the soaks and the bench, and prints a line for `docs/long-runs.md`.
+//! name run. `--long` fuzzes for longer, runs the checks of docs/hostile.md at full scale, adds the soaks and the bench, and prints a
+//! line for `docs/long-runs.md`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -13,7 +14,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::e2e::{self, Outcome};
+use crate::e2e::{self, Outcome, Scale};
+use crate::scoreboard::{self, Row};
 use crate::{bare, bench, build, fuzz, lint, workspace};
 
 /// How long each fuzz target runs, in seconds.
@@ -58,31 +60,33 @@ impl Count {
 /// # Errors
 ///
 /// Fails when a test does, after the line that counts them, and when something does not build or cannot be fetched.
-pub(crate) fn run(filters: &[String], long: bool, seed: u32) -> Result<()> {
+pub(crate) fn run(filters: &[String], scale: Scale, record: bool) -> Result<()> {
+    let Scale { long, seed } = scale;
     let start = Instant::now();
     let mut count = Count::default();
     let everything = filters.is_empty();
     if everything {
         everything_but_guests(&mut count);
     }
-    count.part("fuzz", fuzz::run(filters, if long { SOAK } else { SMOKE }, seed));
-    end_to_end(&mut count, filters, long);
+    let mut rows = fuzzed(&mut count, filters, scale);
+    rows.extend(end_to_end(&mut count, filters, scale));
     if everything {
         the_readme(&mut count);
     }
     if long && everything {
         count.step("bench", bench::run(5).inspect_err(|error| println!("    {error:#}")).is_ok());
     }
+    let run = scoreboard::Run { commit: commit()?, command: command(filters, scale) };
+    scoreboard::print(&rows, &run)?;
+    if record {
+        scoreboard::record(&rows, &run)?;
+    }
     println!("all of it took {} s\n", start.elapsed().as_secs());
     ensure!(count.passed + count.failed + count.skipped > 0, "no test has a name with {filters:?}");
     let skipped = if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
     let counted = format!("{} passed, {} failed{skipped}", count.passed, count.failed);
     if long {
-        let filters = filters.join(" ");
-        println!(
-            "| {} | {seed} | `cargo xtask test --long --seed {seed} {filters}` | {counted} |\n",
-            commit()?
-        );
+        println!("| {} | {seed} | `{}` | {counted} |\n", run.commit, run.command);
     }
     println!("{counted}");
     ensure!(count.failed == 0, "some tests failed");
@@ -99,18 +103,42 @@ fn commit() -> Result<String> {
     Ok(git(&["rev-parse", "--short", "HEAD"])? + if changed { "+" } else { "" })
 }
 
-fn end_to_end(count: &mut Count, filters: &[String], long: bool) {
-    let outcomes = match e2e::run(filters, long) {
-        Ok(outcomes) => outcomes,
-        Err(error) => return count.part("end to end", Err(error)),
+/// The command that repeats this run.
+fn command(filters: &[String], scale: Scale) -> String {
+    let long = if scale.long { " --long" } else { "" };
+    format!("cargo xtask test{long} --seed {} {}", scale.seed, filters.join(" ")).trim_end().to_owned()
+}
+
+fn fuzzed(count: &mut Count, filters: &[String], scale: Scale) -> Vec<Row> {
+    match fuzz::run(filters, if scale.long { SOAK } else { SMOKE }, scale.seed) {
+        Ok(ran) => {
+            let survived = ran.iter().filter(|ran| ran.survived).count();
+            count.add((survived, ran.len() - survived));
+            ran.iter().filter_map(scoreboard::fuzzed).collect()
+        }
+        Err(error) => {
+            count.part("fuzz", Err(error));
+            Vec::new()
+        }
+    }
+}
+
+fn end_to_end(count: &mut Count, filters: &[String], scale: Scale) -> Vec<Row> {
+    let tests = match e2e::run(filters, scale) {
+        Ok(tests) => tests,
+        Err(error) => {
+            count.part("end to end", Err(error));
+            return Vec::new();
+        }
     };
-    for outcome in outcomes {
-        match outcome {
+    for test in &tests {
+        match test.outcome {
             Outcome::Passed => count.passed += 1,
             Outcome::Failed(_) => count.failed += 1,
             Outcome::Skipped(_) => count.skipped += 1,
         }
     }
+    tests.into_iter().flat_map(|test| test.rows).collect()
 }
 
 fn everything_but_guests(count: &mut Count) {

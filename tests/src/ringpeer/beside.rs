@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use serde_json::Value;
+
 use super::neighbours::Neighbours;
 use super::{Options, Peer};
+use crate::daemon::Footprint;
 use crate::site::{Plan, Site, VM1, Vm};
 
 /// An honest tenant, beside [`VM1`] on hv1.
@@ -27,7 +30,7 @@ pub struct Beside {
     neighbours: Neighbours,
     /// The hostile tenant's socket.
     pub socket: PathBuf,
-    files: usize,
+    before: Footprint,
 }
 
 impl Beside {
@@ -43,8 +46,8 @@ impl Beside {
         // What a session costs while it lasts is not counted: none does.
         Peer::connect(&socket, Options::default())?.must_resolve(&HOSTILE, GATEWAY)?;
         std::thread::sleep(Duration::from_millis(200));
-        let files = site.daemons[0].open_files()?;
-        Ok(Beside { site, neighbours, socket, files })
+        let before = site.daemons[0].footprint()?;
+        Ok(Beside { site, neighbours, socket, before })
     }
 
     /// Nobody else has noticed `act`.
@@ -69,7 +72,36 @@ impl Beside {
         peer.must_resolve(&HOSTILE, GATEWAY).with_context(|| format!("after {act}"))
     }
 
-    /// Ends the conversation: nothing was lost in it, and the daemon has kept no file of the hostile one's.
+    /// The hostile tenant's device, as `show attachments` has it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon does not answer.
+    pub fn shown(&self) -> Result<Value> {
+        let shown = self.site.daemons[0].show("attachments")?;
+        let attachments = shown.as_array().context("`show attachments` is a list")?;
+        attachments.iter().find(|one| one["name"] == HOSTILE.name).cloned().context("not shown")
+    }
+
+    /// How many packets were dropped for `reason`, of all attachments and the uplink.
+    ///
+    /// # Errors
+    ///
+    /// As [`Beside::shown`].
+    pub fn drops(&self, reason: &str) -> Result<u64> {
+        self.site.daemons[0].drops(reason)
+    }
+
+    /// What the daemon holds of the machine at this moment.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is gone.
+    pub fn footprint(&self) -> Result<Footprint> {
+        self.site.daemons[0].footprint()
+    }
+
+    /// Ends the conversation: nothing was lost in it, and the daemon has kept no file, map or memory of the hostile one's.
     ///
     /// # Errors
     ///
@@ -77,8 +109,7 @@ impl Beside {
     pub fn end(mut self) -> Result<()> {
         self.recovered("all of it")?;
         std::thread::sleep(Duration::from_millis(200));
-        let files = self.site.daemons[0].open_files()?;
-        ensure!(files <= self.files, "{} files were open, and {files} are after it", self.files);
+        self.before.must_hold(&self.footprint()?)?;
         let (rounds, slowest) = self.neighbours.end()?;
         println!("{rounds} rounds between the neighbours, the slowest {slowest:?}");
         ensure!(slowest < Duration::from_secs(2), "the neighbours once waited {slowest:?}");

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod drops;
+mod hostile;
 mod rfc7915;
 mod sources;
 
@@ -19,7 +20,7 @@ struct Rule {
     check: fn() -> Result<Vec<String>>,
 }
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 9] = [
     Rule { name: "dependencies follow the arrows between rooms", check: arrows::check },
     Rule {
         name: "`unsafe` stays in vhost-ila/src/device and vhost-ila/src/uplink",
@@ -29,6 +30,7 @@ const RULES: [Rule; 8] = [
     Rule { name: "names are the field's, not `util` or `handle_`", check: sources::names },
     Rule { name: "every drop reason is documented and has a test", check: drops::check },
     Rule { name: "every rule of docs/rfc7915.md has a test that runs", check: rfc7915::check },
+    Rule { name: "every check of docs/hostile.md has tests that exist", check: hostile::check },
     Rule { name: "tests named in documents exist", check: sources::documented_tests },
     Rule { name: "the README's test command is what CI runs", check: sources::ci_command },
 ];
