@@ -66,6 +66,8 @@ drop_reasons! {
     NdHopLimit = "nd-hop-limit",
     /// A tenant plays router: a router advertisement or a redirect.
     RogueRouter = "rogue-router",
+    /// A tenant plays DHCP server: from a server's port to a client's, of either family.
+    RogueServer = "rogue-server",
     /// DHCP from or through a relay agent.
     DhcpRelay = "dhcp-relay",
     /// A guest declined its address: it saw another holder of it.

@@ -275,7 +275,7 @@ fn classify_v4(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
     let first_fragment = ip.frag_offset() == 0;
     let transport = packet.get(usize::from(ip.header_len())..)?;
     match ip.next_header() {
-        // A server among the tenants may be reached by unicast; what is broadcast is ours.
+        // What a tenant asks another by unicast is theirs (its answer is refused, `rogue-server`); what is broadcast is ours.
         IpProtocol::Udp if first_fragment && (to_gateway || ip.dst_addr().is_broadcast()) => {
             match transport.get(2..4)? {
                 [0, 67] => Some(Kind::Dhcp4),

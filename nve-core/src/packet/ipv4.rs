@@ -51,6 +51,11 @@ impl<'a> Ipv4<'a> {
     pub(crate) fn protocol(self) -> u8 {
         self.bytes[9]
     }
+    /// Whether the transport header is in it: no fragment, or the first.
+    #[inline]
+    pub(crate) fn has_transport(self) -> bool {
+        self.bytes[6] & 0x1f == 0 && self.bytes[7] == 0
+    }
     #[inline]
     pub(crate) fn source(self) -> Ipv4Addr {
         Ipv4Addr::new(self.bytes[12], self.bytes[13], self.bytes[14], self.bytes[15])

@@ -107,6 +107,9 @@ fn tenant_ipv4(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Q
     let header = Ipv4::read(frame, ETHERNET_LEN)?;
     let destination = header.destination();
     let key = network.has_peer4(destination).then(|| Identifier::ipv4(network.vnid, destination));
+    if header.protocol() == protocol::UDP && header.has_transport() {
+        refuse_server(frame, ETHERNET_LEN + header.header_len(), DHCP4)?;
+    }
     Ok(Question {
         origin,
         form: if key.is_some() { Form::Peer4 } else { Form::Elsewhere4 },
@@ -129,8 +132,25 @@ fn tenant_ipv6(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Q
     let mut question = ipv6_question(origin, frame, ETHERNET_LEN, header, form, key)?;
     if question.is_neighbour_discovery(frame, ETHERNET_LEN)? {
         question.form = Form::Gateway;
+    } else if question.protocol == protocol::UDP && question.has_transport {
+        refuse_server(frame, ETHERNET_LEN + usize::from(question.l4), DHCP6)?;
     }
     Ok(question)
+}
+
+/// Source and destination port of what DHCP servers say to clients (RFC 2131, 4.1; RFC 8415, 7.2).
+const DHCP4: [u8; 4] = [0, 67, 0, 68];
+const DHCP6: [u8; 4] = [2, 35, 2, 34];
+
+/// Only the gateway is a DHCP server: no client takes a tenant's word, also not by unicast.
+#[inline]
+fn refuse_server(frame: &Frame<'_>, ports_at: usize, servers: [u8; 4]) -> Result<(), Unread> {
+    match frame.head.get(ports_at..).and_then(|rest| rest.first_chunk::<4>()) {
+        Some(ports) if *ports == servers => Err(Unread::Refused(DropReason::RogueServer)),
+        // Too short for UDP: the translator or the chain says so.
+        None if !frame.is_whole() => Err(Unread::BeyondHead),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the chain and judges the offload metadata by it.

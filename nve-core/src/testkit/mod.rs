@@ -42,6 +42,7 @@ mod host;
 pub mod nic;
 mod plan;
 mod recorder;
+pub mod strangers;
 mod traffic;
 mod world;
 

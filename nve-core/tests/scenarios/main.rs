@@ -8,6 +8,7 @@ mod fabric_errors;
 mod isolation;
 mod offloads;
 mod one_host;
+mod strangers;
 mod the_link;
 mod the_world_itself;
 mod two_hosts;

@@ -306,6 +306,9 @@ fn at_the_gateway() -> Vec<Case> {
         let body: Vec<u8> = [kind, 0, 0, 0, 0, 0, 0, 0].into_iter().chain(v6(target).octets()).collect();
         frames::ip(hops(hop_limit), addr(A6), addr("ff02::1"), protocol::ICMPV6, body)
     };
+    let server = |from: &str, to: &str| {
+        frames::udp(Header::default(), from.parse().unwrap(), to.parse().unwrap(), &[2; 300])
+    };
     let dhcp = |kind: u8, relay: u8| {
         let mut message = vec![0; 240];
         message[..4].copy_from_slice(&[1, 1, 6, 0]);
@@ -323,6 +326,23 @@ fn at_the_gateway() -> Vec<Case> {
         tenant(DropReason::RogueRouter, "a router advertisement", {
             let body = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
             frames::ip(hops(255), addr("fe80::2"), addr("ff02::1"), protocol::ICMPV6, body)
+        }),
+        tenant(DropReason::RogueServer, "an offer to a neighbour", server("10.1.0.1:67", "10.1.0.2:68")),
+        tenant(DropReason::RogueServer, "an offer to all", server("10.1.0.1:67", "255.255.255.255:68")),
+        tenant(
+            DropReason::RogueServer,
+            "a DHCPv6 reply to a neighbour",
+            server("[2001:db8:b1:e::1]:547", "[2001:db8:b1:e::2]:546"),
+        ),
+        tenant(DropReason::RogueServer, "an offer in fragments", {
+            let mut first = server("10.1.0.1:67", "10.1.0.2:68");
+            first[6] = 0x20;
+            frames::seal_ipv4(&mut first);
+            first
+        }),
+        tenant(DropReason::RogueServer, "a DHCPv6 reply behind options", {
+            let datagram = server("[2001:db8:b1:e::1]:547", "[2001:db8:b1:e::2]:546");
+            any(A6, B6, 60, &[&[17, 0, 1, 4, 0, 0, 0, 0], &datagram[40..]].concat())
         }),
         tenant(DropReason::DhcpDecline, "a decline", dhcp(4, 0)),
         tenant(DropReason::DhcpRelay, "a relayed discover", dhcp(1, 10)),

@@ -73,6 +73,35 @@ fn an_unchanged_mapping_is_not_touched() {
     assert!(matches!(nve.table.get(identifier), Some(Target::Remote(third, _)) if third == first));
 }
 
+/// What a worker has in hand when an address moves goes to nobody; nothing goes to whoever had the address.
+#[test]
+fn once_a_move_is_applied_nothing_reaches_the_old_holder() {
+    let mut hv1 = Lab::new(1);
+    let to_vm3 = |hv1: &mut Lab| hv1.send("vm1", &udp("10.1.0.1", "10.1.0.3", 9));
+    assert!(matches!(to_vm3(&mut hv1), Out::Local(name, ..) if name == "vm3"));
+
+    let mut moved = setup(1, ChecksumMode::Neutral);
+    let mut vm4 = moved.attachments[1].clone();
+    (vm4.name, vm4.mac) = ("vm4".into(), mac(4));
+    moved.attachments[1].addresses.remove(0);
+    vm4.addresses.remove(1);
+    moved.attachments.push(vm4);
+    hv1.nve.apply(moved.clone().check().unwrap()).unwrap();
+    hv1.nve.set_receiver(hv1.port("vm4"), ALL_FEATURES);
+    assert_eq!(to_vm3(&mut hv1).reason(), Some(DropReason::NoMapping), "the worker is still in its batch");
+    hv1.walker.begin(Duration::from_secs(2));
+    assert!(matches!(to_vm3(&mut hv1), Out::Local(name, ..) if name == "vm4"));
+
+    moved.attachments.pop();
+    let mapping = setup::Mapping { address: addr("10.1.0.3"), ..moved.mappings[0].clone() };
+    moved.mappings.push(mapping);
+    hv1.nve.apply(moved.check().unwrap()).unwrap();
+    let reason = to_vm3(&mut hv1).reason();
+    assert_eq!(reason, None, "away to hv2: its locator is known already");
+    hv1.walker.begin(Duration::from_secs(3));
+    assert_eq!(to_vm3(&mut hv1).ip().destination, ila_of(2, "10.1.0.3"));
+}
+
 #[test]
 fn mappings_are_listed_as_people_read_them() {
     let hv1 = Lab::new(1);
