@@ -42,7 +42,9 @@ pub fn run(source: StaticFile) -> Result<String> {
     let config = source.read()?;
     let host = &config.setup.setup().host;
     log::info!("host {}: locator {}, domain {}", host.name, host.locator, host.sir);
-    make_runtime_directory(&config.runtime)?;
+    // Where sockets belong to others, those must be able to walk through to them.
+    let mode = if config.devices.iter().any(|device| device.user.is_some()) { 0o711 } else { 0o700 };
+    make_runtime_directory(&config.runtime, mode)?;
     // First of the sockets: it tells whether another daemon runs here.
     let control = config.control_socket();
     let (socket, listener) = Socket::listen(&control).context("the control socket cannot be made")?;
@@ -108,8 +110,9 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn make_runtime_directory(path: &Path) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+/// Makes the directory, if it is not there; an operator's own stays as it is.
+fn make_runtime_directory(path: &Path, mode: u32) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
     made.with_context(|| format!("the runtime directory {} cannot be made", path.display()))
 }
 
@@ -175,6 +178,8 @@ impl From<AttachmentReport> for Device {
         Self {
             connected: report.connected,
             connections: report.connections,
+            refused: report.refused,
+            panics: report.panics,
             features: format!("{:016x}", report.features),
             protocol_features: format!("{:016x}", report.protocol_features),
             rings: vec![report.receive.into(), report.transmit.into()],

@@ -25,6 +25,7 @@ pub(super) struct Socket {
     /// As written: relative to the runtime directory, or absolute.
     path: PathBuf,
     mode: SocketMode,
+    user: Option<u32>,
     place: Place,
 }
 
@@ -41,6 +42,7 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         }
         None => Some(SocketMode::default()),
     };
+    let user = judge.optional(&raw.user, |judge, text| judge.user(&at("user"), text));
     let mac = judge.mac(&at("mac"), &raw.mac);
     let hostname = judge.optional(&raw.hostname, |judge, text| judge.domain(&at("hostname"), text));
     let remedy = "write an IPv4 or IPv6 address without a prefix length";
@@ -63,7 +65,8 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         addresses: addresses.into_iter().collect::<Option<_>>()?,
         hostname: hostname?,
     };
-    Some(Attached { facts, socket: Socket { path: path?, mode: mode?, place: judge.place(span) } })
+    let socket = Socket { path: path?, mode: mode?, user: user?, place: judge.place(span) };
+    Some(Attached { facts, socket })
 }
 
 /// The devices to serve, their sockets under `runtime` unless absolute.
@@ -90,7 +93,8 @@ pub(super) fn devices(
             refuse(format!("{item}: {} is taken by {holder}", path.display()), "give it a path of its own");
         }
         let mac = attachment.mac.0;
-        devices.push(DeviceConfig { name: attachment.name.clone(), socket: path, mode: socket.mode, mac });
+        let Socket { mode, user, .. } = socket;
+        devices.push(DeviceConfig { name: attachment.name.clone(), socket: path, mode, mac, user });
     }
     Refused::unless_empty(problems)?;
     Ok(devices)

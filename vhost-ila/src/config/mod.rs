@@ -141,6 +141,8 @@ pub struct DeviceConfig {
     pub mode: SocketMode,
     /// The guest's MAC, as its virtio configuration space shows it.
     pub mac: [u8; 6],
+    /// A user whose front-ends may use the socket, beside root's and our own; a socket we make belongs to it.
+    pub user: Option<u32>,
 }
 
 /// Which end of a vhost-user socket listens.

@@ -72,6 +72,7 @@ pub(super) struct RawAttachment {
     pub(super) mac: Text,
     pub(super) addresses: Spanned<Vec<Text>>,
     pub(super) hostname: Option<Text>,
+    pub(super) user: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

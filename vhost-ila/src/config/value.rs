@@ -114,6 +114,16 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// A user of this machine, by name or number.
+    pub(super) fn user(&mut self, item: &str, text: &Text) -> Option<u32> {
+        let user = crate::device::peer::user_id(text.get_ref());
+        if user.is_none() {
+            let what = format!("{item}: this machine knows no user \"{}\"", text.get_ref());
+            self.refuse(text.span(), what, "write a name that `getent passwd` knows, or a number".into());
+        }
+        user
+    }
+
     /// An IPv6 prefix of exactly `length` bits.
     pub(super) fn prefix<T: FromStr>(&mut self, item: &str, text: &Text, length: u8) -> Option<T>
     where

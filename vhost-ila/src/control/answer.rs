@@ -88,6 +88,12 @@ pub struct Device {
     pub connected: bool,
     /// Front-ends so far.
     pub connections: u64,
+    /// Front-ends turned away because of the user they run as.
+    #[serde(default)]
+    pub refused: u64,
+    /// Connections that ended by a mistake of the daemon's.
+    #[serde(default)]
+    pub panics: u64,
     /// virtio features the driver accepted, 16 hexadecimal digits.
     pub features: String,
     /// vhost-user protocol features the front-end accepted, 16 hexadecimal digits.

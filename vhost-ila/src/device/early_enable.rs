@@ -5,15 +5,14 @@
 //! stream before the dispatcher sees it. Everything else is left to the dispatcher, well-formed or not.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
+
+use super::arrival::{HEADER, Header};
 
 /// SET_FEATURES (vhost-user, "Front-end message types").
 const SET_FEATURES: u32 = 2;
 const SET_VRING_ENABLE: u32 = 18;
 
-/// Request, flags and size of the payload, 32 bits each in the machine's byte order.
-const HEADER: usize = 12;
 /// Bits 0 and 1 of the flags: the version, always 1.
 const VERSION: u32 = 0x1;
 const VERSION_MASK: u32 = 0x3;
@@ -51,45 +50,25 @@ impl Answer {
     }
 }
 
-/// Waits for the next message and looks at its header, which stays in the socket, unless it is a well-formed SET_VRING_ENABLE.
+/// What the message is whose `header` is next in the socket, all of it there; taken out if it is a well-formed SET_VRING_ENABLE.
 ///
 /// # Errors
 /// The socket's.
-pub(super) fn next(mut stream: &UnixStream) -> io::Result<Next> {
-    let mut bytes = [0; HEADER];
-    if peek(stream, &mut bytes)? < HEADER {
-        // Gone, or cut off: the dispatcher says which.
-        return Ok(Next::Dispatch);
-    }
-    let [request, flags, size] = words(bytes);
+pub(super) fn next(mut stream: &UnixStream, header: Header) -> io::Result<Next> {
+    let Header { request, flags, size } = header;
     match request {
         SET_FEATURES => Ok(Next::Features),
         SET_VRING_ENABLE if flags & VERSION_MASK == VERSION && size == 8 => {
             let mut message = [0; HEADER + 8];
             // A descriptor that came along is closed by the kernel, as nobody receives it.
             stream.read_exact(&mut message)?;
-            let mut payload = [0; HEADER];
-            payload[..8].copy_from_slice(&message[HEADER..]);
-            let [index, state, _] = words(payload);
+            let [.., a, b, c, d, e, f, g, h] = message;
+            let [index, state] = [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes);
             let answer = Answer { wanted: flags & NEED_REPLY != 0 };
             Ok(Next::Enable { index, enable: state != 0, answer })
         }
         _ => Ok(Next::Dispatch),
     }
-}
-
-/// Three numbers in the machine's byte order.
-fn words(bytes: [u8; HEADER]) -> [u32; 3] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_ne_bytes)
-}
-
-/// Copies what comes next without taking it, waiting until `bytes` is full or the peer is gone; how much it was.
-fn peek(stream: &UnixStream, bytes: &mut [u8; HEADER]) -> io::Result<usize> {
-    let flags = libc::MSG_PEEK | libc::MSG_WAITALL;
-    // SAFETY: `bytes` is a live buffer of the length given, and the descriptor is open as long as `stream` is borrowed.
-    let got = unsafe { libc::recv(stream.as_raw_fd(), bytes.as_mut_ptr().cast(), HEADER, flags) };
-    usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]
@@ -108,23 +87,27 @@ mod tests {
         let payload = [1u32, 1].map(u32::to_ne_bytes).concat();
         send(&mut front_end, SET_VRING_ENABLE, VERSION | NEED_REPLY, &payload);
         send(&mut front_end, SET_FEATURES, VERSION, &[0; 8]);
-        let Next::Enable { index: 1, enable: true, answer } = next(&stream).unwrap() else { panic!() };
+        let header = Header { request: SET_VRING_ENABLE, flags: VERSION | NEED_REPLY, size: 8 };
+        let Next::Enable { index: 1, enable: true, answer } = next(&stream, header).unwrap() else {
+            panic!()
+        };
         answer.send(&stream, true).unwrap();
         let mut reply = [0xff; 20];
         front_end.read_exact(&mut reply).unwrap();
         assert_eq!(reply[12..], [0; 8]);
-        assert!(matches!(next(&stream).unwrap(), Next::Features));
-        assert!(matches!(next(&stream).unwrap(), Next::Features), "looking does not take it");
+        let header = Header { request: SET_FEATURES, flags: VERSION, size: 8 };
+        assert!(matches!(next(&stream, header).unwrap(), Next::Features));
+        let mut left = [0; 20];
+        (&stream).read_exact(&mut left).unwrap();
+        assert_eq!(left[..4], SET_FEATURES.to_ne_bytes(), "looking does not take it");
     }
 
     #[test]
-    fn what_is_malformed_or_cut_off_is_the_dispatchers() {
-        let (mut front_end, stream) = UnixStream::pair().unwrap();
-        send(&mut front_end, SET_VRING_ENABLE, VERSION, &[0; 4]);
-        assert!(matches!(next(&stream).unwrap(), Next::Dispatch));
-        let (mut front_end, stream) = UnixStream::pair().unwrap();
-        front_end.write_all(&[18, 0, 0]).unwrap();
-        drop(front_end);
-        assert!(matches!(next(&stream).unwrap(), Next::Dispatch));
+    fn what_is_malformed_is_the_dispatchers() {
+        let (_front_end, stream) = UnixStream::pair().unwrap();
+        for (flags, size) in [(VERSION, 4), (0, 8), (2, 8)] {
+            let header = Header { request: SET_VRING_ENABLE, flags, size };
+            assert!(matches!(next(&stream, header).unwrap(), Next::Dispatch));
+        }
     }
 }

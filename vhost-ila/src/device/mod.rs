@@ -11,7 +11,9 @@
 //!
 //! ```text
 //!   server.rs      a socket, and one front-end after another
+//!   peer.rs        who may be at the other end
 //!   connection.rs    one front-end: messages until it goes away, then everything of it is undone
+//!   arrival.rs         waits for a whole message, and for room for its answer
 //!   early_enable.rs    the one message QEMU sends before the dispatcher takes it
 //!   handler.rs       what each message does (decision 0001: on the `vhost` crate's dispatcher)
 //!      │ a ring's parts come together                          │ any change: ask for it back, wait
@@ -20,6 +22,7 @@
 //!   ring/ over memory/                                     net_header.rs <-> the core's Offload
 //! ```
 
+mod arrival;
 pub mod config_space;
 pub mod connection;
 pub mod cpu;
@@ -30,8 +33,10 @@ pub mod features;
 pub mod guest;
 pub mod handler;
 pub mod handover;
+mod journal;
 pub mod memory;
 pub mod net_header;
+pub mod peer;
 pub mod ring;
 pub mod server;
 pub mod status;

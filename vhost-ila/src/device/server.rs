@@ -5,18 +5,21 @@
 //! * A socket we listen on can be used by our own user only, from its first moment: it is made under a private name, restricted
 //!   to 0600, and then moved to its own name, which also replaces a dead one atomically.
 //! * A socket somebody listens on is never taken over, and a file that is no socket never removed.
+//! * Who connects (or listens, where we connect) is judged before a byte of it is read ([`peer`]).
 //! * One control thread per attachment. Whatever a front-end does, the thread comes back to wait for the next one, until
-//!   [`Stop`] is set.
+//!   [`Stop`] is set: a mistake of ours that panics ends the connection, and is counted and named in the status.
+//! * A front-end that comes and goes, or fails, again and again, costs a bounded share of a processor and of the log.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use epoll::{ControlOptions, Event, Events};
 use nve_core::pipeline::{Nve, PortId};
@@ -27,11 +30,18 @@ use vmm_sys_util::eventfd::EventFd;
 use super::connection;
 use super::handler::Session;
 use super::handover::WorkerLink;
+use super::peer;
 use super::status::Status;
 use crate::config::{DeviceConfig, SocketMode};
 
 /// How long to wait before connecting again, at most; front-ends give up on us after a minute.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// A connection that lasts no longer is followed by as long a pause: fifty a second are served.
+const PACE: Duration = Duration::from_millis(20);
+
+/// The pause after a panic, each of which writes a line of its own.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Ends a control thread, wherever it waits.
 #[derive(Debug)]
@@ -101,10 +111,21 @@ impl Server {
     /// # Errors
     /// The socket cannot be made: the directory is missing or open to others, or somebody listens there.
     pub fn start(config: &DeviceConfig, port: PortId, nve: Arc<Nve>, worker: WorkerLink) -> io::Result<Self> {
+        Self::start_with(config, port, nve, worker, connection::serve)
+    }
+
+    /// As [`Server::start`], each connection served by `serve`.
+    pub(crate) fn start_with(
+        config: &DeviceConfig,
+        port: PortId,
+        nve: Arc<Nve>,
+        worker: WorkerLink,
+        serve: Serve,
+    ) -> io::Result<Self> {
         let status = Arc::new(Status::default());
         let stop = Arc::new(Stop::new()?);
         let listener = match config.mode {
-            SocketMode::Server => Some(listen(&config.socket)?),
+            SocketMode::Server => Some(listen_for(&config.socket, config.user)?),
             SocketMode::Client => None,
         };
         let socket = listener.is_some().then(|| config.socket.clone());
@@ -115,6 +136,7 @@ impl Server {
             worker,
             status: Arc::clone(&status),
             stop: Arc::clone(&stop),
+            serve,
         };
         let thread = std::thread::Builder::new()
             .name(format!("dev:{}", config.name))
@@ -126,7 +148,7 @@ impl Server {
     pub fn stop(&mut self) {
         self.stop.set();
         if let Some(thread) = self.thread.take() {
-            // It never panics; if it did, its session was dropped while unwinding all the same.
+            // It contains the panics of its connections; another's would have dropped all it held while unwinding.
             let _ = thread.join();
         }
         if let Some(socket) = self.socket.take() {
@@ -142,6 +164,9 @@ impl Drop for Server {
     }
 }
 
+/// Serves one connection to its end, as [`connection::serve`] does.
+pub(crate) type Serve = fn(UnixStream, Session, &Stop) -> Result<(), String>;
+
 struct Control {
     config: DeviceConfig,
     port: PortId,
@@ -149,6 +174,7 @@ struct Control {
     worker: WorkerLink,
     status: Arc<Status>,
     stop: Arc<Stop>,
+    serve: Serve,
 }
 
 impl Control {
@@ -162,15 +188,24 @@ impl Control {
                 Ok(Some(stream)) => self.serve(stream),
                 Ok(None) => {}
                 Err(error) => {
-                    self.status.set_last_fault(error.to_string());
+                    self.failed(format_args!("{error}"));
                     self.wait(None, RETRY);
                 }
             }
         }
     }
 
+    /// One front-end, from its first look to the pause after it.
     fn serve(&self, stream: UnixStream) {
+        let begun = Instant::now();
+        if let Err(stranger) = peer::admit(&stream, self.config.user) {
+            self.status.refused();
+            self.failed(format_args!("{stranger}"));
+            return self.wait(None, PACE);
+        }
         self.status.connected();
+        let name = &self.config.name;
+        self.status.journal.write(log::Level::Debug, name, format_args!("a front-end is connected"));
         let session = Session::new(
             Arc::clone(&self.nve),
             self.port,
@@ -178,12 +213,28 @@ impl Control {
             self.worker.clone(),
             Arc::clone(&self.status),
         );
-        if let Err(reason) = connection::serve(stream, session, &self.stop) {
-            log::warn!("{}: connection closed: {reason}", self.config.name);
-            self.status.set_last_fault(reason);
-            // A front-end that fails again and again must not turn this into a busy loop or a flood of lines.
-            self.wait(None, RETRY);
+        // Nothing of what the closure uses is seen again but the status and the stop, whose every state is a good one.
+        match catch_unwind(AssertUnwindSafe(|| (self.serve)(stream, session, &self.stop))) {
+            Ok(Ok(())) if begun.elapsed() < PACE => self.wait(None, PACE),
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => {
+                self.failed(format_args!("connection closed: {reason}"));
+                // A front-end that fails again and again must not turn this into a busy loop.
+                self.wait(None, RETRY);
+            }
+            Err(_) => {
+                // What it said went to standard error, with its place.
+                self.status.panicked();
+                self.failed(format_args!("connection closed: a mistake of ours (panic); please report it"));
+                self.wait(None, PANIC_PAUSE);
+            }
         }
+    }
+
+    /// Names a fault in the status, and in the log as far as this attachment's share goes.
+    fn failed(&self, fault: std::fmt::Arguments<'_>) {
+        self.status.journal.write(log::Level::Warn, &self.config.name, fault);
+        self.status.set_last_fault(fault.to_string());
     }
 
     fn accept(&self, listener: &UnixListener) -> io::Result<Option<UnixStream>> {
@@ -229,7 +280,7 @@ impl Control {
     }
 
     fn wait_on(&self, listener: Option<&UnixListener>, millis: i32) -> io::Result<()> {
-        let poll = Epoll(epoll::create(true)?);
+        let poll = Epoll::new()?;
         let readable = Event::new(Events::EPOLLIN, 0);
         epoll::ctl(poll.0, ControlOptions::EPOLL_CTL_ADD, self.stop.wake.as_raw_fd(), readable)?;
         if let Some(listener) = listener {
@@ -243,7 +294,13 @@ impl Control {
 }
 
 /// An epoll descriptor, closed on drop.
-struct Epoll(i32);
+pub(super) struct Epoll(pub(super) i32);
+
+impl Epoll {
+    pub(super) fn new() -> io::Result<Self> {
+        epoll::create(true).map(Self)
+    }
+}
 
 impl Drop for Epoll {
     fn drop(&mut self) {
@@ -254,7 +311,7 @@ impl Drop for Epoll {
 
 /// Connects to `path` without waiting: `WouldBlock` where whoever listens there leaves those before us unaccepted. A connect that
 /// waits could not be stopped, and a front-end would hold up every reload and the end of the daemon.
-fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
@@ -268,6 +325,11 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 /// # Errors
 /// The directory is missing or open to others, or somebody listens there.
 pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    listen_for(path, None)
+}
+
+/// As [`listen`], on a socket that belongs to `user`.
+fn listen_for(path: &Path, user: Option<u32>) -> io::Result<UnixListener> {
     let refuse = |why: String| io::Error::new(io::ErrorKind::AddrInUse, why);
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let metadata = fs::metadata(directory)
@@ -303,6 +365,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(&private)
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", private.display())))?;
     let placed = fs::set_permissions(&private, fs::Permissions::from_mode(0o600))
+        .and_then(|()| give_to(&private, user))
         .and_then(|()| fs::rename(&private, path))
         .and_then(|()| listener.set_nonblocking(true));
     if let Err(e) = placed {
@@ -311,6 +374,15 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
         return Err(e);
     }
     Ok(listener)
+}
+
+/// Makes `user`, if any, the owner of the socket at `path`.
+fn give_to(path: &Path, user: Option<u32>) -> io::Result<()> {
+    let Some(user) = user.filter(|user| *user != rustix::process::geteuid().as_raw()) else { return Ok(()) };
+    std::os::unix::fs::chown(path, Some(user), None).map_err(|e| {
+        let why = format!("the socket cannot be given to user {user}: {e}; run as root, or as that user");
+        io::Error::new(e.kind(), why)
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use nve_core::counters::Cell;
 use serde::Serialize;
 
+use super::journal::Journal;
 use super::ring::RingFault;
 
 /// The two rings of the one queue pair, by vhost-user index.
@@ -20,6 +21,10 @@ pub struct Status {
     protocol: AtomicU64,
     rings: [RingStatus; RINGS],
     last_fault: Mutex<Option<String>>,
+    refused: AtomicU64,
+    panics: AtomicU64,
+    /// Its share of the log.
+    pub journal: Journal,
 }
 
 /// Live state of one ring.
@@ -66,6 +71,16 @@ impl Status {
         self.connections.fetch_add(1, Relaxed);
     }
 
+    /// Somebody who may not use the socket was turned away.
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// Serving a connection panicked.
+    pub(crate) fn panicked(&self) {
+        self.panics.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn disconnected(&self) {
         self.connected.store(false, Relaxed);
         self.features.store(0, Relaxed);
@@ -103,6 +118,8 @@ impl Status {
             name: name.to_owned(),
             connected: self.connected.load(Relaxed),
             connections: self.connections.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            panics: self.panics.load(Relaxed),
             features: self.features.load(Relaxed),
             protocol_features: self.protocol.load(Relaxed),
             receive: ring(receive),
@@ -121,6 +138,10 @@ pub struct AttachmentReport {
     pub connected: bool,
     /// How many front-ends there were so far.
     pub connections: u64,
+    /// How many were turned away, for the user they run as.
+    pub refused: u64,
+    /// How many connections ended by a mistake of ours.
+    pub panics: u64,
     /// virtio features accepted by the guest; bits.
     pub features: u64,
     /// vhost-user protocol features accepted by the front-end; bits.

@@ -1,5 +1,6 @@
 //! The daemon in this process, driven over real sockets by front-ends of the `vhost` crate and guests of our own.
 
+mod connections;
 mod hostile;
 mod life_cycle;
 mod traffic;
@@ -90,7 +91,8 @@ struct Lab {
 
 fn device(dir: &Path, n: u8) -> DeviceConfig {
     let name = format!("vm{n}");
-    DeviceConfig { socket: dir.join(format!("{name}.sock")), name, mode: SocketMode::Server, mac: mac(n) }
+    let socket = dir.join(format!("{name}.sock"));
+    DeviceConfig { socket, name, mode: SocketMode::Server, mac: mac(n), user: None }
 }
 
 impl Lab {
