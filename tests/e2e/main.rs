@@ -4,6 +4,7 @@
 //! neither root nor QEMU.
 
 mod checksums_of_real_guests;
+mod cloud_hypervisor;
 mod errors_from_the_fabric;
 mod errors_from_the_fabric_quote_what_the_tenant_sent;
 mod every_byte_on_the_wire_is_the_drafts;

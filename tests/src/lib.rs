@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod cloud_hypervisor;
 pub mod daemon;
 pub mod dice;
 pub mod fabric;

@@ -265,6 +265,11 @@ impl Peer {
         &mut self.rx
     }
 
+    /// Both, by the index of vhost-user.
+    pub fn rings(&mut self) -> [&mut Ring; 2] {
+        [&mut self.rx, &mut self.tx]
+    }
+
     /// The memory that the daemon sees.
     pub fn memory(&mut self) -> &mut Memory {
         &mut self.memory
@@ -304,6 +309,20 @@ impl Peer {
         };
         self.carried[TX][usize::from(head)] = buffer;
         self.tx.publish()
+    }
+
+    /// As [`Peer::send`], without waiting; whether there was room in the ring.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon misuses the ring.
+    pub fn try_send(&mut self, frame: &[u8]) -> Result<bool> {
+        self.reap()?;
+        let room = !self.free_tx.is_empty() && self.tx.free() >= 64;
+        if room {
+            self.send(frame)?;
+        }
+        Ok(room)
     }
 
     /// Waits until the daemon has taken all that was sent.

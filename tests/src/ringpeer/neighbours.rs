@@ -153,7 +153,8 @@ pub fn arp_request(vm: &Vm, target: Ipv4Addr) -> Result<Vec<u8>> {
     Ok(frame)
 }
 
-fn is_between(frame: &[u8], from: &Vm, to: &Vm) -> bool {
+/// Whether `frame` is IPv4 from `from` to `to`.
+pub fn is_between(frame: &[u8], from: &Vm, to: &Vm) -> bool {
     let address = |text: &str| text.parse::<Ipv4Addr>().map(|address| address.octets()).ok();
     frame.get(12..14) == Some(&[8, 0])
         && frame.get(26..30).map(<[u8]>::to_vec) == address(from.ipv4).map(Vec::from)

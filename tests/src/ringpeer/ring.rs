@@ -106,6 +106,16 @@ impl Ring {
         Ok(u16::from_le(index))
     }
 
+    /// The available index in memory: what the driver has published so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::used_index`].
+    pub fn available_index(&self) -> Result<u16> {
+        let index: u16 = self.memory.load(self.available.unchecked_add(2), Ordering::Acquire)?;
+        Ok(u16::from_le(index))
+    }
+
     /// How many descriptors are free.
     pub fn free(&self) -> usize {
         self.free.len()
