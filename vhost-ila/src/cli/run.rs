@@ -168,6 +168,7 @@ impl Devices for Served {
             busy_polls: report.busy_polls,
             sleeps: report.sleeps,
             signals: report.signals,
+            uplink_lost: report.uplink_lost,
         };
         self.0.workers().into_iter().map(worker).collect()
     }

@@ -90,6 +90,9 @@ fn counters(counters: &Counters) -> String {
             "\nworker {index}: {} packets, {per_packet} cycles each; {} of {} polls found work",
             worker.packets, worker.busy_polls, worker.polls
         );
+        if worker.uplink_lost {
+            text += "the uplink is lost: its interface was removed; restart the daemon to open it again\n";
+        }
     }
     text
 }

@@ -10,6 +10,7 @@ use nve_core::setup::Attachment;
 use super::raw::RawAttachment;
 use super::value::Judge;
 use super::{CONTROL_SOCKET, DeviceConfig, Place, Problem, Refused, SocketMode};
+use crate::device::memory::MAX_BYTES;
 
 /// `sun_path` without its terminating zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -26,6 +27,7 @@ pub(super) struct Socket {
     path: PathBuf,
     mode: SocketMode,
     user: Option<u32>,
+    memory_max: u64,
     place: Place,
 }
 
@@ -43,6 +45,10 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         None => Some(SocketMode::default()),
     };
     let user = judge.optional(&raw.user, |judge, text| judge.user(&at("user"), text));
+    let memory_max = match &raw.memory_max {
+        Some(text) => judge.bytes(&at("memory_max"), text, 1 << 20..=MAX_BYTES),
+        None => Some(MAX_BYTES),
+    };
     let mac = judge.mac(&at("mac"), &raw.mac);
     let hostname = judge.optional(&raw.hostname, |judge, text| judge.domain(&at("hostname"), text));
     let remedy = "write an IPv4 or IPv6 address without a prefix length";
@@ -65,7 +71,8 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         addresses: addresses.into_iter().collect::<Option<_>>()?,
         hostname: hostname?,
     };
-    let socket = Socket { path: path?, mode: mode?, user: user?, place: judge.place(span) };
+    let (mode, user, memory_max) = (mode?, user?, memory_max?);
+    let socket = Socket { path: path?, mode, user, memory_max, place: judge.place(span) };
     Some(Attached { facts, socket })
 }
 
@@ -93,8 +100,9 @@ pub(super) fn devices(
             refuse(format!("{item}: {} is taken by {holder}", path.display()), "give it a path of its own");
         }
         let mac = attachment.mac.0;
-        let Socket { mode, user, .. } = socket;
-        devices.push(DeviceConfig { name: attachment.name.clone(), socket: path, mode, mac, user });
+        let Socket { mode, user, memory_max, .. } = socket;
+        let name = attachment.name.clone();
+        devices.push(DeviceConfig { name, socket: path, mode, mac, user, memory_max });
     }
     Refused::unless_empty(problems)?;
     Ok(devices)

@@ -143,6 +143,8 @@ pub struct DeviceConfig {
     pub mac: [u8; 6],
     /// A user whose front-ends may use the socket, beside root's and our own; a socket we make belongs to it.
     pub user: Option<u32>,
+    /// Bytes of guest memory that a front-end may have us map.
+    pub memory_max: u64,
 }
 
 /// Which end of a vhost-user socket listens.

@@ -73,6 +73,7 @@ pub(super) struct RawAttachment {
     pub(super) addresses: Spanned<Vec<Text>>,
     pub(super) hostname: Option<Text>,
     pub(super) user: Option<Text>,
+    pub(super) memory_max: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -124,6 +124,24 @@ impl<'a> Judge<'a> {
         user
     }
 
+    /// So many bytes: a number and one of MiB, GiB and TiB.
+    pub(super) fn bytes(&mut self, item: &str, text: &Text, range: RangeInclusive<u64>) -> Option<u64> {
+        let units = [("MiB", 1u64 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+        let bytes = units.iter().find_map(|(unit, size)| {
+            text.get_ref().strip_suffix(unit)?.trim_end().parse::<u64>().ok()?.checked_mul(*size)
+        });
+        let bytes = bytes.filter(|bytes| range.contains(bytes));
+        if bytes.is_none() {
+            let what = format!("{item}: \"{}\" is no size from 1 MiB to 4 TiB", text.get_ref());
+            self.refuse(
+                text.span(),
+                what,
+                "write a whole number of MiB, GiB or TiB, such as \"16 GiB\"".into(),
+            );
+        }
+        bytes
+    }
+
     /// An IPv6 prefix of exactly `length` bits.
     pub(super) fn prefix<T: FromStr>(&mut self, item: &str, text: &Text, length: u8) -> Option<T>
     where

@@ -56,6 +56,9 @@ pub struct Worker {
     pub sleeps: u64,
     /// Interrupts sent to guests.
     pub signals: u64,
+    /// The uplink failed for good (its interface was removed): what is sent to it is dropped until the daemon is restarted.
+    #[serde(default)]
+    pub uplink_lost: bool,
 }
 
 /// A NIC of a virtual machine, as configured and as its driver runs it.

@@ -27,7 +27,7 @@ use super::config_space;
 use super::event::{PeerEvent, close_on_exec};
 use super::features::{self, Accepted};
 use super::handover::{Events, Queue, ReceiveQueue, Side, TransmitQueue, WorkerLink};
-use super::memory::{GuestMemory, MAX_REGIONS, MemoryError, RegionSpec};
+use super::memory::{GuestMemory, MAX_BYTES, MAX_REGIONS, MemoryError, RegionSpec};
 use super::ring::{self, ReceiveRing, RingAddresses, RingSpec, TransmitRing};
 use super::status::{RINGS, Status};
 
@@ -57,6 +57,7 @@ pub struct Session {
     status: Arc<Status>,
     features: Accepted,
     owned: bool,
+    memory_max: u64,
     memory: Arc<GuestMemory>,
     rings: [RingState; RINGS],
 }
@@ -73,9 +74,18 @@ impl Session {
             status,
             features: Accepted::default(),
             owned: false,
+            memory_max: MAX_BYTES,
             memory: Arc::new(GuestMemory::new()),
             rings: Default::default(),
         }
+    }
+
+    /// The same session, which may map at most `bytes` in all.
+    #[must_use]
+    pub fn with_memory_of_at_most(mut self, bytes: u64) -> Self {
+        self.memory_max = bytes;
+        self.memory = Arc::new(GuestMemory::of_at_most(bytes));
+        self
     }
 
     /// Undoes everything the front-end set up.
@@ -85,7 +95,7 @@ impl Session {
     pub fn reset(&mut self) -> Result<()> {
         self.pause_all()?;
         self.rings = Default::default();
-        self.memory = Arc::new(GuestMemory::new());
+        self.memory = Arc::new(GuestMemory::of_at_most(self.memory_max));
         self.features = Accepted::default();
         self.owned = false;
         Ok(())
@@ -295,7 +305,8 @@ impl VhostUserBackendReqHandlerMut for Session {
         files: Vec<File>,
         _postcopy: Option<bool>,
     ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
-        let table = regions.iter().zip(&files).try_fold(GuestMemory::new(), |table, (region, file)| {
+        let empty = GuestMemory::of_at_most(self.memory_max);
+        let table = regions.iter().zip(&files).try_fold(empty, |table, (region, file)| {
             let spec = RegionSpec {
                 gpa: region.guest_phys_addr,
                 uva: region.user_addr,

@@ -212,7 +212,8 @@ impl Control {
             self.config.mac,
             self.worker.clone(),
             Arc::clone(&self.status),
-        );
+        )
+        .with_memory_of_at_most(self.config.memory_max);
         // Nothing of what the closure uses is seen again but the status and the stop, whose every state is a good one.
         match catch_unwind(AssertUnwindSafe(|| (self.serve)(stream, session, &self.stop))) {
             Ok(Ok(())) if begun.elapsed() < PACE => self.wait(None, PACE),

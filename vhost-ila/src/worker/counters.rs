@@ -1,5 +1,7 @@
 //! What a worker costs: cycles per packet is a number an operator can read.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use nve_core::counters::Cell;
 use serde::Serialize;
 
@@ -18,6 +20,8 @@ pub struct WorkerCounters {
     pub sleeps: Cell,
     /// Interrupts sent to guests.
     pub signals: Cell,
+    /// The uplink failed for good.
+    pub uplink_lost: AtomicBool,
 }
 
 impl WorkerCounters {
@@ -32,6 +36,7 @@ impl WorkerCounters {
             busy_polls: self.busy_polls.get(),
             sleeps: self.sleeps.get(),
             signals: self.signals.get(),
+            uplink_lost: self.uplink_lost.load(Relaxed),
             cycles_per_packet: cycles.checked_div(packets).unwrap_or(0),
         }
     }
@@ -52,6 +57,8 @@ pub struct WorkerReport {
     pub sleeps: u64,
     /// Interrupts sent to guests.
     pub signals: u64,
+    /// The uplink failed and is looked at no more; a restart opens it again.
+    pub uplink_lost: bool,
     /// `busy_cycles / packets`, since the start.
     pub cycles_per_packet: u64,
 }

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use epoll::{ControlOptions, Event, Events};
@@ -139,6 +140,7 @@ impl Worker {
         self.batch.receive(&mut self.out).unwrap_or_else(|e| {
             log::error!("the uplink is lost, restart to open it again: {e}");
             self.uplink_lost = true;
+            self.out.counters.uplink_lost.store(true, Ordering::Relaxed);
             if let Some(fd) = self.out.uplink.readable() {
                 self.poll.forget(&fd);
             }

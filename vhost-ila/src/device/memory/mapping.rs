@@ -69,7 +69,7 @@ impl Mapping {
         }
         let base = base.cast::<u8>();
         let mut mapping = Self { base, len: map_len, watch: None };
-        mapping.watch = Some(sigbus::Watch::new(base as usize, map_len).ok_or(MemoryError::TooManyMappings)?);
+        mapping.watch = Some(sigbus::Watch::new(base as usize, map_len));
         let inside = usize::try_from(offset - start).map_err(|_| MemoryError::Overflow)?;
         // SAFETY: inside < page <= map_len, so the result stays within the mapping just made.
         let host = unsafe { base.add(inside) };

@@ -6,7 +6,8 @@
 //!   one that touches a hole not at all. Every length is checked with its address, zero lengths included.
 //! * Regions never overlap, neither as the guest counts (`gpa`) nor as the front-end does (`uva`), and no sum of theirs overflows.
 //! * A table is immutable. Control changes build a new one; a mapping lives until the last table and ring that use it are gone.
-//! * Counts and bytes are capped per attachment ([`MAX_REGIONS`], [`MAX_BYTES`]): maps are a resource of the whole process.
+//! * Counts and bytes are capped per attachment ([`MAX_REGIONS`], [`GuestMemory::of_at_most`]): maps are a resource of the whole
+//!   process, and pages that we touch first may be charged to us.
 
 mod mapping;
 mod segment;
@@ -25,7 +26,7 @@ pub(crate) use sigbus::poisoned_mappings;
 
 /// Regions one attachment may map: what we answer to GET_MAX_MEM_SLOTS.
 pub const MAX_REGIONS: usize = 64;
-/// Bytes one attachment may map.
+/// Bytes one attachment may map, where its configuration does not say less.
 pub const MAX_BYTES: u64 = 4 << 40;
 
 /// Why a region was refused.
@@ -57,12 +58,9 @@ pub enum MemoryError {
     /// More than [`MAX_REGIONS`].
     #[error("more than {MAX_REGIONS} regions")]
     TooManyRegions,
-    /// More than [`MAX_BYTES`].
-    #[error("more than {MAX_BYTES} bytes")]
-    TooManyBytes,
-    /// The process-wide table of mappings is full.
-    #[error("too many mappings in this process")]
-    TooManyMappings,
+    /// More than the attachment may map, in bytes.
+    #[error("more than {0} bytes in all: the attachment's `memory_max`")]
+    TooManyBytes(u64),
     /// No such region to remove.
     #[error("no such region")]
     Unknown,
@@ -97,9 +95,16 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 /// The regions of one attachment, sorted by guest address.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 pub struct GuestMemory {
     regions: Vec<Region>,
+    max: u64,
+}
+
+impl Default for GuestMemory {
+    fn default() -> Self {
+        Self::of_at_most(MAX_BYTES)
+    }
 }
 
 impl GuestMemory {
@@ -107,6 +112,12 @@ impl GuestMemory {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A table without regions, to which at most `max` bytes can be added in all; never more than [`MAX_BYTES`].
+    #[must_use]
+    pub fn of_at_most(max: u64) -> Self {
+        Self { regions: Vec::new(), max: max.min(MAX_BYTES) }
     }
 
     /// This table and one region more.
@@ -123,8 +134,8 @@ impl GuestMemory {
             return Err(MemoryError::TooManyRegions);
         }
         let mapped: u64 = self.regions.iter().map(|r| r.spec.len).sum();
-        if spec.len > MAX_BYTES || mapped > MAX_BYTES - spec.len {
-            return Err(MemoryError::TooManyBytes);
+        if spec.len > self.max || mapped > self.max - spec.len {
+            return Err(MemoryError::TooManyBytes(self.max));
         }
         let overlaps = |r: &Region| {
             (spec.gpa < r.spec.gpa + r.spec.len && r.spec.gpa < gpa_end)
@@ -137,7 +148,7 @@ impl GuestMemory {
         let mut regions = self.regions.clone();
         let at = regions.partition_point(|r| r.spec.gpa < spec.gpa);
         regions.insert(at, Region { spec, host, mapping: Arc::new(mapping) });
-        Ok(Self { regions })
+        Ok(Self { regions, max: self.max })
     }
 
     /// This table without the region that has `spec`'s addresses and size (its offset is not compared: front-ends differ).
@@ -149,7 +160,7 @@ impl GuestMemory {
         let at = self.regions.iter().position(same).ok_or(MemoryError::Unknown)?;
         let mut regions = self.regions.clone();
         regions.remove(at);
-        Ok(Self { regions })
+        Ok(Self { regions, max: self.max })
     }
 
     /// How many regions there are.

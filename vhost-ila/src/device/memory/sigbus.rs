@@ -2,15 +2,23 @@
 //! and with it every other tenant's network. This handler puts anonymous zero pages there instead and marks the mapping
 //! poisoned; the worker then stops the rings that use it.
 //!
-//! What must stay true: the handler touches only the static table and makes only async-signal-safe system calls (`mmap`,
-//! `sigaction`); a fault outside our mappings goes to whoever handled it before, so real bugs still crash.
+//! What must stay true:
+//!
+//! * The handler touches only the table and makes only async-signal-safe system calls (`mmap`, `sigaction`); a fault outside our
+//!   mappings goes to whoever handled it before, so real bugs still crash.
+//! * The table grows by a block when it is full, and a block stays where it is for ever: however many mappings some attachments
+//!   have (each at most [`super::MAX_REGIONS`], and as many more while a table is exchanged), there is a slot for the next.
+//!
+//! ```text
+//!   FIRST ──next──> block ──next──> block        256 slots each; taken and given back under TAKEN, read by the handler as they are
+//! ```
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
-/// Mappings in the whole process: [`super::MAX_REGIONS`] times 64 attachments.
-const SLOTS: usize = 4096;
+/// Slots of one block.
+const BLOCK: usize = 256;
 
 struct Slot {
     start: AtomicUsize,
@@ -18,11 +26,29 @@ struct Slot {
     poisoned: AtomicBool,
 }
 
-static TABLE: [Slot; SLOTS] = [const {
-    Slot { start: AtomicUsize::new(0), end: AtomicUsize::new(0), poisoned: AtomicBool::new(false) }
-}; SLOTS];
-/// Which slots are taken; the handler never looks at it.
-static TAKEN: Mutex<[bool; SLOTS]> = Mutex::new([false; SLOTS]);
+struct Block {
+    slots: [Slot; BLOCK],
+    /// Null, or a block that is never freed.
+    next: AtomicPtr<Block>,
+}
+
+impl Block {
+    const fn new() -> Self {
+        let slots = [const {
+            Slot { start: AtomicUsize::new(0), end: AtomicUsize::new(0), poisoned: AtomicBool::new(false) }
+        }; BLOCK];
+        Self { slots, next: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    fn next(&self) -> Option<&'static Block> {
+        // SAFETY: `next` is null or was stored by `Watch::new` from a leaked box, after the block was made.
+        unsafe { self.next.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+static FIRST: Block = Block::new();
+/// Which slots are taken, block after block; the handler never looks at it.
+static TAKEN: Mutex<Vec<bool>> = Mutex::new(Vec::new());
 /// How many mappings were ever poisoned: what the worker looks at once per turn.
 static POISONED: AtomicU64 = AtomicU64::new(0);
 static INSTALL: Once = Once::new();
@@ -35,34 +61,60 @@ pub(crate) fn poisoned_mappings() -> u64 {
     POISONED.load(Ordering::Relaxed)
 }
 
+/// All blocks, allocating nothing: for the handler as well.
+fn blocks() -> impl Iterator<Item = &'static Block> {
+    std::iter::successors(Some(&FIRST), |block| block.next())
+}
+
 /// A range the handler answers for, until dropped.
-#[derive(Debug)]
-pub(super) struct Watch(usize);
+pub(super) struct Watch {
+    slot: &'static Slot,
+    index: usize,
+}
 
 impl Watch {
-    /// None when the table is full.
-    pub(super) fn new(start: usize, len: usize) -> Option<Self> {
+    pub(super) fn new(start: usize, len: usize) -> Self {
         INSTALL.call_once(install);
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = taken.iter().position(|t| !t)?;
-        taken[index] = true;
-        let slot = &TABLE[index];
+        let index = taken.iter().position(|t| !t).unwrap_or(taken.len());
+        match taken.get_mut(index) {
+            Some(free) => *free = true,
+            None => taken.push(true),
+        }
+        let mut block = &FIRST;
+        for _ in 0..index / BLOCK {
+            block = block.next().unwrap_or_else(|| {
+                let fresh: &'static mut Block = Box::leak(Box::new(Block::new()));
+                // Made in full before it can be seen; nobody else adds one, as we hold TAKEN.
+                block.next.store(fresh, Ordering::Release);
+                fresh
+            });
+        }
+        let slot = &block.slots[index % BLOCK];
         slot.poisoned.store(false, Ordering::Relaxed);
         slot.end.store(start + len, Ordering::Release);
         slot.start.store(start, Ordering::Release);
-        Some(Self(index))
+        Self { slot, index }
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
-        TABLE[self.0].poisoned.load(Ordering::Acquire)
+        self.slot.poisoned.load(Ordering::Acquire)
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("index", &self.index).field("poisoned", &self.is_poisoned()).finish()
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        TABLE[self.0].start.store(0, Ordering::Release);
-        TABLE[self.0].end.store(0, Ordering::Release);
-        TAKEN.lock().unwrap_or_else(PoisonError::into_inner)[self.0] = false;
+        self.slot.start.store(0, Ordering::Release);
+        self.slot.end.store(0, Ordering::Release);
+        if let Some(taken) = TAKEN.lock().unwrap_or_else(PoisonError::into_inner).get_mut(self.index) {
+            *taken = false;
+        }
     }
 }
 
@@ -82,7 +134,7 @@ fn install() {
 extern "C" fn on_sigbus(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo for a SA_SIGINFO handler.
     let address = unsafe { (*info).si_addr() } as usize;
-    for slot in &TABLE {
+    for slot in blocks().flat_map(|block| &block.slots) {
         let start = slot.start.load(Ordering::Acquire);
         let end = slot.end.load(Ordering::Acquire);
         // Looked at twice, as another thread may be giving the slot to another mapping: then it is not the one that faulted, and

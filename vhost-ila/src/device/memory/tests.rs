@@ -78,8 +78,8 @@ fn regions_that_overlap_overflow_or_are_empty_are_refused() {
         (RegionSpec { gpa: u64::MAX - 0xffe, ..elsewhere }, "Overflow"),
         (RegionSpec { uva: u64::MAX - 0xffe, ..elsewhere }, "Overflow"),
         (RegionSpec { len: 0, ..elsewhere }, "Empty"),
-        (RegionSpec { len: MAX_BYTES, ..elsewhere }, "TooManyBytes"),
-        (RegionSpec { len: u64::MAX >> 1, ..elsewhere }, "TooManyBytes"),
+        (RegionSpec { len: MAX_BYTES, ..elsewhere }, "TooManyBytes(4398046511104)"),
+        (RegionSpec { len: u64::MAX >> 1, ..elsewhere }, "TooManyBytes(4398046511104)"),
     ];
     for (region, expected) in cases {
         assert_eq!(refusal(memory.with(region, &file(0x1000))), expected, "{region:?}");
@@ -139,4 +139,29 @@ fn memory_whose_pages_somebody_else_brings_is_refused() {
     // for a disk. procfs stands for all that is not memory.
     let file = File::open("/proc/version").unwrap();
     assert_eq!(refusal(GuestMemory::new().with(spec(0, 0x1000), &file)), "NotMemory");
+}
+
+#[test]
+fn bytes_are_capped_in_all_and_what_is_removed_is_free_again() {
+    let backing = file(0x3000);
+    let memory = GuestMemory::of_at_most(0x2fff).with(spec(0, 0x2000), &backing).unwrap();
+    assert_eq!(refusal(memory.with(spec(0x10000, 0x1000), &backing)), "TooManyBytes(12287)");
+    assert!(memory.with(spec(0x10000, 0xfff), &backing).is_ok());
+    let memory = memory.without(&spec(0, 0x2000)).unwrap();
+    assert!(memory.with(spec(0, 0x2fff), &backing).is_ok());
+    assert_eq!(refusal(memory.with(spec(0, 0x3000), &backing)), "TooManyBytes(12287)", "the cap is kept");
+}
+
+#[test]
+fn mappings_without_number_leave_the_next_one_protected() {
+    // More than any table of a fixed size would hold, at addresses where nothing is and nothing faults.
+    let watches: Vec<_> = (1..=10_000).map(|page| sigbus::Watch::new(page, 1)).collect();
+    let cut = file(0x4000);
+    let memory = GuestMemory::new().with(spec(0, 0x4000), &cut).unwrap();
+    cut.set_len(0).unwrap();
+    let mut bytes = [1; 16];
+    copy_out(&[memory.piece(0x2000, 16, &mut 0).unwrap()], 0, &mut bytes);
+    assert_eq!(bytes, [0; 16]);
+    assert!(memory.is_poisoned());
+    assert!(!watches.iter().any(sigbus::Watch::is_poisoned));
 }

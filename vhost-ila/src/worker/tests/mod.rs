@@ -30,6 +30,7 @@ use crate::device::connection;
 use crate::device::features::{OFFERED, PROTOCOL};
 use crate::device::guest::{Buffer, Driver, Ram};
 use crate::device::handler::Session;
+use crate::device::memory::MAX_BYTES;
 use crate::device::server::Stop;
 use crate::device::status::Status;
 
@@ -92,7 +93,7 @@ struct Lab {
 fn device(dir: &Path, n: u8) -> DeviceConfig {
     let name = format!("vm{n}");
     let socket = dir.join(format!("{name}.sock"));
-    DeviceConfig { socket, name, mode: SocketMode::Server, mac: mac(n), user: None }
+    DeviceConfig { socket, name, mode: SocketMode::Server, mac: mac(n), user: None, memory_max: MAX_BYTES }
 }
 
 impl Lab {

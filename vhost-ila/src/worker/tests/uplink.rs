@@ -54,4 +54,5 @@ fn an_uplink_is_given_up_when_it_is_gone_and_not_for_one_odd_packet() {
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(looks(), 1, "given up");
     assert!(daemon.is_running(), "guests of this host still talk");
+    assert!(daemon.workers()[0].uplink_lost, "and an operator sees it");
 }
