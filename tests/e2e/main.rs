@@ -21,6 +21,7 @@ mod pasted_arguments;
 mod restarts;
 mod rings_go_on_where_a_killed_daemon_stopped;
 mod soaks;
+mod strangers_are_never_heard;
 mod super_packets_arrive_whole_or_as_good_segments;
 mod the_bench_itself;
 mod the_demo_can_fail;

@@ -11,7 +11,7 @@ impl Strangers {
     /// As if `speaker`'s host, or somebody else, sent it to the host of `towards`.
     pub(super) fn by_fabric(&mut self, speaker: usize, towards: usize) -> (&'static str, Vec<u8>) {
         let (from, to) = (self.tenant(speaker).clone(), self.tenant(towards).clone());
-        let payload = self.payload(speaker);
+        let payload = self.payload(speaker, false);
         let (family, other) = (self.dice.roll() as usize % 2, self.dice.roll() as usize % 2);
         let source = self.place.source(&from, other);
         let neutral = self.dice.chance(500);

@@ -14,7 +14,7 @@ impl Strangers {
     /// What `speaker` tries towards `towards`, who may be itself.
     pub(super) fn by_tenant(&mut self, speaker: usize, towards: usize) -> (&'static str, Vec<u8>) {
         let (from, to) = (self.tenant(speaker).clone(), self.tenant(towards).clone());
-        let payload = self.payload(speaker);
+        let payload = self.payload(speaker, false);
         let (kind, source, destination) = match self.dice.roll() % 10 {
             0 => ("by its address", from.ipv6.into(), to.ipv6.into()),
             1 => ("by the IPv4 address that many have", from.ipv4.into(), to.ipv4.into()),

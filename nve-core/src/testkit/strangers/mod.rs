@@ -65,6 +65,8 @@ pub struct Mark {
     pub network: usize,
     /// Index of the tenant.
     pub tenant: usize,
+    /// In an honest packet.
+    pub honest: bool,
 }
 
 const MAGIC: &[u8; 6] = b"STRANG";
@@ -75,13 +77,14 @@ impl Mark {
 
     fn bytes(self) -> [u8; Self::LEN] {
         let [a, b, c, d, e, f] = *MAGIC;
-        [a, b, c, d, e, f, self.network as u8, self.tenant as u8]
+        [a, b, c, d, e, f, self.network as u8, self.tenant as u8 | u8::from(self.honest) << 7]
     }
 
     /// The first mark in a frame or packet.
     pub fn find(bytes: &[u8]) -> Option<Self> {
         let found = bytes.windows(Self::LEN).find(|window| window.starts_with(MAGIC))?;
-        Some(Self { network: usize::from(found[6]), tenant: usize::from(found[7]) })
+        let (network, tenant) = (usize::from(found[6]), usize::from(found[7] & 0x7f));
+        Some(Self { network, tenant, honest: found[7] & 0x80 != 0 })
     }
 }
 
@@ -153,7 +156,7 @@ impl Strangers {
 
     fn honest(&mut self, speaker: usize, towards: usize) -> Try {
         let (from, to) = (self.tenant(speaker).clone(), self.tenant(towards).clone());
-        let payload = self.payload(speaker);
+        let payload = self.payload(speaker, true);
         let (source, destination): (IpAddr, IpAddr) = match self.dice.chance(500) {
             true => (from.ipv4.into(), to.ipv4.into()),
             false => (from.ipv6.into(), to.ipv6.into()),
@@ -168,8 +171,8 @@ impl Strangers {
     }
 
     /// The speaker's mark and a few bytes.
-    fn payload(&mut self, speaker: usize) -> Vec<u8> {
-        let mark = Mark { network: self.tenant(speaker).network, tenant: speaker };
+    fn payload(&mut self, speaker: usize, honest: bool) -> Vec<u8> {
+        let mark = Mark { network: self.tenant(speaker).network, tenant: speaker, honest };
         let more = self.dice.roll() as usize % 24;
         [&mark.bytes()[..], &self.dice.bytes(more)].concat()
     }
