@@ -3,6 +3,7 @@
 mod connections;
 mod hostile;
 mod life_cycle;
+mod order;
 mod traffic;
 mod uplink;
 
