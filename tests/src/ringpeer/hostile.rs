@@ -24,6 +24,7 @@ pub mod request {
     pub const SET_VRING_CALL: u32 = 13;
     pub const SET_PROTOCOL_FEATURES: u32 = 16;
     pub const SET_VRING_ENABLE: u32 = 18;
+    pub const GET_CONFIG: u32 = 24;
     pub const ADD_MEM_REG: u32 = 37;
 }
 

@@ -18,6 +18,7 @@ pub mod file;
 pub mod header;
 pub mod hostile;
 pub mod memory;
+pub mod messages;
 pub mod neighbours;
 pub mod ring;
 
