@@ -183,6 +183,8 @@ impl From<AttachmentReport> for Device {
             panics: report.panics,
             features: format!("{:016x}", report.features),
             protocol_features: format!("{:016x}", report.protocol_features),
+            logging: report.logging,
+            pages_marked: report.pages_marked,
             rings: vec![report.receive.into(), report.transmit.into()],
             last_fault: report.last_fault,
         }

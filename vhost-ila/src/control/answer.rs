@@ -101,6 +101,10 @@ pub struct Device {
     pub features: String,
     /// vhost-user protocol features the front-end accepted, 16 hexadecimal digits.
     pub protocol_features: String,
+    /// Whether the pages that are written are marked for the front-end: it migrates its guest, or means to.
+    pub logging: bool,
+    /// Pages marked so far that were not marked before, of 4096 bytes.
+    pub pages_marked: u64,
     /// The guest's rings: its receive ring, then its transmit ring.
     pub rings: Vec<Ring>,
     /// Why the last connection ended or could not be made.

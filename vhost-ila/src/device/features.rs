@@ -12,8 +12,7 @@ use super::net_header::{LEGACY_LEN, LEN, SenderOffloads};
 
 /// virtio-net and ring features (virtio 1.2, 5.1.3 and 6), one bit each.
 ///
-/// Not offered, because not carried: control queue, several queue pairs, guest announce, USO, packed rings, in-order, and
-/// dirty logging (`VHOST_F_LOG_ALL`).
+/// Not offered, because not carried: control queue, several queue pairs, guest announce, USO, packed rings and in-order.
 pub const OFFERED: u64 = 1 << VIRTIO_F_VERSION_1
     | 1 << VIRTIO_RING_F_EVENT_IDX
     | 1 << VIRTIO_RING_F_INDIRECT_DESC
@@ -29,13 +28,15 @@ pub const OFFERED: u64 = 1 << VIRTIO_F_VERSION_1
     | 1 << net::VIRTIO_NET_F_GUEST_TSO4
     | 1 << net::VIRTIO_NET_F_GUEST_TSO6
     | 1 << net::VIRTIO_NET_F_GUEST_ECN
+    | VhostUserVirtioFeatures::LOG_ALL.bits()
     | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
 /// vhost-user protocol features. The `vhost` crate adds REPLY_ACK whatever we say, and carries it.
 pub const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::REPLY_ACK
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
-    .union(VhostUserProtocolFeatures::RESET_DEVICE);
+    .union(VhostUserProtocolFeatures::RESET_DEVICE)
+    .union(VhostUserProtocolFeatures::LOG_SHMFD);
 
 /// The features both sides agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -62,6 +63,12 @@ impl Accepted {
     #[must_use]
     pub fn protocol(self) -> bool {
         self.0 & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() != 0
+    }
+
+    /// VHOST_F_LOG_ALL: the front-end migrates its guest and wants to know what we write. It is no feature of the guest's.
+    #[must_use]
+    pub fn log_all(self) -> bool {
+        self.0 & VhostUserVirtioFeatures::LOG_ALL.bits() != 0
     }
 
     /// VIRTIO_F_EVENT_IDX.

@@ -24,6 +24,7 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 
 use super::config_space;
+use super::dirty_log::{DirtyLog, LogSpec};
 use super::event::{PeerEvent, close_on_exec};
 use super::features::{self, Accepted};
 use super::handover::{Events, Queue, ReceiveQueue, Side, TransmitQueue, WorkerLink};
@@ -39,6 +40,8 @@ const SIDES: [Side; RINGS] = [Side::Receive, Side::Transmit];
 struct RingState {
     size: u16,
     addresses: Option<RingAddresses>,
+    /// Where its used ring is logged, if the front-end said (VHOST_VRING_F_LOG).
+    log_address: Option<u64>,
     events: Events,
     enabled: bool,
     /// The worker has it.
@@ -59,6 +62,8 @@ pub struct Session {
     owned: bool,
     memory_max: u64,
     memory: Arc<GuestMemory>,
+    /// Where dirty pages are marked while VHOST_F_LOG_ALL is set.
+    log: Option<Arc<DirtyLog>>,
     rings: [RingState; RINGS],
 }
 
@@ -76,6 +81,7 @@ impl Session {
             owned: false,
             memory_max: MAX_BYTES,
             memory: Arc::new(GuestMemory::new()),
+            log: None,
             rings: Default::default(),
         }
     }
@@ -96,6 +102,7 @@ impl Session {
         self.pause_all()?;
         self.rings = Default::default();
         self.memory = Arc::new(GuestMemory::of_at_most(self.memory_max));
+        self.log = None;
         self.features = Accepted::default();
         self.owned = false;
         Ok(())
@@ -141,12 +148,22 @@ impl Session {
             self.show(index);
             return Ok(());
         }
+        let log = match &self.log {
+            _ if !self.features.log_all() => None,
+            Some(log) => Some(LogSpec { log: Arc::clone(log), used: ring.log_address }),
+            None => {
+                // QEMU gives the log last when a device starts in the middle of a migration: the ring waits for it.
+                self.fault(index, Some(ring::RingFault::NoLog));
+                return Ok(());
+            }
+        };
         let spec = RingSpec {
             memory: Arc::clone(&self.memory),
             addresses,
             size: ring.size,
             event_idx: self.features.event_idx(),
             indirect: self.features.indirect(),
+            log,
         };
         let bare = match Bare::new(*side, &spec, self.features) {
             Ok(bare) => bare,
@@ -279,6 +296,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         self.rings = Default::default();
         self.features = Accepted::default();
         self.status.set_features(0);
+        self.status.set_logging(false);
         (0..RINGS).for_each(|index| self.show(index));
         Ok(())
     }
@@ -292,6 +310,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         self.pause_all()?;
         self.features = accepted;
         self.status.set_features(features);
+        self.status.set_logging(accepted.log_all());
         if !accepted.protocol() {
             // Without protocol features there is no SET_VRING_ENABLE: rings start enabled.
             self.rings.iter_mut().for_each(|ring| ring.enabled = true);
@@ -331,15 +350,16 @@ impl VhostUserBackendReqHandlerMut for Session {
     fn set_vring_addr(
         &mut self,
         index: u32,
-        _flags: VhostUserVringAddrFlags,
+        flags: VhostUserVringAddrFlags,
         descriptors: u64,
         used: u64,
         available: u64,
-        _log: u64,
+        log: u64,
     ) -> Result<()> {
         // Whether they lie in memory is asked when the ring starts, and again whenever the memory changes.
         self.change(index, |ring| {
             ring.addresses = Some(RingAddresses { descriptors, available, used });
+            ring.log_address = flags.contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG).then_some(log);
             Ok(())
         })
     }
@@ -443,6 +463,17 @@ impl VhostUserBackendReqHandlerMut for Session {
         self.change_memory(table)
     }
 
+    /// Rings that log go on in the new log; what they marked so far is in the old one.
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Result<()> {
+        close_on_exec(&file).map_err(Error::ReqHandlerError)?;
+        let (len, offset) = (log.mmap_size, log.mmap_offset);
+        let log = DirtyLog::new(&file, len, offset, &self.memory, self.status.pages_marked())
+            .map_err(|e| Error::ReqHandlerError(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
+        self.pause_all()?;
+        self.log = Some(Arc::new(log));
+        self.resume_all()
+    }
+
     // What was never offered is refused.
 
     fn set_gpu_socket(&mut self, _gpu_backend: GpuBackend) -> Result<()> {
@@ -476,10 +507,6 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
         Err(Error::InvalidOperation("shared memory was not offered"))
-    }
-
-    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Result<()> {
-        Err(Error::InvalidOperation("dirty logging was not offered"))
     }
 }
 

@@ -19,13 +19,14 @@
 //!      │ a ring's parts come together                          │ any change: ask for it back, wait
 //!      ▼                                                       ▲
 //!   handover.rs ────────────── ring + events, by value ────────────── worker/
-//!   ring/ over memory/                                     net_header.rs <-> the core's Offload
+//!   ring/ over memory/, marking pages in dirty_log.rs        net_header.rs <-> the core's Offload
 //! ```
 
 mod arrival;
 pub mod config_space;
 pub mod connection;
 pub mod cpu;
+pub mod dirty_log;
 mod early_enable;
 pub mod event;
 pub mod features;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use nve_core::counters::Cell;
 use serde::Serialize;
 
+use super::dirty_log::PagesMarked;
 use super::journal::Journal;
 use super::ring::RingFault;
 
@@ -19,6 +20,8 @@ pub struct Status {
     connections: AtomicU64,
     features: AtomicU64,
     protocol: AtomicU64,
+    logging: AtomicBool,
+    pages_marked: PagesMarked,
     rings: [RingStatus; RINGS],
     last_fault: Mutex<Option<String>>,
     refused: AtomicU64,
@@ -85,6 +88,7 @@ impl Status {
         self.connected.store(false, Relaxed);
         self.features.store(0, Relaxed);
         self.protocol.store(0, Relaxed);
+        self.logging.store(false, Relaxed);
         for ring in &self.rings {
             ring.set_state(false, false, 0);
         }
@@ -96,6 +100,16 @@ impl Status {
 
     pub(crate) fn set_protocol(&self, protocol: u64) {
         self.protocol.store(protocol, Relaxed);
+    }
+
+    /// VHOST_F_LOG_ALL was set or taken away.
+    pub(crate) fn set_logging(&self, on: bool) {
+        self.logging.store(on, Relaxed);
+    }
+
+    /// The counter of marked pages, for a dirty log.
+    pub(crate) fn pages_marked(&self) -> PagesMarked {
+        self.pages_marked.clone()
     }
 
     /// Why the last connection ended, or could not be made.
@@ -122,6 +136,8 @@ impl Status {
             panics: self.panics.load(Relaxed),
             features: self.features.load(Relaxed),
             protocol_features: self.protocol.load(Relaxed),
+            logging: self.logging.load(Relaxed),
+            pages_marked: self.pages_marked.get(),
             receive: ring(receive),
             transmit: ring(transmit),
             last_fault: self.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -146,6 +162,10 @@ pub struct AttachmentReport {
     pub features: u64,
     /// vhost-user protocol features accepted by the front-end; bits.
     pub protocol_features: u64,
+    /// Whether the pages we write are marked for the front-end, which migrates its guest (VHOST_F_LOG_ALL).
+    pub logging: bool,
+    /// Pages marked so far that were not marked before, of 4096 bytes.
+    pub pages_marked: u64,
     /// The guest's receive ring.
     pub receive: RingReport,
     /// The guest's transmit ring.

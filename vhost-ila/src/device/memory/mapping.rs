@@ -20,7 +20,7 @@ const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
 
 /// A shared read-write mapping of part of a file; unmapped on drop.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(in crate::device) struct Mapping {
     base: *mut u8,
     len: usize,
     watch: Option<sigbus::Watch>,
@@ -34,7 +34,7 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps bytes `offset .. offset + len` of `file` and returns the mapping and where byte `offset` lies in it.
-    pub(super) fn new(file: &File, offset: u64, len: u64) -> Result<(Self, *mut u8), MemoryError> {
+    pub(in crate::device) fn new(file: &File, offset: u64, len: u64) -> Result<(Self, *mut u8), MemoryError> {
         let end = offset.checked_add(len).ok_or(MemoryError::Overflow)?;
         let metadata = file.metadata().map_err(MemoryError::Io)?;
         if !metadata.is_file() {
@@ -77,7 +77,7 @@ impl Mapping {
     }
 
     /// Whether the file was cut off under us: its bytes are zeros of our own now and nobody else sees what is written.
-    pub(super) fn is_poisoned(&self) -> bool {
+    pub(in crate::device) fn is_poisoned(&self) -> bool {
         self.watch.as_ref().is_some_and(sigbus::Watch::is_poisoned)
     }
 }
@@ -86,7 +86,8 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         self.watch = None;
         // SAFETY: base and len are those of a successful mmap, unmapped only here; whoever holds pointers into it also holds an
-        // Arc of this mapping (see `GuestMemory`), so nobody does any more.
+        // Arc of this mapping (see `GuestMemory`), so nobody does any more. (A
+        // `DirtyLog` owns its mapping outright.)
         unsafe {
             libc::munmap(self.base.cast(), self.len);
         }

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use mapping::Mapping;
+pub(in crate::device) use mapping::Mapping;
 pub use segment::Payload;
 pub(crate) use segment::{Cursor, Segment, copy_out};
 pub(crate) use sigbus::poisoned_mappings;
@@ -202,6 +202,25 @@ impl GuestMemory {
         // SAFETY: inside < spec.len, and the mapping holds spec.len bytes from `host` on (checked by `Mapping::new`).
         let pointer = unsafe { region.host.add(usize::try_from(inside).ok()?) };
         Some(Segment::new(pointer, len))
+    }
+
+    /// The guest address of a byte of this memory, from its address here; `last` as for [`Self::piece`].
+    pub(in crate::device) fn guest_address(&self, host: *const u8, last: &mut usize) -> Option<u64> {
+        let inside = |r: &Region| {
+            let inside = (host as u64).wrapping_sub(r.host as u64);
+            (inside < r.spec.len).then(|| r.spec.gpa + inside)
+        };
+        if let Some(address) = self.regions.get(*last).and_then(inside) {
+            return Some(address);
+        }
+        let (at, address) = self.regions.iter().enumerate().find_map(|(at, r)| Some((at, inside(r)?)))?;
+        *last = at;
+        Some(address)
+    }
+
+    /// The guest address behind the last byte.
+    pub(in crate::device) fn end(&self) -> u64 {
+        self.regions.last().map_or(0, |r| r.spec.gpa + r.spec.len)
     }
 
     /// Where the front-end's range `uva .. uva + len` lies here, if it is wholly in one region.

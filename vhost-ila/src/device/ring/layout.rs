@@ -96,6 +96,11 @@ impl Layout {
         Ok(Self { descriptors, available: available.cast(), used: used.cast(), size, memory })
     }
 
+    /// Where the device area begins here, and its bytes.
+    pub(super) fn used_range(&self) -> (*const u8, u64) {
+        (self.used.cast_const().cast(), 6 + 8 * u64::from(self.size))
+    }
+
     #[inline]
     fn mask(&self, index: u16) -> usize {
         usize::from(index & (self.size - 1))

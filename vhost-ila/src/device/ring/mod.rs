@@ -34,6 +34,7 @@ pub use layout::RingAddresses;
 pub use receive::{NoRoom, ReceiveRing};
 pub use transmit::{Chains, TransmitRing};
 
+use super::dirty_log::{LogSpec, RingLog};
 use super::memory::GuestMemory;
 
 /// Largest ring (virtio 1.2, 2.7).
@@ -76,14 +77,20 @@ pub enum RingFault {
     /// A bad indirect table: nested, chained, oddly sized, larger than the ring, or not negotiated.
     #[error("a bad indirect descriptor table")]
     Indirect,
-    /// The front-end cut off the memory file.
+    /// The front-end cut off the memory file, or the dirty log's.
     #[error("the shared memory was cut off")]
     Memory,
+    /// A page was written, or will be, that the dirty log has no bit for.
+    #[error("a page lies beyond the dirty log")]
+    Log,
+    /// Dirty pages are to be logged, and there is no SET_LOG_BASE yet.
+    #[error("dirty pages are to be logged, but the front-end has given no log")]
+    NoLog,
 }
 
 impl RingFault {
     /// All of them; `fault as u8` is its place here plus one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Size,
         Self::Address,
         Self::AvailableIndex,
@@ -93,6 +100,8 @@ impl RingFault {
         Self::Empty,
         Self::Indirect,
         Self::Memory,
+        Self::Log,
+        Self::NoLog,
     ];
 }
 
@@ -109,6 +118,8 @@ pub struct RingSpec {
     pub event_idx: bool,
     /// VIRTIO_F_INDIRECT_DESC was negotiated.
     pub indirect: bool,
+    /// Where written pages are marked, while they are (VHOST_F_LOG_ALL).
+    pub log: Option<LogSpec>,
 }
 
 /// Indices and notifications of one ring, both directions.
@@ -125,13 +136,18 @@ struct SplitRing {
     /// `used.idx` when the driver was last considered for a signal; None until then, which asks for one unconditionally: what a
     /// previous life of this ring signalled is unknown.
     considered: Option<u16>,
+    /// Where what we write is marked, while that is wanted.
+    log: Option<Box<RingLog>>,
 }
 
 impl SplitRing {
     fn new(spec: &RingSpec) -> Result<Self, RingFault> {
         let layout = Layout::new(Arc::clone(&spec.memory), spec.addresses, spec.size)?;
         let index = layout.used_index();
+        let (used, len) = layout.used_range();
+        let log = spec.log.as_ref().map(|log| RingLog::new(log, &layout.memory, used, len).map(Box::new));
         Ok(Self {
+            log: log.transpose()?,
             layout,
             event_idx: spec.event_idx,
             next_available: index,
@@ -161,8 +177,14 @@ impl SplitRing {
         if self.next_used == self.published {
             return false;
         }
+        if self.log.is_some() {
+            self.mark_elements();
+        }
         self.layout.publish_used(self.next_used);
         self.published = self.next_used;
+        if let Some(log) = &mut self.log {
+            log.wrote_used(2, 2);
+        }
         // Our index must be out before the driver's wish is read, or both sides wait (2.7.7.2, 2.7.10).
         fence(Ordering::SeqCst);
         if !self.event_idx {
@@ -179,6 +201,7 @@ impl SplitRing {
         } else {
             self.layout.set_kicks_unwanted(false);
         }
+        self.mark_wish();
         fence(Ordering::SeqCst);
         Ok(self.available_after(self.next_available)? > 0)
     }
@@ -187,7 +210,41 @@ impl SplitRing {
     fn refuse_kicks(&mut self) {
         if !self.event_idx {
             self.layout.set_kicks_unwanted(true);
+            self.mark_wish();
         }
+    }
+
+    /// Marks the used elements that are about to be published, and what frames left waiting.
+    #[cold]
+    fn mark_elements(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        let size = self.layout.size;
+        let first = self.published & (size - 1);
+        let count = self.next_used.wrapping_sub(self.published).min(size);
+        // Up to the ring's end, and from its beginning again.
+        let straight = count.min(size - first);
+        log.wrote_used(4 + 8 * u64::from(first), 8 * u64::from(straight));
+        if count > straight {
+            log.wrote_used(4, 8 * u64::from(count - straight));
+        }
+    }
+
+    /// Marks `avail_event` or `used.flags`, whichever says whether kicks are wanted.
+    fn mark_wish(&mut self) {
+        if let Some(log) = &mut self.log {
+            let offset = if self.event_idx { 4 + 8 * u64::from(self.layout.size) } else { 0 };
+            log.wrote_used(offset, 2);
+        }
+    }
+
+    /// To be asked when a ring is made: what is found cut off then, no worker will look at again.
+    fn must_be_whole(&self) -> Result<(), RingFault> {
+        if self.is_poisoned() { Err(RingFault::Memory) } else { Ok(()) }
+    }
+
+    /// Whether the memory under it, or the dirty log, was cut off.
+    fn is_poisoned(&self) -> bool {
+        self.layout.memory.is_poisoned() || self.log.as_ref().is_some_and(|log| log.is_poisoned())
     }
 }
 

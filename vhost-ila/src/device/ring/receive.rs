@@ -41,11 +41,12 @@ impl ReceiveRing {
     /// `mergeable`: VIRTIO_NET_F_MRG_RXBUF was negotiated; `header_len`: 12, or 10 for a legacy driver without it.
     ///
     /// # Errors
-    /// [`RingFault::Size`] or [`RingFault::Address`].
+    /// [`RingFault::Size`], [`RingFault::Address`], [`RingFault::Log`] or [`RingFault::Memory`].
     pub fn new(spec: &RingSpec, mergeable: bool, header_len: usize) -> Result<Self, RingFault> {
         let mut ring = SplitRing::new(spec)?;
         // A frame that finds no buffer is dropped at once, so news of buffers is never waited for.
         ring.refuse_kicks();
+        ring.must_be_whole()?;
         Ok(Self {
             ring,
             walk: Walk { direction: Direction::Writable, indirect: spec.indirect, last: 0 },
@@ -119,10 +120,14 @@ impl ReceiveRing {
         }
         let chains = &self.ahead[self.done..self.done + usize::from(buffers)];
         let start = chains.first().map_or(0, |c| usize::from(c.first));
-        let mut to = Cursor::new(self.segments.get(start..).unwrap_or_default());
+        let pieces = self.segments.get(start..).unwrap_or_default();
+        let mut to = Cursor::new(pieces);
         to.put_header(header, self.header_len);
         to.put(head);
         to.put_payload(tail);
+        if let Some(log) = &mut self.ring.log {
+            log.wrote(&self.ring.layout.memory, pieces, need).map_err(NoRoom::Broken)?;
+        }
         let mut left = need as u32;
         for chain in chains {
             let written = left.min(chain.len);
@@ -180,10 +185,10 @@ impl ReceiveRing {
         self.ring.publish()
     }
 
-    /// Whether the memory under it was cut off.
+    /// Whether the memory under it, or the dirty log, was cut off.
     #[must_use]
     pub fn memory_is_poisoned(&self) -> bool {
-        self.ring.layout.memory.is_poisoned()
+        self.ring.is_poisoned()
     }
 
     /// Where another owner of this ring goes on: what GET_VRING_BASE answers.

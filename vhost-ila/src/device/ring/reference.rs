@@ -126,6 +126,7 @@ impl Pair {
             size: self.size,
             event_idx: self.event_idx,
             indirect: true,
+            log: None,
         }
     }
 

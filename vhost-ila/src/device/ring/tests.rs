@@ -25,6 +25,7 @@ fn setup(size: u16, event_idx: bool) -> Setup {
         size,
         event_idx,
         indirect: true,
+        log: None,
     };
     Setup { ram, driver, spec }
 }

@@ -85,10 +85,12 @@ pub struct TransmitRing {
 
 impl TransmitRing {
     /// # Errors
-    /// [`RingFault::Size`] or [`RingFault::Address`].
+    /// [`RingFault::Size`], [`RingFault::Address`], [`RingFault::Log`] or [`RingFault::Memory`].
     pub fn new(spec: &RingSpec) -> Result<Self, RingFault> {
         let walk = Walk { direction: Direction::Readable, indirect: spec.indirect, last: 0 };
-        Ok(Self { ring: SplitRing::new(spec)?, walk })
+        let ring = SplitRing::new(spec)?;
+        ring.must_be_whole()?;
+        Ok(Self { ring, walk })
     }
 
     /// Takes up to [`BATCH`] chains, fewer where they are large ([`BATCH_BYTES`]); `chains` holds them afterwards, none if the ring is
@@ -161,10 +163,10 @@ impl TransmitRing {
         self.ring.refuse_kicks();
     }
 
-    /// Whether the memory under it was cut off.
+    /// Whether the memory under it, or the dirty log, was cut off.
     #[must_use]
     pub fn memory_is_poisoned(&self) -> bool {
-        self.ring.layout.memory.is_poisoned()
+        self.ring.is_poisoned()
     }
 
     /// Where another owner of this ring goes on: what GET_VRING_BASE answers.

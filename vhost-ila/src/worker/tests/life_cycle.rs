@@ -68,7 +68,7 @@ fn live_changes_of_call_memory_and_features_lose_nothing() {
         b.share_memory();
         a.tx_events.0 = EventFd::new(libc::EFD_NONBLOCK).unwrap();
         a.frontend.set_vring_kick(1, &a.tx_events.0).unwrap();
-        a.frontend.set_features(OFFERED).unwrap();
+        a.frontend.set_features(ACCEPTED).unwrap();
         a.send(&datagram(1, 2, &[i; 10]));
         assert_eq!(payload_of(&b.receive()), [i; 10]);
     }

@@ -1,6 +1,7 @@
 //! The daemon in this process, driven over real sockets by front-ends of the `vhost` crate and guests of our own.
 
 mod connections;
+mod dirty_log;
 mod hostile;
 mod life_cycle;
 mod order;
@@ -19,7 +20,7 @@ use nve_core::gateway::Lease4;
 use nve_core::pipeline::Nve;
 use nve_core::setup::{Attachment, Host, Network, Setup};
 use smoltcp::wire::EthernetAddress;
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::EventFd;
@@ -135,6 +136,11 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// What a front-end accepts that does not migrate its guest.
+const ACCEPTED: u64 = OFFERED & !LOG_ALL;
+/// VHOST_F_LOG_ALL.
+const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
+
 struct Guest {
     frontend: Frontend,
     ram: Ram,
@@ -149,7 +155,7 @@ struct Guest {
 
 impl Guest {
     fn connect(socket: &Path) -> Self {
-        Self::with_features(socket, OFFERED)
+        Self::with_features(socket, ACCEPTED)
     }
 
     fn with_features(socket: &Path, features: u64) -> Self {
