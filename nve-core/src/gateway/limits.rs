@@ -28,6 +28,11 @@ pub enum Protocol {
 
 impl Protocol {
     const COUNT: usize = 7;
+    #[cfg(test)]
+    const ALL: [Protocol; Self::COUNT] = {
+        use Protocol::*;
+        [Arp, Nd, Ra, Dhcp, Icmp, IcmpError, PeerError]
+    };
 
     /// Frames per second in the long run, and at once.
     const fn allowance(self) -> (u32, u32) {
@@ -96,8 +101,13 @@ mod tests {
 
     #[test]
     fn one_protocol_does_not_spend_anothers_tokens() {
-        let mut limits = Limits::default();
-        assert_eq!(granted(&mut limits, Duration::ZERO, 100), 20);
-        assert!(limits.take(Protocol::Arp, Duration::ZERO).is_ok());
+        for flooded in Protocol::ALL {
+            let mut limits = Limits::default();
+            let granted = (0..10_000).filter(|_| limits.take(flooded, Duration::ZERO).is_ok()).count();
+            assert!((6..=1000).contains(&granted), "{flooded:?}: {granted}");
+            for other in Protocol::ALL.into_iter().filter(|other| *other != flooded) {
+                assert!(limits.take(other, Duration::ZERO).is_ok(), "{flooded:?} spends {other:?}'s");
+            }
+        }
     }
 }

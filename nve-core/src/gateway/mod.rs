@@ -168,6 +168,8 @@ pub enum Answer {
 enum Kind {
     Arp,
     Nd,
+    /// Router solicitation: neighbour discovery too, with a bucket of its own.
+    Rs,
     Dhcp4,
     Dhcp6,
     Echo4,
@@ -181,6 +183,7 @@ impl Kind {
         match self {
             Kind::Arp => Some(Protocol::Arp),
             Kind::Nd => Some(Protocol::Nd),
+            Kind::Rs => Some(Protocol::Ra),
             Kind::Dhcp4 | Kind::Dhcp6 => Some(Protocol::Dhcp),
             Kind::Echo4 | Kind::Echo6 => Some(Protocol::Icmp),
             Kind::NoService => None,
@@ -239,7 +242,7 @@ fn try_answer(
     }
     let reply = match kind {
         Kind::Arp => arp::answer(ctx, frame.payload(), out),
-        Kind::Nd => nd::answer(ctx, limits, now, frame.payload(), out),
+        Kind::Nd | Kind::Rs => nd::answer(ctx, frame.payload(), out),
         Kind::Dhcp4 => dhcpv4::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Dhcp6 => dhcpv6::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
@@ -298,7 +301,8 @@ fn classify_v6(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
         return (transport.get(2..4)? == dhcpv6::SERVER_PORT.to_be_bytes()).then_some(Kind::Dhcp6);
     }
     match (ip.next_header(), transport.first()) {
-        (IpProtocol::Icmpv6, Some(133..=137)) => Some(Kind::Nd),
+        (IpProtocol::Icmpv6, Some(133)) => Some(Kind::Rs),
+        (IpProtocol::Icmpv6, Some(134..=137)) => Some(Kind::Nd),
         (IpProtocol::Icmpv6, Some(128)) if to_gateway => Some(Kind::Echo6),
         _ => to_gateway.then_some(Kind::NoService),
     }

@@ -4,12 +4,11 @@
 //! get no answer.
 
 use core::net::{IpAddr, Ipv6Addr};
-use core::time::Duration;
 
 use smoltcp::wire::{EthernetAddress, EthernetProtocol, IpProtocol, Ipv6Packet, checksum};
 
 use super::emit::Emit;
-use super::{GATEWAY_MAC, GatewayContext, Limits, Protocol, ra, whole};
+use super::{GATEWAY_MAC, GatewayContext, ra, whole};
 use crate::DropReason;
 use crate::pipeline::Rewritten;
 
@@ -26,8 +25,6 @@ const FLAG_OVERRIDE: u8 = 0x20;
 
 pub(super) fn answer(
     ctx: &GatewayContext<'_>,
-    limits: &mut Limits,
-    now: Duration,
     packet: &[u8],
     out: &mut [u8],
 ) -> Result<Rewritten, DropReason> {
@@ -45,7 +42,6 @@ pub(super) fn answer(
     match ip.payload() {
         [133, 0, _, _, _, _, _, _, options @ ..] => {
             check_source_link_layer(ctx, source, options)?;
-            limits.take(Protocol::Ra, now)?;
             ra::advertise(ctx, if source.is_unspecified() { ALL_NODES } else { source }, out)
         }
         [135, 0, _, _, _, _, _, _, rest @ ..] => {

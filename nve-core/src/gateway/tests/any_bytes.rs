@@ -6,7 +6,7 @@ use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, NdiscRepr};
 use super::*;
 
 /// Frames the gateway answers: where mutation starts.
-fn answered() -> Vec<Vec<u8>> {
+pub(super) fn answered() -> Vec<Vec<u8>> {
     let mut arp = [0; 28];
     ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,

@@ -19,6 +19,7 @@ mod echo;
 mod guest;
 mod nd;
 mod no_service;
+mod rates;
 mod through_the_walk;
 
 const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 1]);
