@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod device;
+mod epoch;
 pub mod replay;
 pub mod uplink;
 pub mod worker;

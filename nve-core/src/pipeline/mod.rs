@@ -39,7 +39,7 @@ mod walker;
 mod wire;
 
 pub use carry_out::{CarryOut, Outcome};
-pub use nve::{ApplyError, MappingLine, Nve, Receiver};
+pub use nve::{ApplyError, MappingLine, Nve, PathLine, Receiver};
 pub use question::Question;
 pub use walker::Walker;
 

@@ -10,6 +10,7 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use super::{MAX_PORTS, PortId};
 use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral};
 use crate::counters::{PortTotals, Totals, WorkerCells};
-use crate::policy::{Attachment, LocatorId, Network, World, identifier_in};
+use crate::policy::{Attachment, LocatorId, Network, Reach, World, identifier_in};
 use crate::setup::CheckedSetup;
 use crate::tables::{MappingTable, TableFull, Target};
 
@@ -70,6 +71,17 @@ pub struct MappingLine {
     pub wire: Ipv6Addr,
 }
 
+/// One line of `show paths`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathLine {
+    /// The host it leads to.
+    pub locator: Locator,
+    /// Bytes of the largest IPv6 packet that is sent there.
+    pub mtu: u16,
+    /// How long ago the fabric said that it carries no more than that; `None` where it never did, or too long ago to count.
+    pub learned: Option<Duration>,
+}
+
 /// Why a checked setup could not be applied. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -92,7 +104,7 @@ struct Registry {
     ports: HashMap<String, PortId>,
     /// Freed by the last `apply`: not given away by the next.
     resting: Vec<PortId>,
-    locators: Vec<Locator>,
+    reaches: Vec<Reach>,
     locator_ids: HashMap<Locator, LocatorId>,
 }
 
@@ -119,7 +131,7 @@ impl Nve {
         let needed = identifier_count(&setup);
         let ports = registry.number(&setup).unwrap_or_default();
         let nve = Self {
-            world: Arc::new(ArcSwap::from_pointee(World::build(&setup, &ports, &registry.locators))),
+            world: Arc::new(ArcSwap::from_pointee(World::build(&setup, &ports, &registry.reaches))),
             table: MappingTable::with_capacity(mapping_capacity.max(needed)),
             receivers: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
             registry: Mutex::new(registry),
@@ -141,7 +153,7 @@ impl Nve {
         }
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let ports = registry.number(&setup)?;
-        let world = World::build(&setup, &ports, &registry.locators);
+        let world = World::build(&setup, &ports, &registry.reaches);
         let wanted = registry.targets(&setup, &world);
         registry.settle(ports);
         drop(registry);
@@ -202,6 +214,19 @@ impl Nve {
         let mut lines: Vec<_> =
             self.table.iter().filter_map(|(id, target)| mapping_line(&world, id, target)).collect();
         lines.sort_by(|a, b| (&a.network, a.address).cmp(&(&b.network, b.address)));
+        lines
+    }
+
+    /// Every host that a mapping names and what is sent there at `now` (of the epoch of [`super::Walker::begin`]), by locator.
+    pub fn paths(&self, now: Duration) -> Vec<PathLine> {
+        let world = self.world.load();
+        let line = |reach: &Reach| PathLine {
+            locator: reach.locator,
+            mtu: reach.path.mtu(now, world.uplink_mtu),
+            learned: reach.path.learned(now).map(|learned| learned.age),
+        };
+        let mut lines: Vec<_> = world.reaches().map(line).collect();
+        lines.sort_by_key(|line| line.locator);
         lines
     }
 
@@ -274,9 +299,9 @@ impl Registry {
             ports.insert(attachment.name.clone(), port);
         }
         for mapping in &setup.mappings {
-            let next = LocatorId(self.locators.len() as u32);
+            let next = LocatorId(self.reaches.len() as u32);
             if *self.locator_ids.entry(mapping.locator).or_insert(next) == next {
-                self.locators.push(mapping.locator);
+                self.reaches.push(Reach::to(mapping.locator));
             }
         }
         Ok(ports)

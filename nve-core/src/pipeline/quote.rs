@@ -5,8 +5,13 @@
 //!   shown:   VN's gateway ──> VA1                      quotes  VA1 > VA2                        (the sender's form)
 //! ```
 //!
+//! ```text
+//!   packet too big, of a router ──> and the path to L2 carries less (policy/path.rs), for every tenant of this host
+//! ```
+//!
 //! What must stay true: the quoted source is the receiver's own; the quoted destination has a mapping in a network the receiver may
-//! reach; the rate is the receiver's allowance. Checksums are updated, never repaired.
+//! reach; the rate is the receiver's allowance. Checksums are updated, never repaired. A tenant's word lowers no path: it would be
+//! heard by other tenants.
 
 use core::net::Ipv6Addr;
 
@@ -25,7 +30,8 @@ use crate::addr::{Identifier, Kind, Neutral};
 use crate::gateway::Protocol;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, protocol};
-use crate::policy::Admission;
+use crate::policy::{Admission, IPV6_MINIMUM};
+use crate::tables::Target;
 
 /// The longest ICMPv6 error (RFC 4443, section 2.4 (c)).
 const LONGEST_ERROR: usize = 1280;
@@ -90,8 +96,20 @@ fn allow(walk: &mut Walk<'_>, receiving: &Receiving<'_>, of: Protocol) -> Result
     if allowed { Ok(()) } else { Err(DropReason::RateLimited.into()) }
 }
 
-/// Judges the quoted packet; gives back its destination as the receiver called it.
-fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Result<Ipv6Addr, DropReason> {
+/// A quoted packet that the receiver may have sent.
+struct Quoted {
+    /// Where to, as the receiver called it.
+    destination: Ipv6Addr,
+    /// Where to.
+    identifier: Identifier,
+    /// Upper 64 bits of the destination on the wire.
+    upper: u64,
+    /// Its length by its own header, bytes.
+    len: usize,
+}
+
+/// Judges the quoted packet.
+fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Result<Quoted, DropReason> {
     let quoted = Ipv6::quoted(quoted).ok_or(DropReason::QuotedPacket)?;
     let (_, source) = endpoint(walk, quoted.source()).ok_or(DropReason::QuotedPacket)?;
     // An error goes to the very address that sent the packet; a quote of the receiver's other family would show it SIR addresses.
@@ -107,7 +125,8 @@ fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Res
     if !admitted || walk.nve.table.get(identifier).is_none() {
         return Err(DropReason::QuotedPacket);
     }
-    Ok(address)
+    let upper = (quoted.destination().to_bits() >> 64) as u64;
+    Ok(Quoted { destination: address, identifier, upper, len: quoted.total_len() })
 }
 
 /// The identifier of a quoted destination, on the wire or not, and the address its sender used.
@@ -147,10 +166,11 @@ pub(crate) fn from_wire(
         return Err(DropReason::QuotedPacket.into());
     }
     let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };
-    let quoted_destination =
-        judge_quote(walk, receiving, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
+    let quoted = judge_quote(walk, receiving, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
     let from_peer = judge::source(walk, header.source(), receiving.network_id, receiving.identifier).is_ok();
     allow(walk, receiving, if from_peer { Protocol::PeerError } else { Protocol::IcmpError })?;
+
+    learn(walk, receiving, header.source(), &quoted, (error, l4));
 
     let is_ipv4 = receiving.identifier.type_number() == 2;
     let at = if is_ipv4 { 0 } else { ETHERNET_LEN };
@@ -158,14 +178,63 @@ pub(crate) fn from_wire(
     out.copy_from_slice(error);
     let source = if from_peer { header.source() } else { gateway_of(walk, receiving, header.source()) };
     let destination = receiver_address(walk, receiving);
+    let quoted_destination = quoted.destination;
     let shown = Shown { hop_limit, source, destination, quoted_destination };
     shown.write(out, l4).ok_or(DropReason::QuotedPacket)?;
+    raise_to_minimum(out, l4);
     if is_ipv4 {
         return rewrite4::from_scratch(walk, receiving, len, frame, scratch);
     }
     deliver::to_port(walk, receiving, &frame.offload)?;
     deliver::write_ethernet(scratch, 0, receiving, deliver::IPV6);
     Ok(Fate::Local(receiving.attachment.port, Rewritten::whole(0..ETHERNET_LEN + len)))
+}
+
+/// Lowers the path that `error`, a judged ICMPv6 error with its header at `l4`, is about: if it is a packet too big, from no tenant, with
+/// a good checksum, about a packet that we sent where it says and that was larger than what it says (RFC 8201, section 4).
+fn learn(
+    walk: &Walk<'_>,
+    receiving: &Receiving<'_>,
+    from: Ipv6Addr,
+    quoted: &Quoted,
+    (error, l4): (&[u8], usize),
+) {
+    let Some(&[2, 0, _, _, a, b, c, d]) = error.get(l4..).and_then(|rest| rest.first_chunk::<8>()) else {
+        return;
+    };
+    let Ok(mtu) = u16::try_from(u32::from_be_bytes([a, b, c, d])) else { return };
+    let Some(Target::Remote(locator, _)) = walk.nve.table.get(quoted.identifier) else { return };
+    let Some(reach) = walk.world.reach(locator) else { return };
+    let ours = reach.locator.upper() == quoted.upper && quoted.len > usize::from(mtu);
+    if ours && !may_be_a_tenant(walk, from) && verifies(error, l4, from, receiver_address(walk, receiving)) {
+        reach.path.lower(walk.now, mtu, walk.world.uplink_mtu);
+    }
+}
+
+/// No path carries less than IPv6's minimum, whatever a packet too big says; its receiver is not told so either.
+fn raise_to_minimum(error: &mut [u8], l4: usize) {
+    let Some(header) = error.get_mut(l4..).and_then(|rest| rest.first_chunk_mut::<8>()) else { return };
+    let [2, 0, _, _, a, b, c, d] = *header else { return };
+    let (said, least) = (u32::from_be_bytes([a, b, c, d]), u32::from(IPV6_MINIMUM));
+    if said < least {
+        let delta = Delta::between(Sum::ZERO.dword(said), Sum::ZERO.dword(least));
+        let checksum = delta.apply(u16::from_be_bytes([header[2], header[3]]));
+        header[2..4].copy_from_slice(&checksum.to_be_bytes());
+        header[4..].copy_from_slice(&least.to_be_bytes());
+    }
+}
+
+/// Whether `address` is one that tenants have, or look like having.
+fn may_be_a_tenant(walk: &Walk<'_>, address: Ipv6Addr) -> bool {
+    let upper = (address.to_bits() >> 64) as u64;
+    upper == walk.world.sir.upper() || walk.world.network_of_address(address).is_some()
+}
+
+/// Whether the checksum of the ICMPv6 message at `l4` is right for these addresses (RFC 4443, section 2.3).
+fn verifies(message: &[u8], l4: usize, source: Ipv6Addr, destination: Ipv6Addr) -> bool {
+    let body = message.get(l4..).unwrap_or_default();
+    let pseudo = Sum::ZERO.ipv6(source).ipv6(destination).dword(body.len() as u32);
+    pseudo.word(u16::from(protocol::ICMPV6)).bytes(body).fold() == 0xffff
 }
 
 /// An error that is passed on to another host needs a quoted packet of the one it is for; that host judges the rest.

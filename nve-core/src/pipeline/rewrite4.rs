@@ -13,14 +13,14 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 
-use ipv4_xlat::{AddressMap, Packet, Refusal, Role, SCRATCH_LEN, Translated, v4_to_v6, v6_to_v4};
+use ipv4_xlat::{AddressMap, Config, Packet, Refusal, Role, SCRATCH_LEN, Translated, v4_to_v6, v6_to_v4};
 
 use super::admit::Admitted;
 use super::deliver;
 use super::look_up::{Receiving, ipv4_of, peer};
 use super::neighbour4;
 use super::quote;
-use super::rewrite6::on_the_wire;
+use super::rewrite6::{on_the_wire, path_mtu};
 use super::walk::{Pending, Stop, Walk};
 use super::wire::Arriving;
 use super::{Again, Fate, PortId, Question, Rewritten, Scratch};
@@ -33,6 +33,9 @@ use crate::tables::Target;
 
 /// Where frames with translated IPv4 are built; the IPv6 head before it is their source.
 const FRAME_AT: usize = 1400;
+
+/// What translation adds to a packet at most: the longer header, and a Fragment header.
+const GROWTH: usize = 28;
 
 /// Transport bytes that translation reads of anything but ICMP errors: a TCP header without options.
 const LONGEST_TRANSPORT: usize = 20;
@@ -84,7 +87,12 @@ pub(crate) fn from_tenant(
     let (identifier, target) = peer(walk, admitted, question, header.source().into())?;
     match target {
         Target::Remote(locator, neutral) => {
-            let translated = to_v6(walk, admitted.network, frame, scratch)?;
+            let mtu = path_mtu(walk, target, header.total_len() + GROWTH);
+            let translated = if mtu == walk.world.uplink_mtu {
+                to_v6(walk, admitted.network, &admitted.network.translation, frame, scratch)?
+            } else {
+                to_v6(walk, admitted.network, &admitted.network.translation_along(mtu), frame, scratch)?
+            };
             let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
             let wire = on_the_wire(locator, identifier, neutral);
             if !wire.is_neutral() {
@@ -108,6 +116,7 @@ pub(crate) fn from_tenant(
 fn to_v6(
     walk: &Walk<'_>,
     network: &Network,
+    config: &Config,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Translated, Stop> {
@@ -117,7 +126,7 @@ fn to_v6(
         offload: frame.offload,
     };
     let map = InNetwork::new(walk, network, None);
-    Ok(v4_to_v6::translate(&packet, &map, &network.translation, &mut scratch.head)?)
+    Ok(v4_to_v6::translate(&packet, &map, config, &mut scratch.head)?)
 }
 
 /// To a neighbour on this host, through IPv6 and back.
@@ -129,7 +138,7 @@ pub(crate) fn to_neighbour(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let port = receiving.attachment.port;
-    let translated = to_v6(walk, receiving.network, frame, scratch)?;
+    let translated = to_v6(walk, receiving.network, &receiving.network.translation, frame, scratch)?;
     if quote::is_error(&scratch.head) {
         quote::admit_translated(walk, receiving, scratch.head.get(..translated.head_len))?;
     }

@@ -20,6 +20,7 @@ use crate::DropReason;
 use crate::addr::{Identifier, IlaAddress, Locator, Neutral};
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, largest_segment};
+use crate::policy::IPV6_MINIMUM;
 use crate::tables::Target;
 
 /// From a tenant to its peer, here or on another host.
@@ -34,7 +35,7 @@ pub(crate) fn from_tenant(
 ) -> Result<Fate, Stop> {
     let source = header.source();
     let (identifier, target) = peer(walk, admitted, question, source.into())?;
-    fits_uplink(walk, question, frame, source)?;
+    fits_path(path_mtu(walk, target, question.ip_len as usize), question, frame, source)?;
     if header.hop_limit() == 0 {
         return Err(DropReason::HopLimit.into());
     }
@@ -94,16 +95,22 @@ pub(crate) fn on_the_wire(locator: Locator, identifier: Identifier, neutral: Opt
     }
 }
 
-/// Nothing larger than the uplink's MTU leaves, nor is delivered on this host: a super-packet is judged by its segments.
+/// Bytes of the largest IPv6 packet for `target`, if one of `len` bytes may be too large at all. On this host it is the uplink's.
 #[inline]
-fn fits_uplink(
-    walk: &Walk<'_>,
-    question: &Question,
-    frame: &Frame<'_>,
-    source: Ipv6Addr,
-) -> Result<(), Stop> {
+pub(crate) fn path_mtu(walk: &Walk<'_>, target: Target, len: usize) -> u16 {
+    let uplink = walk.world.uplink_mtu;
+    match target {
+        Target::Remote(locator, _) if len > usize::from(IPV6_MINIMUM) => {
+            walk.world.reach(locator).map_or(uplink, |reach| reach.path.mtu(walk.now, uplink))
+        }
+        _ => uplink,
+    }
+}
+
+/// Nothing larger than the path's MTU leaves, nor is delivered on this host: a super-packet is judged by its segments.
+#[inline]
+fn fits_path(mtu: u16, question: &Question, frame: &Frame<'_>, source: Ipv6Addr) -> Result<(), Stop> {
     let (l4, total) = (usize::from(question.l4), question.ip_len as usize);
-    let mtu = walk.world.uplink_mtu;
     if total <= usize::from(mtu) {
         return Ok(());
     }

@@ -51,7 +51,7 @@ impl Walker {
         walker
     }
 
-    /// Starts a batch: pins the world as it is now, and sets the time (since any epoch, the same at every call).
+    /// Starts a batch: pins the world as it is now, and sets the time (since an epoch that all walkers of the NVE share).
     #[inline]
     pub fn begin(&mut self, now: Duration) {
         self.now = now;

@@ -4,8 +4,10 @@
 //! batch; numbers in it ([`NetworkId`], [`crate::pipeline::PortId`], [`LocatorId`]) keep their meaning over a swap or are not reused.
 
 mod crossing;
+mod path;
 mod world;
 
 pub use crossing::{Admission, Crossing};
+pub(crate) use path::{IPV6_MINIMUM, Reach};
 pub(crate) use world::identifier_in;
 pub use world::{Attachment, LocatorId, Network, NetworkId, World};

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
-use super::Crossing;
+use super::{Crossing, Reach};
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
@@ -129,13 +129,13 @@ pub struct World {
     ports: Box<[Option<Attachment>]>,
     by_vnid: Box<[(Vnid, NetworkId)]>,
     by_vnet: Box<[(u128, NetworkId)]>,
-    locators: Box<[Locator]>,
+    reaches: Box<[Reach]>,
     known_locators: Box<[Locator]>,
 }
 
 impl World {
     /// Everything of `setup`, with the numbers the registry gave its attachments and locators.
-    pub(crate) fn build(setup: &CheckedSetup, ports: &HashMap<String, PortId>, locators: &[Locator]) -> Self {
+    pub(crate) fn build(setup: &CheckedSetup, ports: &HashMap<String, PortId>, reaches: &[Reach]) -> Self {
         let setup = setup.setup();
         let host = &setup.host;
         let networks: Box<[Network]> = setup.networks.iter().map(|n| Network::build(n, host)).collect();
@@ -173,7 +173,7 @@ impl World {
             ports: attachments.into(),
             by_vnid: by_vnid.into(),
             by_vnet: by_vnet.into(),
-            locators: locators.into(),
+            reaches: reaches.into(),
             known_locators: known_locators.into(),
         }
     }
@@ -218,7 +218,17 @@ impl World {
     /// The locator of this number.
     #[inline]
     pub fn locator(&self, id: LocatorId) -> Option<Locator> {
-        self.locators.get(id.0 as usize).copied()
+        self.reach(id).map(|reach| reach.locator)
+    }
+    /// The host of this number, and what is known of the path to it.
+    #[inline]
+    pub(crate) fn reach(&self, id: LocatorId) -> Option<&Reach> {
+        self.reaches.get(id.0 as usize)
+    }
+    /// Every host that a mapping names, and the path to it.
+    pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
+        let known = |reach: &&Reach| self.known_locators.binary_search(&reach.locator).is_ok();
+        self.reaches.iter().filter(known).filter(|reach| reach.locator != self.locator)
     }
     /// The locator of this or any other host we know of that has these upper 64 bits.
     #[inline]
@@ -258,6 +268,12 @@ impl Network {
         (self.peers4.lowest..=self.peers4.highest).contains(&bits) && bits != self.peers4.gateway
     }
 
+    /// How its IPv4 is translated for a path that carries `mtu` bytes, fewer than the uplink does.
+    #[cold]
+    pub(crate) fn translation_along(&self, mtu: u16) -> Config {
+        along(self.translation, mtu)
+    }
+
     /// Whether a tenant of this network may have `address`; the subnet-router anycast address is nobody's.
     #[inline]
     pub(crate) fn has_peer6(&self, address: Ipv6Addr) -> bool {
@@ -283,8 +299,13 @@ const IN_NETWORK: Config = match Config::new(Settings {
 
 /// The same for an uplink that takes packets of `uplink_mtu` bytes; that much a packet with DF = 0 may grow to.
 fn translation(uplink_mtu: u16) -> Config {
-    let mtu = u32::from(uplink_mtu);
-    let config = IN_NETWORK.with_mtu6(mtu).with_mtu4(mtu.saturating_sub(20));
+    along(IN_NETWORK.with_mtu4(u32::from(uplink_mtu).saturating_sub(20)), uplink_mtu)
+}
+
+/// The same along a path that carries `mtu` bytes.
+fn along(config: Config, mtu: u16) -> Config {
+    let mtu = u32::from(mtu);
+    let config = config.with_mtu6(mtu);
     LowestIpv6Mtu::new(mtu).map_or(config, |lowest| config.with_lowest_ipv6_mtu(lowest))
 }
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::Table;
 use crate::authority::StaticFile;
-use crate::control::answer::{Attachment, Counters, Mapping, Port, Refusal};
+use crate::control::answer::{Attachment, Counters, Mapping, Path, Port, Refusal};
 use crate::control::client;
 
 /// `show ...`
@@ -32,6 +32,8 @@ enum Subject {
     Attachments,
     /// Where each address lives
     Mappings,
+    /// How large a packet the fabric carries to each host
+    Paths,
 }
 
 /// Asks the daemon of the config at `config`; a table, or its JSON.
@@ -43,6 +45,7 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
         Subject::Counters => "/v1/counters",
         Subject::Attachments => "/v1/attachments",
         Subject::Mappings => "/v1/mappings",
+        Subject::Paths => "/v1/paths",
     };
     let (status, body) = client::request(&config.control_socket()?, Method::GET, path)?;
     if status != StatusCode::OK {
@@ -56,6 +59,7 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
         Subject::Counters => counters(&read(&body)?),
         Subject::Attachments => attachments(&read::<Vec<_>>(&body)?),
         Subject::Mappings => mappings(&read::<Vec<_>>(&body)?),
+        Subject::Paths => paths(&read::<Vec<_>>(&body)?),
     })
 }
 
@@ -134,6 +138,15 @@ fn mappings(mappings: &[Mapping]) -> String {
             mapping.attachment.clone().unwrap_or_else(|| "-".into()),
             mapping.wire.to_string(),
         ]);
+    }
+    table.to_string()
+}
+
+fn paths(paths: &[Path]) -> String {
+    let mut table = Table::new(["locator", "mtu", "learned"]);
+    for path in paths {
+        let learned = path.learned_seconds_ago.map_or("-".to_owned(), |seconds| format!("{seconds} s ago"));
+        table.row([path.locator.clone(), path.mtu.to_string(), learned]);
     }
     table.to_string()
 }

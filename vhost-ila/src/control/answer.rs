@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use nve_core::counters::{PortTotals, Totals};
-use nve_core::pipeline::MappingLine;
+use nve_core::pipeline::{MappingLine, PathLine};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -143,6 +143,25 @@ pub struct Mapping {
     /// The address on the wire, in this host's checksum mode.
     #[schema(value_type = String)]
     pub wire: Ipv6Addr,
+}
+
+/// The way to another host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Path {
+    /// The locator of the host it leads to, a /64.
+    pub locator: String,
+    /// Bytes of the largest IPv6 packet that is sent there now.
+    pub mtu: u16,
+    /// Seconds since the fabric said that it carries no more; null where that is the uplink's own MTU. Ten minutes later it is tried
+    /// again.
+    pub learned_seconds_ago: Option<u64>,
+}
+
+impl From<PathLine> for Path {
+    fn from(line: PathLine) -> Self {
+        let PathLine { locator, mtu, learned } = line;
+        Self { locator: locator.to_string(), mtu, learned_seconds_ago: learned.map(|age| age.as_secs()) }
+    }
 }
 
 /// What runs after a reload.

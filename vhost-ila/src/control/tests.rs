@@ -126,6 +126,16 @@ fn mappings_tell_locators_and_wire_addresses() {
 }
 
 #[test]
+fn paths_tell_what_is_sent_to_each_host() {
+    let (status, paths) = Served::start().ask(Method::GET, "/v1/paths");
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(paths.as_array().map(Vec::len), Some(1));
+    assert_eq!(paths[0]["locator"], "2001:db8:0:9::/64");
+    assert_eq!(paths[0]["mtu"], 1500);
+    assert_eq!(paths[0]["learned_seconds_ago"], Value::Null);
+}
+
+#[test]
 fn attachments_tell_config_and_device() {
     let (_, attachments) = Served::start().ask(Method::GET, "/v1/attachments");
     assert_eq!(attachments[0]["name"], "vm1");

@@ -66,7 +66,7 @@ impl Worker {
             inbox,
             poll,
             spin,
-            start: Instant::now(),
+            start: crate::epoch::epoch(),
             senders: Vec::new(),
             uplink_busy: true,
             uplink_skipped: 0,

@@ -19,10 +19,8 @@ pub(super) fn error(kind: u8, code: u8, word: u32, source: &str, quoted: &[u8]) 
 
 #[test]
 fn a_routers_error_comes_home_in_the_senders_family_with_the_senders_quote() {
-    let mut hv1 = Lab::new(1);
     for checksum in [ChecksumMode::Neutral, ChecksumMode::Unmodified] {
-        hv1.nve.apply(setup(1, checksum).check().unwrap()).unwrap();
-        hv1.walker.begin(Duration::from_secs(10));
+        let mut hv1 = Lab::of(setup(1, checksum));
         let sent = udp(A6, B6, 1400);
         let wire = hv1.send("vm1", &sent);
         let home = hv1.receive(&error(2, 0, 1400, ROUTER, wire.packet()));
@@ -37,6 +35,8 @@ fn a_routers_error_comes_home_in_the_senders_family_with_the_senders_quote() {
         assert_eq!((quoted.source, quoted.destination), (addr(A6), addr(B6)));
         assert_eq!(quoted.transport, &Dissected::of_ip(&sent).unwrap().transport[..quoted.transport.len()]);
 
+        // One that knows nothing of the path yet.
+        let mut hv1 = Lab::of(setup(1, checksum));
         let sent = udp("10.1.0.1", "10.1.0.2", 1400);
         let wire = hv1.send("vm1", &sent);
         let home = hv1.receive(&error(2, 0, 1400, ROUTER, wire.packet()));
