@@ -49,12 +49,24 @@ const fn guest(name: &'static str, network: &'static str, vni: u32, ipv4: [u8; 4
     }
 }
 
+impl Guest {
+    /// Its attachment's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
 /// The first two share a network; the third has the first one's IPv4 address in another, whose /96 is its neighbour.
 pub const GUESTS: [Guest; 3] = [
     guest("blue1", "blue", 1001, [10, 1, 0, 1], [0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 1]),
     guest("blue2", "blue", 1001, [10, 1, 0, 2], [0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 2]),
     guest("red1", "red", 1002, [10, 1, 0, 1], [0x2001, 0xdb8, 0xb1, 0xe, 0, 1, 0, 1]),
 ];
+
+/// What the attacked host decides with.
+pub fn nve(checksum: ChecksumMode) -> Arc<Nve> {
+    Nve::new(setup(checksum).check().expect("a good setup"), 64)
+}
 
 /// The attacked host.
 pub struct Site {
@@ -67,7 +79,7 @@ pub struct Site {
 impl Site {
     /// A host in this checksum mode, whose guests take every offload or none.
     pub fn new(checksum: ChecksumMode, offloads: bool) -> Self {
-        let nve = Nve::new(setup(checksum).check().expect("a good setup"), 64);
+        let nve = nve(checksum);
         let ports = GUESTS.each_ref().map(|guest| nve.port(guest.name).expect("configured"));
         let all = Receiver { up: true, csum: true, tso4: true, tso6: true, ecn: true, uso: true };
         let receiver = if offloads { all } else { Receiver { up: true, ..Receiver::default() } };

@@ -80,7 +80,8 @@ impl Beside {
     pub fn shown(&self) -> Result<Value> {
         let shown = self.site.daemons[0].show("attachments")?;
         let attachments = shown.as_array().context("`show attachments` is a list")?;
-        attachments.iter().find(|one| one["name"] == HOSTILE.name).cloned().context("not shown")
+        let hostile = attachments.iter().find(|one| one["name"] == HOSTILE.name).context("not shown")?;
+        Ok(hostile["device"].clone())
     }
 
     /// How many packets were dropped for `reason`, of all attachments and the uplink.
@@ -110,6 +111,10 @@ impl Beside {
         self.recovered("all of it")?;
         std::thread::sleep(Duration::from_millis(200));
         self.before.must_hold(&self.footprint()?)?;
+        let attachments = self.site.daemons[0].show("attachments")?;
+        let panicked = |one: &&Value| one["device"]["panics"].as_u64() != Some(0);
+        let panicked = attachments.as_array().and_then(|all| all.iter().find(panicked));
+        ensure!(panicked.is_none(), "a connection panicked: {panicked:?}");
         let (rounds, slowest) = self.neighbours.end()?;
         println!("{rounds} rounds between the neighbours, the slowest {slowest:?}");
         ensure!(slowest < Duration::from_secs(2), "the neighbours once waited {slowest:?}");

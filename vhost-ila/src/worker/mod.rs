@@ -16,6 +16,8 @@
 
 mod again;
 mod batch;
+#[cfg(any(test, fuzzing))]
+pub mod conversation;
 mod counters;
 mod delivery;
 mod poll;

@@ -1,5 +1,9 @@
 //! Guests and front-ends that mean harm: the fault is named, and the others do not notice.
 
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+
+use super::conversation::Listener;
 use super::*;
 
 /// One message, well-formed or not, to a session of its own; returns when that has ended.
@@ -134,4 +138,15 @@ fn a_call_descriptor_that_would_block_costs_nobody_anything() {
         c.sent += c.take().len() as u64;
         c.sent >= 50
     });
+}
+
+#[test]
+fn any_conversation_leaves_nothing_behind() {
+    let mut listener = Listener::new(nve(1), "vm1").unwrap();
+    let scripts = proptest::collection::vec(any::<u8>(), 0..300);
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for _ in 0..2000 {
+        let script = scripts.new_tree(&mut runner).unwrap().current();
+        listener.hear(&script);
+    }
 }
