@@ -9,6 +9,7 @@
 //!   look up  look_up.rs: identifier -> mapping                        look_up.rs: identifier local?   quote.rs: ICMPv6 errors
 //!   rewrite  rewrite6.rs, rewrite4.rs (neighbour4.rs): new head       rewrite6.rs, rewrite4.rs; wire.rs: router role
 //!   deliver  deliver.rs: what the receiver takes; shell: one copy     deliver.rs; shell: one copy
+//!   steer    flow.rs: which conversation; shell: which ring           flow.rs
 //! ```
 //!
 //! What must stay true: a fate is returned and not performed; whatever goes to a peer carries an `Admitted`, whatever goes to an
@@ -25,6 +26,7 @@ mod admit;
 mod answer;
 mod carry_out;
 mod deliver;
+mod flow;
 mod judge;
 mod look_up;
 mod neighbour4;

@@ -22,6 +22,8 @@ use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig};
 use crate::control::answer::{Device, Ring, Worker};
 use crate::control::{self, Devices, Running, Socket};
+use crate::device::features;
+use crate::device::handover::Role;
 use crate::device::status::{AttachmentReport, RingReport};
 use crate::worker::{Daemon, DaemonConfig, DaemonHandle};
 
@@ -176,6 +178,10 @@ impl Devices for Served {
 
 impl From<AttachmentReport> for Device {
     fn from(report: AttachmentReport) -> Self {
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+        let (offered, offered_protocol) =
+            features::names(report.offer.virtio(), report.offer.protocol().bits());
+        let (accepted, accepted_protocol) = features::names(report.features, report.protocol_features);
         Self {
             connected: report.connected,
             connections: report.connections,
@@ -185,7 +191,13 @@ impl From<AttachmentReport> for Device {
             protocol_features: format!("{:016x}", report.protocol_features),
             logging: report.logging,
             pages_marked: report.pages_marked,
-            rings: vec![report.receive.into(), report.transmit.into()],
+            offered: owned(offered),
+            offered_protocol: owned(offered_protocol),
+            accepted: owned(accepted),
+            accepted_protocol: owned(accepted_protocol),
+            queues: report.offer.pairs(),
+            rings: report.rings.into_iter().map(Ring::from).collect(),
+            uses: report.uses.into_iter().map(|(name, times)| (name.to_owned(), times)).collect(),
             last_fault: report.last_fault,
         }
     }
@@ -194,10 +206,17 @@ impl From<AttachmentReport> for Device {
 impl From<RingReport> for Ring {
     fn from(report: RingReport) -> Self {
         Self {
+            role: match report.role {
+                Role::Receive(pair) => format!("receive {pair}"),
+                Role::Transmit(pair) => format!("transmit {pair}"),
+                Role::Control => "control".into(),
+            },
             running: report.running,
             enabled: report.enabled,
             size: report.size,
+            frames: report.frames,
             signals: report.signals,
+            signals_spared: report.signals_spared,
             fault: report.fault,
         }
     }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::Table;
 use crate::authority::StaticFile;
-use crate::control::answer::{Attachment, Counters, Mapping, Path, Port, Refusal};
+use crate::control::answer::{Attachment, Counters, Device, Mapping, Path, Port, Refusal};
 use crate::control::client;
 
 /// `show ...`
@@ -106,14 +106,6 @@ fn attachments(attachments: &[Attachment]) -> String {
         Table::new(["name", "network", "mac", "addresses", "mtu", "socket", "device", "last fault"]);
     for attachment in attachments {
         let addresses: Vec<_> = attachment.addresses.iter().map(ToString::to_string).collect();
-        let device = &attachment.device;
-        let state = if device.rings.iter().any(|ring| ring.running) {
-            "running"
-        } else if device.connected {
-            "connected"
-        } else {
-            "down"
-        };
         table.row([
             attachment.name.clone(),
             attachment.network.clone(),
@@ -121,11 +113,56 @@ fn attachments(attachments: &[Attachment]) -> String {
             addresses.join(","),
             attachment.mtu.to_string(),
             attachment.socket.display().to_string(),
-            state.to_owned(),
-            device.last_fault.clone().unwrap_or_else(|| "-".into()),
+            state(&attachment.device),
+            attachment.device.last_fault.clone().unwrap_or_else(|| "-".into()),
         ]);
     }
-    table.to_string()
+    let mut text = table.to_string();
+    for attachment in attachments {
+        let _ = write!(text, "\n{}", device(&attachment.name, &attachment.device));
+    }
+    text
+}
+
+fn state(device: &Device) -> String {
+    let pairs = device.rings.iter().filter(|ring| ring.running && ring.role.starts_with("receive")).count();
+    match (device.connected, pairs) {
+        (_, 1) => "running".into(),
+        (_, 2..) => format!("running, {pairs} pairs"),
+        (true, 0) => "connected".into(),
+        (false, 0) => "down".into(),
+    }
+}
+
+/// What was negotiated, the rings that run or broke, and what was used of it all.
+fn device(name: &str, device: &Device) -> String {
+    let mut text = format!("{name}: up to {} queue pairs\n", device.queues);
+    let lists = [
+        ("offered", &device.offered, &device.offered_protocol),
+        ("accepted", &device.accepted, &device.accepted_protocol),
+    ];
+    for (what, virtio, protocol) in lists {
+        let _ = writeln!(text, "  {what}: {}; vhost-user: {}", listed(virtio), listed(protocol));
+    }
+    let mut table = Table::new(["  ring", "size", "frames", "signals", "spared", "fault"]);
+    for ring in device.rings.iter().filter(|ring| ring.running || ring.fault.is_some()) {
+        let numbers = [ring.size, ring.frames, ring.signals, ring.signals_spared].map(|n| n.to_string());
+        let fault = ring.fault.clone().unwrap_or_else(|| "-".into());
+        table.row([format!("  {}", ring.role)].into_iter().chain(numbers).chain([fault]));
+    }
+    if !table.is_empty() {
+        let _ = write!(text, "{table}");
+    }
+    let uses = device.uses.iter().filter(|(_, times)| **times > 0);
+    let uses: Vec<_> = uses.map(|(name, times)| format!("{name} {times}")).collect();
+    if !uses.is_empty() {
+        let _ = writeln!(text, "  used: {}", uses.join(", "));
+    }
+    text
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "-".into() } else { names.join(" ") }
 }
 
 fn mappings(mappings: &[Mapping]) -> String {

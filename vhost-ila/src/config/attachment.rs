@@ -9,7 +9,8 @@ use nve_core::setup::Attachment;
 
 use super::raw::RawAttachment;
 use super::value::Judge;
-use super::{CONTROL_SOCKET, DeviceConfig, Place, Problem, Refused, SocketMode};
+use super::{CONTROL_SOCKET, DeviceConfig, Place, Problem, Refused, SocketMode, nearest};
+use crate::device::features::{DEFAULT_PAIRS, FEATURES, MAX_PAIRS, Offer};
 use crate::device::memory::MAX_BYTES;
 
 /// `sun_path` without its terminating zero.
@@ -28,6 +29,7 @@ pub(super) struct Socket {
     mode: SocketMode,
     user: Option<u32>,
     memory_max: u64,
+    offer: Offer,
     place: Place,
 }
 
@@ -51,6 +53,7 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
     };
     let mac = judge.mac(&at("mac"), &raw.mac);
     let hostname = judge.optional(&raw.hostname, |judge, text| judge.domain(&at("hostname"), text));
+    let offer = offer(judge, &at, raw);
     let remedy = "write an IPv4 or IPv6 address without a prefix length";
     let addresses = raw.addresses.get_ref().iter();
     let addresses: Vec<Option<_>> =
@@ -71,9 +74,35 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         addresses: addresses.into_iter().collect::<Option<_>>()?,
         hostname: hostname?,
     };
-    let (mode, user, memory_max) = (mode?, user?, memory_max?);
-    let socket = Socket { path: path?, mode, user, memory_max, place: judge.place(span) };
+    let (mode, user, memory_max, offer) = (mode?, user?, memory_max?, offer?);
+    let socket = Socket { path: path?, mode, user, memory_max, offer, place: judge.place(span) };
     Some(Attached { facts, socket })
+}
+
+/// `queues` and `without`.
+fn offer(judge: &mut Judge<'_>, at: &impl Fn(&str) -> String, raw: &RawAttachment) -> Option<Offer> {
+    let pairs = match &raw.queues {
+        Some(queues) => judge.number(&at("queues"), queues, 1..=u16::from(MAX_PAIRS)),
+        None => Some(u16::from(DEFAULT_PAIRS)),
+    };
+    let pairs = pairs.and_then(|pairs| u8::try_from(pairs).ok());
+    let switches = || FEATURES.iter().filter(|feature| feature.switch);
+    let mut off = Vec::new();
+    for text in &raw.without {
+        let known = switches().find(|feature| feature.name == text.get_ref());
+        if known.is_none() {
+            let what = format!("{}: there is no feature \"{}\" to switch off", at("without"), text.get_ref());
+            let remedy = match nearest::of(text.get_ref(), switches().map(|feature| feature.name)) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => {
+                    format!("name some of: {}", switches().map(|f| f.name).collect::<Vec<_>>().join(", "))
+                }
+            };
+            judge.refuse(text.span(), what, remedy);
+        }
+        off.push(known);
+    }
+    Some(Offer::new(pairs?, &off.into_iter().collect::<Option<Vec<_>>>()?))
 }
 
 /// The devices to serve, their sockets under `runtime` unless absolute.
@@ -100,9 +129,9 @@ pub(super) fn devices(
             refuse(format!("{item}: {} is taken by {holder}", path.display()), "give it a path of its own");
         }
         let mac = attachment.mac.0;
-        let Socket { mode, user, memory_max, .. } = socket;
+        let Socket { mode, user, memory_max, offer, .. } = socket;
         let name = attachment.name.clone();
-        devices.push(DeviceConfig { name, socket: path, mode, mac, user, memory_max });
+        devices.push(DeviceConfig { name, socket: path, mode, mac, user, memory_max, offer });
     }
     Refused::unless_empty(problems)?;
     Ok(devices)

@@ -30,6 +30,8 @@ use std::time::Duration;
 
 use nve_core::setup::CheckedSetup;
 
+use crate::device::features::Offer;
+
 pub use refused::{Problem, Refused};
 pub use source::Place;
 
@@ -145,6 +147,8 @@ pub struct DeviceConfig {
     pub user: Option<u32>,
     /// Bytes of guest memory that a front-end may have us map.
     pub memory_max: u64,
+    /// What the device offers: queue pairs and features.
+    pub offer: Offer,
 }
 
 /// Which end of a vhost-user socket listens.

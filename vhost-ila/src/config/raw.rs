@@ -74,6 +74,9 @@ pub(super) struct RawAttachment {
     pub(super) hostname: Option<Text>,
     pub(super) user: Option<Text>,
     pub(super) memory_max: Option<Text>,
+    pub(super) queues: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) without: Vec<Text>,
 }
 
 #[derive(Debug, Deserialize)]

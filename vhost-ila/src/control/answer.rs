@@ -105,8 +105,20 @@ pub struct Device {
     pub logging: bool,
     /// Pages marked so far that were not marked before, of 4096 bytes.
     pub pages_marked: u64,
-    /// The guest's rings: its receive ring, then its transmit ring.
+    /// virtio features offered, by name (docs/virtio.md).
+    pub offered: Vec<String>,
+    /// vhost-user protocol features offered, by name.
+    pub offered_protocol: Vec<String>,
+    /// virtio features the driver accepted, by name.
+    pub accepted: Vec<String>,
+    /// vhost-user protocol features the front-end accepted, by name.
+    pub accepted_protocol: Vec<String>,
+    /// Queue pairs offered.
+    pub queues: u8,
+    /// The guest's rings: a receive and a transmit ring of each pair, then the control queue.
     pub rings: Vec<Ring>,
+    /// How often each feature was used since the attachment was made, by the counters of docs/virtio.md.
+    pub uses: BTreeMap<String, u64>,
     /// Why the last connection ended or could not be made.
     pub last_fault: Option<String>,
 }
@@ -114,14 +126,20 @@ pub struct Device {
 /// One ring.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Ring {
+    /// `receive N`, `transmit N` (of the pair N, from 0), or `control`.
+    pub role: String,
     /// The worker has it.
     pub running: bool,
     /// The front-end enabled it.
     pub enabled: bool,
     /// Entries.
     pub size: u64,
+    /// Frames taken from it or written to it; commands, on the control queue.
+    pub frames: u64,
     /// Interrupts sent to the guest.
     pub signals: u64,
+    /// Times buffers were given back and the driver wanted no interrupt.
+    pub signals_spared: u64,
     /// What it died of, until it is set up again.
     pub fault: Option<String>,
 }

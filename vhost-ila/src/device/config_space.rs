@@ -9,12 +9,12 @@ pub const LEN: usize = 12;
 /// `VIRTIO_NET_S_LINK_UP`.
 const LINK_UP: u16 = 1;
 
-/// The whole space; integers little endian.
+/// The whole space; integers little endian. `pairs`: queue pairs, 1 without MQ.
 #[must_use]
-pub fn bytes(mac: [u8; 6], mtu: u16) -> [u8; LEN] {
+pub fn bytes(mac: [u8; 6], pairs: u8, mtu: u16) -> [u8; LEN] {
     let [m0, m1, m2, m3, m4, m5] = mac;
     let [s0, s1] = LINK_UP.to_le_bytes();
-    let [p0, p1] = 1u16.to_le_bytes();
+    let [p0, p1] = u16::from(pairs).to_le_bytes();
     let [t0, t1] = mtu.to_le_bytes();
     [m0, m1, m2, m3, m4, m5, s0, s1, p0, p1, t0, t1]
 }
@@ -33,9 +33,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_reads_its_mac_and_mtu() {
-        let space = bytes([2, 0, 0, 0, 0, 9], 1480);
+    fn a_guest_reads_its_mac_pairs_and_mtu() {
+        let space = bytes([2, 0, 0, 0, 0, 9], 8, 1480);
         assert_eq!(read(&space, 0, 6).unwrap(), [2, 0, 0, 0, 0, 9]);
+        assert_eq!(read(&space, 8, 2).unwrap(), [8, 0]);
         assert_eq!(read(&space, 10, 4).unwrap(), [0xc8, 0x05, 0, 0]);
         assert_eq!(read(&space, u32::MAX, 2), None);
         assert_eq!(read(&space, 0, 4000), None);

@@ -24,16 +24,15 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 
 use super::config_space;
+use super::control_queue::{ControlQueue, Powers};
 use super::dirty_log::{DirtyLog, LogSpec};
 use super::event::{PeerEvent, close_on_exec};
-use super::features::{self, Accepted};
-use super::handover::{Events, Queue, ReceiveQueue, Side, TransmitQueue, WorkerLink};
-use super::memory::{GuestMemory, MAX_BYTES, MAX_REGIONS, MemoryError, RegionSpec};
-use super::ring::{self, ReceiveRing, RingAddresses, RingSpec, TransmitRing};
-use super::status::{RINGS, Status};
-
-/// Rings by vhost-user index.
-const SIDES: [Side; RINGS] = [Side::Receive, Side::Transmit];
+use super::features::{Accepted, Offer};
+use super::handover::{Events, Queue, ReceiveQueue, Role, TransmitQueue, WorkerLink};
+use super::memory::{GuestMemory, MAX_REGIONS, MemoryError, RegionSpec};
+use super::ring::{self, ControlRing, ReceiveRing, RingAddresses, RingSpec, TransmitRing};
+use super::status::Status;
+use crate::config::DeviceConfig;
 
 /// What a front-end has said about one ring so far.
 #[derive(Debug, Default)]
@@ -56,6 +55,7 @@ pub struct Session {
     nve: Arc<Nve>,
     port: PortId,
     mac: [u8; 6],
+    offer: Offer,
     worker: WorkerLink,
     status: Arc<Status>,
     features: Accepted,
@@ -64,34 +64,41 @@ pub struct Session {
     memory: Arc<GuestMemory>,
     /// Where dirty pages are marked while VHOST_F_LOG_ALL is set.
     log: Option<Arc<DirtyLog>>,
-    rings: [RingState; RINGS],
+    /// By vhost-user index: two of each pair, and a control queue behind the last.
+    rings: Vec<RingState>,
+    /// What the guest's last VQ_PAIRS_SET said, where the control queue is ours.
+    pairs: u8,
+}
+
+fn no_rings(offer: Offer) -> Vec<RingState> {
+    (0..=2 * usize::from(offer.pairs())).map(|_| RingState::default()).collect()
 }
 
 impl Session {
-    /// A fresh session: nothing negotiated, no memory, no rings.
+    /// A fresh session: nothing negotiated, no memory, no rings. `status` is that of a device with the same `offer`.
     #[must_use]
-    pub fn new(nve: Arc<Nve>, port: PortId, mac: [u8; 6], worker: WorkerLink, status: Arc<Status>) -> Self {
+    pub fn new(
+        nve: Arc<Nve>,
+        port: PortId,
+        config: &DeviceConfig,
+        worker: WorkerLink,
+        status: Arc<Status>,
+    ) -> Self {
         Self {
             nve,
             port,
-            mac,
+            mac: config.mac,
+            offer: config.offer,
             worker,
             status,
             features: Accepted::default(),
             owned: false,
-            memory_max: MAX_BYTES,
-            memory: Arc::new(GuestMemory::new()),
+            memory_max: config.memory_max,
+            memory: Arc::new(GuestMemory::of_at_most(config.memory_max)),
             log: None,
-            rings: Default::default(),
+            rings: no_rings(config.offer),
+            pairs: 1,
         }
-    }
-
-    /// The same session, which may map at most `bytes` in all.
-    #[must_use]
-    pub fn with_memory_of_at_most(mut self, bytes: u64) -> Self {
-        self.memory_max = bytes;
-        self.memory = Arc::new(GuestMemory::of_at_most(bytes));
-        self
     }
 
     /// Undoes everything the front-end set up.
@@ -99,28 +106,53 @@ impl Session {
     /// # Errors
     /// The worker has ended.
     pub fn reset(&mut self) -> Result<()> {
-        self.pause_all()?;
-        self.rings = Default::default();
+        self.forget_rings()?;
         self.memory = Arc::new(GuestMemory::of_at_most(self.memory_max));
         self.log = None;
-        self.features = Accepted::default();
         self.owned = false;
         Ok(())
     }
 
+    /// Takes all rings back and forgets their set-up and the features.
+    fn forget_rings(&mut self) -> Result<()> {
+        self.pause_all()?;
+        self.rings = no_rings(self.offer);
+        self.features = Accepted::default();
+        self.pairs = 1;
+        self.status.set_features(0);
+        self.status.set_logging(false);
+        self.status.nothing_runs();
+        Ok(())
+    }
+
+    fn role(&self, index: usize) -> Option<Role> {
+        Role::of(index, self.offer.pairs(), self.features)
+    }
+
+    /// Tells the core what the guest takes: something, as long as a receive ring runs that is not `leaving`.
+    fn tell_receiver(&self, leaving: Option<usize>) {
+        let receives = |(index, ring): (usize, &RingState)| {
+            let role = self.role(index).filter(|role| matches!(role, Role::Receive(_)));
+            let status = role.and_then(|role| self.status.ring(role));
+            ring.running && Some(index) != leaving && status.is_some_and(|status| status.fault().is_none())
+        };
+        let up = self.rings.iter().enumerate().any(receives);
+        self.nve.set_receiver(self.port, self.features.receiver(up));
+    }
+
     /// Takes ring `index` back from the worker, if it has it.
     fn pause(&mut self, index: usize) -> Result<()> {
-        let (Some(ring), Some(side)) = (self.rings.get_mut(index), SIDES.get(index)) else {
-            return Err(Error::InvalidParam);
-        };
-        if !ring.running {
-            return Ok(());
-        }
-        if *side == Side::Receive {
+        let running = self.rings.get(index).ok_or(Error::InvalidParam)?.running;
+        let Some(role) = self.role(index).filter(|_| running) else { return Ok(()) };
+        if matches!(role, Role::Receive(_)) {
             // First, so that other senders stop deciding for it.
-            self.nve.set_receiver(self.port, self.features.receiver(false));
+            self.tell_receiver(Some(index));
         }
-        let queue = self.worker.stop(self.port, *side).map_err(Error::ReqHandlerError)?;
+        let queue = self.worker.stop(self.port, role).map_err(Error::ReqHandlerError)?;
+        if let Some(Queue::Control(control)) = &queue {
+            self.pairs = control.pairs;
+        }
+        let ring = self.rings.get_mut(index).ok_or(Error::InvalidParam)?;
         ring.running = false;
         if let Some(queue) = queue {
             ring.base = queue.base();
@@ -131,20 +163,21 @@ impl Session {
     }
 
     fn pause_all(&mut self) -> Result<()> {
-        (0..RINGS).try_for_each(|index| self.pause(index))
+        (0..self.rings.len()).try_for_each(|index| self.pause(index))
     }
 
     /// Hands ring `index` to the worker, if it is complete.
     fn resume(&mut self, index: usize) -> Result<()> {
-        let (Some(ring), Some(side)) = (self.rings.get_mut(index), SIDES.get(index)) else {
-            return Err(Error::InvalidParam);
-        };
-        let (Some(addresses), true, false) = (ring.addresses, ring.events.kick.is_some(), ring.running)
+        let role = self.role(index);
+        let ring = self.rings.get_mut(index).ok_or(Error::InvalidParam)?;
+        let (Some(role), Some(addresses), true, false) =
+            (role, ring.addresses, ring.events.kick.is_some(), ring.running)
         else {
             return Ok(());
         };
         // A disabled receive ring receives nothing; a disabled transmit ring is emptied into nowhere (vhost-user, "Ring states").
-        if ring.size == 0 || (*side == Side::Receive && !ring.enabled) {
+        let stands_still = !ring.enabled && !matches!(role, Role::Transmit(_));
+        if ring.size == 0 || stands_still {
             self.show(index);
             return Ok(());
         }
@@ -153,7 +186,7 @@ impl Session {
             Some(log) => Some(LogSpec { log: Arc::clone(log), used: ring.log_address }),
             None => {
                 // QEMU gives the log last when a device starts in the middle of a migration: the ring waits for it.
-                self.fault(index, Some(ring::RingFault::NoLog));
+                self.fault(role, Some(ring::RingFault::NoLog));
                 return Ok(());
             }
         };
@@ -165,43 +198,46 @@ impl Session {
             indirect: self.features.indirect(),
             log,
         };
-        let bare = match Bare::new(*side, &spec, self.features) {
+        let bare = match Bare::new(role, &spec, self.features) {
             Ok(bare) => bare,
             Err(fault) => {
                 // The descriptors stay: the next message may mend it.
-                self.fault(index, Some(fault));
+                self.fault(role, Some(fault));
                 return Ok(());
             }
         };
         let events = std::mem::take(&mut ring.events);
-        let queue = bare.with(events, self.features, ring.enabled, Arc::clone(&self.status));
-        ring.base = queue.base();
         let enabled = ring.enabled;
+        let queue = self.complete(bare, events, enabled);
+        let base = queue.base();
         // Before the worker has it, which may find the next fault at once.
-        self.fault(index, None);
+        self.fault(role, None);
         self.worker.start(self.port, queue).map_err(Error::ReqHandlerError)?;
         if let Some(ring) = self.rings.get_mut(index) {
             ring.running = true;
+            ring.base = base;
         }
         self.show(index);
-        if *side == Side::Receive {
-            self.nve.set_receiver(self.port, self.features.receiver(enabled));
+        if matches!(role, Role::Receive(_)) {
+            self.tell_receiver(None);
         }
         Ok(())
     }
 
+    /// From the last to the first: the control queue says how many pairs the guest uses before they run.
     fn resume_all(&mut self) -> Result<()> {
-        (0..RINGS).try_for_each(|index| self.resume(index))
+        (0..self.rings.len()).rev().try_for_each(|index| self.resume(index))
     }
 
     fn show(&self, index: usize) {
-        if let (Some(ring), Some(status)) = (self.rings.get(index), self.status.ring(index)) {
+        let status = self.role(index).and_then(|role| self.status.ring(role));
+        if let (Some(ring), Some(status)) = (self.rings.get(index), status) {
             status.set_state(ring.running, ring.enabled, ring.size);
         }
     }
 
-    fn fault(&self, index: usize, fault: Option<ring::RingFault>) {
-        if let Some(status) = self.status.ring(index) {
+    fn fault(&self, role: Role, fault: Option<ring::RingFault>) {
+        if let Some(status) = self.status.ring(role) {
             status.set_fault(fault);
         }
     }
@@ -221,6 +257,43 @@ impl Session {
         self.memory = Arc::new(new);
         self.resume_all()
     }
+
+    /// Everything that goes with a ring.
+    fn complete(&self, bare: Bare, events: Events, enabled: bool) -> Queue {
+        let (features, status) = (self.features, Arc::clone(&self.status));
+        match bare {
+            Bare::Receive(pair, ring) => Queue::Receive(Box::new(ReceiveQueue {
+                pair,
+                ring,
+                events,
+                verified: features.receiver(true).csum,
+                fault: None,
+                status,
+            })),
+            Bare::Transmit(pair, ring) => Queue::Transmit(Box::new(TransmitQueue {
+                pair,
+                ring,
+                events,
+                header_len: features.header_len(),
+                allowed: features.sender(),
+                enabled,
+                fault: None,
+                status,
+            })),
+            Bare::Control(ring) => Queue::Control(Box::new(ControlQueue {
+                ring,
+                events,
+                powers: Powers {
+                    pairs: self.offer.pairs(),
+                    multiqueue: features.multiqueue(),
+                    announce: features.guest_announce(),
+                },
+                pairs: self.pairs,
+                fault: None,
+                status,
+            })),
+        }
+    }
 }
 
 impl Drop for Session {
@@ -231,41 +304,22 @@ impl Drop for Session {
     }
 }
 
-/// A ring that still wants its descriptors.
+/// A ring that still wants its descriptors, and its pair.
 enum Bare {
-    Receive(ReceiveRing),
-    Transmit(TransmitRing),
+    Receive(u8, ReceiveRing),
+    Transmit(u8, TransmitRing),
+    Control(ControlRing),
 }
 
 impl Bare {
-    fn new(side: Side, spec: &RingSpec, features: Accepted) -> std::result::Result<Self, ring::RingFault> {
-        Ok(match side {
-            Side::Receive => {
-                Self::Receive(ReceiveRing::new(spec, features.mergeable(), features.header_len())?)
+    fn new(role: Role, spec: &RingSpec, features: Accepted) -> std::result::Result<Self, ring::RingFault> {
+        Ok(match role {
+            Role::Receive(pair) => {
+                Self::Receive(pair, ReceiveRing::new(spec, features.mergeable(), features.header_len())?)
             }
-            Side::Transmit => Self::Transmit(TransmitRing::new(spec)?),
+            Role::Transmit(pair) => Self::Transmit(pair, TransmitRing::new(spec)?),
+            Role::Control => Self::Control(ControlRing::new(spec)?),
         })
-    }
-
-    fn with(self, events: Events, features: Accepted, enabled: bool, status: Arc<Status>) -> Queue {
-        match self {
-            Self::Receive(ring) => Queue::Receive(Box::new(ReceiveQueue {
-                ring,
-                events,
-                verified: features.receiver(true).csum,
-                fault: None,
-                status,
-            })),
-            Self::Transmit(ring) => Queue::Transmit(Box::new(TransmitQueue {
-                ring,
-                events,
-                header_len: features.header_len(),
-                allowed: features.sender(),
-                enabled,
-                fault: None,
-                status,
-            })),
-        }
     }
 }
 
@@ -292,23 +346,22 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     /// Rings stop and forget their set-up; memory and protocol features stay, as the front-end's guest is the same.
     fn reset_device(&mut self) -> Result<()> {
-        self.pause_all()?;
-        self.rings = Default::default();
-        self.features = Accepted::default();
-        self.status.set_features(0);
-        self.status.set_logging(false);
-        (0..RINGS).for_each(|index| self.show(index));
+        self.forget_rings()?;
+        self.status.uses.device_resets.add(1);
         Ok(())
     }
 
     fn get_features(&mut self) -> Result<u64> {
-        Ok(features::OFFERED)
+        Ok(self.offer.virtio())
     }
 
     fn set_features(&mut self, features: u64) -> Result<()> {
-        let accepted = Accepted::new(features).ok_or(Error::InvalidParam)?;
-        self.pause_all()?;
-        self.features = accepted;
+        let accepted = Accepted::new(features, self.offer).ok_or(Error::InvalidParam)?;
+        // QEMU says it once per queue pair.
+        if accepted != self.features {
+            self.pause_all()?;
+            self.features = accepted;
+        }
         self.status.set_features(features);
         self.status.set_logging(accepted.log_all());
         if !accepted.protocol() {
@@ -376,6 +429,10 @@ impl VhostUserBackendReqHandlerMut for Session {
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let at = usize::try_from(index).map_err(|_| Error::InvalidParam)?;
         self.pause(at)?;
+        if self.role(at) == Some(Role::Control) {
+            // The guest's driver is gone, and what it commanded with it.
+            self.pairs = 1;
+        }
         let ring = self.rings.get_mut(at).ok_or(Error::InvalidParam)?;
         // The ring is stopped until the next kick descriptor.
         ring.events = Events::default();
@@ -410,20 +467,21 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
-        Ok(features::PROTOCOL)
+        Ok(self.offer.protocol())
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        if features & !features::PROTOCOL.bits() != 0 {
+        if features & !self.offer.protocol().bits() != 0 {
             return Err(Error::InvalidParam);
         }
         self.status.set_protocol(features);
         Ok(())
     }
 
-    /// One queue pair; MQ is not offered, so no front-end should ask.
+    /// Queue pairs, as QEMU and DPDK read it. cloud-hypervisor compares its rings with it: it gets half as many pairs.
     fn get_queue_num(&mut self) -> Result<u64> {
-        Ok(1)
+        self.status.uses.queue_numbers_told.add(1);
+        Ok(u64::from(self.offer.pairs()))
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
@@ -434,7 +492,8 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn get_config(&mut self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
-        let space = config_space::bytes(self.mac, self.nve.mtu(self.port));
+        self.status.uses.configuration_reads.add(1);
+        let space = config_space::bytes(self.mac, self.offer.pairs(), self.nve.mtu(self.port));
         config_space::read(&space, offset, size).ok_or(Error::InvalidParam)
     }
 
@@ -455,12 +514,15 @@ impl VhostUserBackendReqHandlerMut for Session {
         close_on_exec(&fd).map_err(Error::ReqHandlerError)?;
         let table = self.memory.with(single(region), &fd).map_err(refused);
         self.change_memory(table)?;
+        self.status.uses.regions_changed.add(1);
         Ok(None)
     }
 
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
         let table = self.memory.without(&single(region)).map_err(refused);
-        self.change_memory(table)
+        self.change_memory(table)?;
+        self.status.uses.regions_changed.add(1);
+        Ok(())
     }
 
     /// Rings that log go on in the new log; what they marked so far is in the old one.

@@ -12,7 +12,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use nve_core::pipeline::PortId;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::control_queue::ControlQueue;
 use super::event::PeerEvent;
+use super::features::Accepted;
 use super::net_header::SenderOffloads;
 use super::ring::{ReceiveRing, RingFault, TransmitRing};
 use super::status::Status;
@@ -28,9 +30,39 @@ pub struct Events {
     pub error: Option<PeerEvent>,
 }
 
+/// Which ring of an attachment (virtio 1.2, 5.1.2); pairs count from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// The guest receives by it.
+    Receive(u8),
+    /// The guest sends by it.
+    Transmit(u8),
+    /// The guest commands by it.
+    Control,
+}
+
+impl Role {
+    /// What vhost-user's ring `index` is on a device that offers `pairs` and whose front-end accepted `features`: receive and transmit
+    /// in turn, and behind the last pair the control queue, which without MQ is the one pair there is.
+    #[must_use]
+    pub fn of(index: usize, pairs: u8, features: Accepted) -> Option<Self> {
+        let pair = u8::try_from(index / 2).ok()?;
+        let last = if features.multiqueue() { pairs } else { 1 };
+        if features.control_queue() && index == 2 * usize::from(last) {
+            return Some(Self::Control);
+        }
+        if pair >= pairs {
+            return None;
+        }
+        Some(if index.is_multiple_of(2) { Self::Receive(pair) } else { Self::Transmit(pair) })
+    }
+}
+
 /// A running transmit ring and what belongs to it.
 #[derive(Debug)]
 pub struct TransmitQueue {
+    /// Its pair.
+    pub pair: u8,
     /// The ring.
     pub ring: TransmitRing,
     /// Its descriptors.
@@ -50,6 +82,8 @@ pub struct TransmitQueue {
 /// A running receive ring and what belongs to it.
 #[derive(Debug)]
 pub struct ReceiveQueue {
+    /// Its pair.
+    pub pair: u8,
     /// The ring.
     pub ring: ReceiveRing,
     /// Its descriptors.
@@ -65,19 +99,42 @@ pub struct ReceiveQueue {
 /// One ring on its way.
 #[derive(Debug)]
 pub enum Queue {
-    /// The guest's receive ring.
+    /// A receive ring.
     Receive(Box<ReceiveQueue>),
-    /// The guest's transmit ring.
+    /// A transmit ring.
     Transmit(Box<TransmitQueue>),
+    /// The control queue.
+    Control(Box<ControlQueue>),
 }
 
 impl Queue {
+    /// Which one it is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Receive(q) => Role::Receive(q.pair),
+            Self::Transmit(q) => Role::Transmit(q.pair),
+            Self::Control(_) => Role::Control,
+        }
+    }
+
     /// Where another owner of the ring goes on.
     #[must_use]
     pub fn base(&self) -> u16 {
         match self {
             Self::Receive(q) => q.ring.base(),
             Self::Transmit(q) => q.ring.base(),
+            Self::Control(q) => q.ring.base(),
+        }
+    }
+
+    /// Its descriptors.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        match self {
+            Self::Receive(q) => &q.events,
+            Self::Transmit(q) => &q.events,
+            Self::Control(q) => &q.events,
         }
     }
 
@@ -87,17 +144,9 @@ impl Queue {
         match self {
             Self::Receive(q) => q.events,
             Self::Transmit(q) => q.events,
+            Self::Control(q) => q.events,
         }
     }
-}
-
-/// Which ring of an attachment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
-    /// vhost-user index 0.
-    Receive,
-    /// vhost-user index 1.
-    Transmit,
 }
 
 /// What the worker is asked to do.
@@ -106,7 +155,7 @@ pub enum Request {
     /// Serve a ring; the answer says whether its kick could be watched.
     Start(PortId, Queue, Sender<io::Result<()>>),
     /// Give a ring back.
-    Stop(PortId, Side, Sender<Option<Queue>>),
+    Stop(PortId, Role, Sender<Option<Queue>>),
     /// End.
     Quit,
 }
@@ -168,9 +217,9 @@ impl WorkerLink {
     ///
     /// # Errors
     /// The worker has ended.
-    pub fn stop(&self, port: PortId, side: Side) -> io::Result<Option<Queue>> {
+    pub fn stop(&self, port: PortId, role: Role) -> io::Result<Option<Queue>> {
         let (sender, receiver) = channel();
-        self.send(Request::Stop(port, side, sender))?;
+        self.send(Request::Stop(port, role, sender))?;
         receiver.recv().map_err(|_| worker_gone())
     }
 
@@ -221,7 +270,21 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use super::super::features::Offer;
     use super::*;
+
+    #[test]
+    fn the_control_queue_comes_behind_all_pairs_or_behind_the_first_without_mq() {
+        let offer = Offer::new(4, &[]);
+        let (control, multiqueue) = (1 << 17, 1 << 22);
+        let role = |index, bits| Role::of(index, 4, Accepted::new(bits, offer).unwrap());
+        assert_eq!(role(8, control | multiqueue), Some(Role::Control));
+        assert_eq!(role(2, control | multiqueue), Some(Role::Receive(1)));
+        assert_eq!(role(2, control), Some(Role::Control));
+        assert_eq!(role(7, multiqueue), Some(Role::Transmit(3)));
+        assert_eq!(role(8, multiqueue), None, "who serves the control queue itself has none here");
+        assert_eq!(role(usize::MAX, multiqueue), None);
+    }
 
     #[test]
     fn a_served_request_leaves_no_wake_behind() {

@@ -20,11 +20,13 @@
 //!      ▼                                                       ▲
 //!   handover.rs ────────────── ring + events, by value ────────────── worker/
 //!   ring/ over memory/, marking pages in dirty_log.rs        net_header.rs <-> the core's Offload
+//!                                                          control_queue.rs: what the guest commands
 //! ```
 
 mod arrival;
 pub mod config_space;
 pub mod connection;
+pub mod control_queue;
 pub mod cpu;
 pub mod dirty_log;
 mod early_enable;

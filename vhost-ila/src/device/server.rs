@@ -122,7 +122,7 @@ impl Server {
         worker: WorkerLink,
         serve: Serve,
     ) -> io::Result<Self> {
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status::new(config.offer));
         let stop = Arc::new(Stop::new()?);
         let listener = match config.mode {
             SocketMode::Server => Some(listen_for(&config.socket, config.user)?),
@@ -209,11 +209,10 @@ impl Control {
         let session = Session::new(
             Arc::clone(&self.nve),
             self.port,
-            self.config.mac,
+            &self.config,
             self.worker.clone(),
             Arc::clone(&self.status),
-        )
-        .with_memory_of_at_most(self.config.memory_max);
+        );
         // Nothing of what the closure uses is seen again but the status and the stop, whose every state is a good one.
         match catch_unwind(AssertUnwindSafe(|| (self.serve)(stream, session, &self.stop))) {
             Ok(Ok(())) if begun.elapsed() < PACE => self.wait(None, PACE),

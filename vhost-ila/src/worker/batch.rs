@@ -5,14 +5,17 @@
 use std::io;
 
 use nve_core::DropReason;
-use nve_core::packet::{ETHERNET_LEN, Frame, HEAD_LEN, MAX_FRAME, Offload};
+use nve_core::packet::{ETHERNET_LEN, Frame, GsoKind, HEAD_LEN, MAX_FRAME, Offload};
 use nve_core::pipeline::{Fate, Origin, PortId, Question, Scratch};
 
 use super::again::Linear;
-use super::delivery::{Outlets, Source, count_signal};
+use super::delivery::{Outlets, Source, signal_driver};
+use super::sender::Sender;
 use crate::device::cpu;
+use crate::device::handover::{Role, TransmitQueue};
 use crate::device::net_header::{LEGACY_LEN, LEN, NetHeader, SenderOffloads};
 use crate::device::ring::{BATCH, Chains};
+use crate::device::status::Uses;
 use crate::uplink::MAX_PACKET;
 
 /// Packets read from the uplink in one turn.
@@ -36,12 +39,42 @@ struct Meta {
     question: Option<Question>,
 }
 
+/// What the frames of a batch left to us.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    partial: u16,
+    tso4: u16,
+    tso6: u16,
+    ecn: u16,
+}
+
+impl Taken {
+    fn note(&mut self, offload: &Offload) {
+        self.partial += 1;
+        let (kind, ecn) = match offload.gso.map(|gso| gso.kind) {
+            Some(GsoKind::TcpV4 { ecn }) => (&mut self.tso4, ecn),
+            Some(GsoKind::TcpV6 { ecn }) => (&mut self.tso6, ecn),
+            Some(GsoKind::UdpL4) | None => return,
+        };
+        *kind += 1;
+        self.ecn += u16::from(ecn);
+    }
+
+    fn count(self, uses: &Uses) {
+        uses.partial_checksums_taken.add(self.partial.into());
+        uses.tso4_taken.add(self.tso4.into());
+        uses.tso6_taken.add(self.tso6.into());
+        uses.ecn_taken.add(self.ecn.into());
+    }
+}
+
 /// Buffers for one batch at a time; made once.
 pub(super) struct Batch {
     chains: Chains,
     slots: Vec<Slot>,
     meta: Vec<Meta>,
-    fates: Vec<Fate>,
+    /// Each with its flow, where the receiver has several rings.
+    fates: Vec<(Fate, u32)>,
     packets: Vec<Vec<u8>>,
     linear: Linear,
 }
@@ -66,49 +99,45 @@ impl Batch {
 
     /// One batch of a guest's transmit ring; how many frames it had.
     #[inline]
-    pub(super) fn transmit(&mut self, out: &mut Outlets, index: u16) -> usize {
-        let Some(queue) = out.ports.get_mut(usize::from(index)).and_then(|p| p.transmit.as_deref_mut())
-        else {
-            return 0;
-        };
+    pub(super) fn transmit(&mut self, out: &mut Outlets, sender: &mut Sender) -> usize {
+        let Sender { port, queue } = sender;
         if queue.fault.is_some() {
             return 0;
         }
         let broken = queue.ring.take(&mut self.chains).err();
-        let (header_len, allowed, enabled) = (queue.header_len, queue.allowed, queue.enabled);
         let count = self.chains.len();
         if count > 0 {
-            let origin = Origin::Port(PortId(index));
-            if enabled {
-                self.walk_chains(out, origin, header_len, allowed);
+            let origin = Origin::Port(PortId(*port));
+            if queue.enabled {
+                self.walk_chains(out, origin, queue);
             } else {
                 (0..count).for_each(|_| out.walker.dropped(origin, DropReason::ReceiverDown));
             }
-            self.give_back(out, index);
+            self.give_back(out, queue);
         }
         if let Some(fault) = broken {
-            out.break_transmit(index, fault);
+            sender.breaks(out, fault);
         }
         count
     }
 
-    fn give_back(&mut self, out: &mut Outlets, index: u16) {
-        let Some(queue) = out.ports.get_mut(usize::from(index)).and_then(|p| p.transmit.as_deref_mut())
-        else {
-            return;
-        };
+    fn give_back(&mut self, out: &mut Outlets, queue: &mut TransmitQueue) {
         queue.ring.finish(&self.chains);
-        if queue.ring.publish()
-            && let Some(call) = queue.events.call()
-        {
-            out.notifier.queue(call);
-            count_signal(&queue.status, 1);
-            out.counters.signals.add(1);
+        let signal = queue.ring.publish();
+        let tables = queue.ring.take_tables();
+        if tables > 0 {
+            queue.status.uses.indirect_chains.add(tables);
         }
+        let frames = self.chains.len() as u64;
+        let role = Role::Transmit(queue.pair);
+        signal_driver(&mut out.notifier, &queue.events, (&queue.status, role), frames, signal);
+        out.counters.signals.add(u64::from(signal));
     }
 
     #[inline]
-    fn walk_chains(&mut self, out: &mut Outlets, origin: Origin, header_len: usize, allowed: SenderOffloads) {
+    fn walk_chains(&mut self, out: &mut Outlets, origin: Origin, queue: &TransmitQueue) {
+        let header_len = queue.header_len;
+        let mut taken = Taken::default();
         self.meta.clear();
         for (i, slot) in self.slots.iter_mut().enumerate().take(self.chains.len()) {
             let bytes = self.chains.bytes(i);
@@ -120,8 +149,11 @@ impl Batch {
             } else {
                 let header =
                     slot.taken.first_chunk::<LEGACY_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
-                match header.offload(allowed, ETHERNET_LEN as u16, meta.len) {
+                match header.offload(queue.allowed, ETHERNET_LEN as u16, meta.len) {
                     Ok(offload) => {
+                        if offload != Offload::NONE {
+                            taken.note(&offload);
+                        }
                         meta.offload = offload;
                         let frame = Frame { head: &slot.taken[header_len..copied], len: meta.len, offload };
                         let question = out.walker.classify(origin, &frame);
@@ -135,6 +167,9 @@ impl Batch {
             }
             self.meta.push(meta);
         }
+        if taken.partial > 0 {
+            taken.count(&queue.status.uses);
+        }
         self.decide_chains(out, origin, header_len);
     }
 
@@ -144,19 +179,19 @@ impl Batch {
         let mut first = 0;
         for (i, meta) in self.meta.iter().enumerate() {
             let slot = &mut self.slots[i];
-            let fate = match meta.question {
-                None => Fate::Drop(DropReason::Malformed),
+            let head = &slot.taken[header_len..header_len + HEAD_LEN.min(meta.len)];
+            let frame = Frame { head, len: meta.len, offload: meta.offload };
+            let (fate, flow) = match meta.question {
+                None => (Fate::Drop(DropReason::Malformed), 0),
                 Some(question) => {
-                    let head = &slot.taken[header_len..header_len + HEAD_LEN.min(meta.len)];
-                    let frame = Frame { head, len: meta.len, offload: meta.offload };
-                    out.walker.decide(question, &frame, &mut slot.scratch)
+                    let fate = out.walker.decide(question, &frame, &mut slot.scratch);
+                    let special = needs_software(&fate);
+                    let flow = if special { 0 } else { out.expect(origin, &fate, || question.flow(&frame)) };
+                    (fate, flow)
                 }
             };
             let special = needs_software(&fate);
-            if !special {
-                out.expect(origin, &fate);
-            }
-            self.fates.push(fate);
+            self.fates.push((fate, flow));
             if special {
                 // What was decided before goes first; then this one, at once, while the core still holds its pieces.
                 deliver(out, origin, header_len, &self.chains, &self.slots, &self.fates[first..i], first);
@@ -165,15 +200,8 @@ impl Batch {
                 let slot = &mut self.slots[i];
                 let head = &slot.taken[header_len..header_len + HEAD_LEN.min(meta.len)];
                 let frame = Frame { head, len: meta.len, offload: meta.offload };
-                special_delivery(
-                    out,
-                    &mut self.linear,
-                    origin,
-                    &frame,
-                    &self.fates[i],
-                    &mut slot.scratch,
-                    source,
-                );
+                let fate = &self.fates[i].0;
+                special_delivery(out, &mut self.linear, origin, &frame, fate, &mut slot.scratch, source);
             }
         }
         deliver(out, origin, header_len, &self.chains, &self.slots, &self.fates[first..], first);
@@ -220,7 +248,8 @@ impl Batch {
             if needs_software(&fate) {
                 special_delivery(out, &mut self.linear, origin, &frame, &fate, &mut slot.scratch, source);
             } else {
-                out.perform(origin, &fate, &slot.scratch, source);
+                let flow = out.flow(origin, &fate, &frame);
+                out.perform(origin, (&fate, flow), &slot.scratch, source);
             }
         }
         Ok(self.meta.len())
@@ -245,14 +274,14 @@ fn deliver(
     header_len: usize,
     chains: &Chains,
     slots: &[Slot],
-    fates: &[Fate],
+    fates: &[(Fate, u32)],
     first: usize,
 ) {
     out.prepare();
-    for (i, fate) in fates.iter().enumerate() {
+    for (i, (fate, flow)) in fates.iter().enumerate() {
         let index = first + i;
         let source = Source::Chain { chains, index, header_len };
-        out.perform(origin, fate, &slots[index].scratch, source);
+        out.perform(origin, (fate, *flow), &slots[index].scratch, source);
     }
 }
 
@@ -281,7 +310,8 @@ pub(super) fn pieces(
     scratch: &mut Scratch,
     source: Source<'_>,
 ) {
-    out.perform(origin, fate, scratch, source);
+    let flow = out.flow(origin, fate, frame);
+    out.perform(origin, (fate, flow), scratch, source);
     let mut more = needs_software(fate);
     for _ in 0..MAX_PIECES {
         if !more {
@@ -295,6 +325,6 @@ pub(super) fn pieces(
             Fate::Reply(_, reason) => Fate::Reply(piece, *reason),
             Fate::Drop(_) | Fate::Again(_) => return,
         };
-        out.perform(origin, &piece, scratch, source);
+        out.perform(origin, (&piece, flow), scratch, source);
     }
 }

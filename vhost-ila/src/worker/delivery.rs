@@ -1,27 +1,28 @@
 //! One frame to one place, as the core decided; what went wrong is told to the core, which counts it by name.
 
 use nve_core::DropReason;
+use nve_core::packet::{ChecksumState, Frame, GsoKind, Offload};
 use nve_core::pipeline::{Fate, Nve, Origin, PortId, Rewritten, Scratch, Walker};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::counters::WorkerCounters;
+use super::receivers::Receivers;
 use crate::device::event::Notifier;
-use crate::device::handover::{ReceiveQueue, TransmitQueue};
+use crate::device::handover::{Events, Role};
 use crate::device::memory::Payload;
 use crate::device::net_header::NetHeader;
 use crate::device::ring::{Chains, NoRoom, RingFault};
-use crate::device::status::{RINGS, Status};
+use crate::device::status::{Status, Uses};
 use crate::uplink::Uplink;
 
-/// The rings of one attachment that run.
+/// Where frames to one attachment go.
 #[derive(Default, Debug)]
 pub(super) struct Port {
-    pub(super) receive: Option<Box<ReceiveQueue>>,
-    pub(super) transmit: Option<Box<TransmitQueue>>,
-    /// Frames of the present batch that will go to its receive ring.
-    expected: u16,
-    /// Its receive ring has something to publish.
+    pub(super) receivers: Receivers,
+    /// Frames of the present batch will go to it.
+    expected: bool,
+    /// One of its rings has something to publish.
     touched: bool,
 }
 
@@ -65,7 +66,7 @@ pub(super) struct Outlets {
     pub(super) walker: Walker,
     /// By port number; grows when an attachment's first ring starts.
     pub(super) ports: Vec<Port>,
-    /// Ports whose receive ring this turn wrote to.
+    /// Ports that this turn wrote to.
     touched: Vec<u16>,
     /// Ports that the present batch goes to.
     expected: Vec<u16>,
@@ -108,19 +109,37 @@ impl Outlets {
         &mut self.ports[index]
     }
 
-    /// Notes that a frame with this fate is coming, for [`Self::prepare`].
+    /// The attachment that a frame with this fate goes to.
     #[inline]
-    pub(super) fn expect(&mut self, origin: Origin, fate: &Fate) {
+    fn receiver(&mut self, origin: Origin, fate: &Fate) -> Option<(u16, &mut Port)> {
         let port = match (fate, origin) {
             (Fate::Local(port, _), _) => *port,
             (Fate::Reply(..), Origin::Port(port)) => port,
-            _ => return,
+            _ => return None,
         };
-        if let Some(slot) = self.ports.get_mut(usize::from(port.0)) {
-            if slot.expected == 0 {
-                self.expected.push(port.0);
+        Some((port.0, self.ports.get_mut(usize::from(port.0))?))
+    }
+
+    /// Notes that a frame with this fate is coming, for [`Self::prepare`]. Its flow, where the receiver has several rings.
+    #[inline]
+    pub(super) fn expect(&mut self, origin: Origin, fate: &Fate, flow: impl FnOnce() -> u32) -> u32 {
+        let Some((index, port)) = self.receiver(origin, fate) else { return 0 };
+        let flow = if port.receivers.spread() { flow() } else { 0 };
+        if let Some(ring) = port.receivers.choose(flow) {
+            ring.expected += 1;
+            if !port.expected {
+                port.expected = true;
+                self.expected.push(index);
             }
-            slot.expected += 1;
+        }
+        flow
+    }
+
+    /// The flow of `frame`, where its receiver has several rings; for frames that nobody expected.
+    pub(super) fn flow(&mut self, origin: Origin, fate: &Fate, frame: &Frame<'_>) -> u32 {
+        match self.receiver(origin, fate) {
+            Some((_, port)) if port.receivers.spread() => self.walker.classify(origin, frame).flow(frame),
+            _ => 0,
         }
     }
 
@@ -129,24 +148,37 @@ impl Outlets {
     pub(super) fn prepare(&mut self) {
         while let Some(index) = self.expected.pop() {
             let Some(port) = self.ports.get_mut(usize::from(index)) else { continue };
-            let frames = usize::from(std::mem::take(&mut port.expected));
-            if let Some(queue) = port.receive.as_deref_mut()
-                && queue.fault.is_none()
-                && let Err(fault) = queue.ring.prepare(frames)
-            {
-                self.break_receive(index, fault);
+            port.expected = false;
+            let mut broken = None;
+            for ring in port.receivers.all().filter(|ring| ring.expected > 0) {
+                let frames = usize::from(std::mem::take(&mut ring.expected));
+                if let Err(fault) = ring.queue.ring.prepare(frames) {
+                    // Should two break at once, the second is found when it is written to.
+                    broken = Some((ring.queue.pair, fault));
+                }
+            }
+            if let Some((pair, fault)) = broken {
+                self.break_receive(index, pair, fault);
             }
         }
     }
 
-    /// Carries out a fate that needs nothing more than a copy.
+    /// Carries out a fate that needs nothing more than a copy; `flow` is what [`Self::expect`] or [`Self::flow`] said.
     #[inline]
-    pub(super) fn perform(&mut self, origin: Origin, fate: &Fate, scratch: &Scratch, source: Source<'_>) {
+    pub(super) fn perform(
+        &mut self,
+        origin: Origin,
+        (fate, flow): (&Fate, u32),
+        scratch: &Scratch,
+        source: Source<'_>,
+    ) {
         match fate {
-            Fate::Local(port, rewritten) => self.give_to_port(origin, *port, rewritten, scratch, source),
+            Fate::Local(port, rewritten) => {
+                self.give_to_port(origin, (*port, flow), rewritten, scratch, source);
+            }
             Fate::Uplink(rewritten) => self.give_to_uplink(origin, rewritten, scratch, source),
             Fate::Reply(rewritten, _) => match origin {
-                Origin::Port(port) => self.give_to_port(origin, port, rewritten, scratch, source),
+                Origin::Port(port) => self.give_to_port(origin, (port, flow), rewritten, scratch, source),
                 Origin::Uplink => self.give_to_uplink(origin, rewritten, scratch, source),
             },
             // Counted by the core; asked for again by `again.rs`.
@@ -158,7 +190,7 @@ impl Outlets {
     fn give_to_port(
         &mut self,
         origin: Origin,
-        port: PortId,
+        (port, flow): (PortId, u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,
@@ -167,12 +199,17 @@ impl Outlets {
         let Some((slot, head)) = slot.zip(scratch.head.get(rewritten.head.clone())) else {
             return self.walker.dropped(origin, DropReason::ReceiverDown);
         };
-        let Some(queue) = slot.receive.as_deref_mut().filter(|q| q.fault.is_none()) else {
+        let Some(ring) = slot.receivers.choose(flow) else {
             return self.walker.dropped(origin, DropReason::ReceiverDown);
         };
+        let queue = &mut *ring.queue;
         let header = NetHeader::for_frame(&rewritten.offload, head, queue.verified);
         match queue.ring.deliver(header, head, source.payload(rewritten)) {
-            Ok(()) => {
+            Ok(buffers) => {
+                if buffers > 1 || rewritten.offload.checksum != ChecksumState::InPacket {
+                    count_given(&queue.status.uses, &rewritten.offload, buffers, queue.verified);
+                }
+                ring.written += 1;
                 if !slot.touched {
                     slot.touched = true;
                     self.touched.push(port.0);
@@ -181,7 +218,8 @@ impl Outlets {
             }
             Err(NoRoom::Full) => self.walker.dropped(origin, DropReason::ReceiverFull),
             Err(NoRoom::Broken(fault)) => {
-                self.break_receive(port.0, fault);
+                let pair = queue.pair;
+                self.break_receive(port.0, pair, fault);
                 self.walker.dropped(origin, DropReason::ReceiverDown);
             }
         }
@@ -208,62 +246,108 @@ impl Outlets {
         while let Some(index) = self.touched.pop() {
             let Some(port) = self.ports.get_mut(usize::from(index)) else { continue };
             port.touched = false;
-            if let Some(queue) = port.receive.as_deref_mut()
-                && queue.ring.publish()
-                && let Some(call) = queue.events.call()
-            {
-                self.notifier.queue(call);
-                count_signal(&queue.status, 0);
-                self.counters.signals.add(1);
+            for ring in port.receivers.all().filter(|ring| ring.written > 0) {
+                let queue = &mut *ring.queue;
+                let signal = queue.ring.publish();
+                let tables = queue.ring.take_tables();
+                if tables > 0 {
+                    queue.status.uses.indirect_chains.add(tables);
+                }
+                let frames = std::mem::take(&mut ring.written);
+                let role = Role::Receive(queue.pair);
+                signal_driver(
+                    &mut self.notifier,
+                    &queue.events,
+                    (&queue.status, role),
+                    frames.into(),
+                    signal,
+                );
+                self.counters.signals.add(u64::from(signal));
             }
         }
     }
 
-    /// Stops using a receive ring, once, by name.
-    pub(super) fn break_receive(&mut self, index: u16, fault: RingFault) {
-        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
-        let Some(queue) = port.receive.as_deref_mut() else { return };
-        queue.fault = Some(fault);
-        if let Some(status) = queue.status.ring(0) {
-            status.set_fault(Some(fault));
-        }
-        if let Some(error) = &queue.events.error {
-            self.notifier.queue(std::os::fd::AsFd::as_fd(error));
-        }
+    /// The guest behind `index` uses the first `pairs`.
+    pub(super) fn use_pairs(&mut self, index: u16, pairs: u8) {
+        let receivers = &mut self.admit(PortId(index)).receivers;
+        receivers.use_pairs(Some(pairs));
+        let up = receivers.is_up();
         let receiver = self.nve.receiver(PortId(index));
-        self.nve.set_receiver(PortId(index), nve_core::pipeline::Receiver { up: false, ..receiver });
-        self.log_fault("receive", index, fault);
+        if receiver.up != up {
+            self.nve.set_receiver(PortId(index), nve_core::pipeline::Receiver { up, ..receiver });
+        }
     }
 
-    /// Stops using a transmit ring, once, by name.
-    pub(super) fn break_transmit(&mut self, index: u16, fault: RingFault) {
+    /// Stops using a receive ring, once, by name.
+    pub(super) fn break_receive(&mut self, index: u16, pair: u8, fault: RingFault) {
         let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
-        let Some(queue) = port.transmit.as_deref_mut() else { return };
-        queue.fault = Some(fault);
-        if let Some(status) = queue.status.ring(1) {
-            status.set_fault(Some(fault));
+        let Some(ring) = port.receivers.of_pair(pair) else { return };
+        ring.queue.fault = Some(fault);
+        tell_fault(&mut self.notifier, &ring.queue.events, (&ring.queue.status, Role::Receive(pair)), fault);
+        port.receivers.settle();
+        if !port.receivers.is_up() {
+            let receiver = self.nve.receiver(PortId(index));
+            self.nve.set_receiver(PortId(index), nve_core::pipeline::Receiver { up: false, ..receiver });
         }
-        if let Some(error) = &queue.events.error {
-            self.notifier.queue(std::os::fd::AsFd::as_fd(error));
-        }
-        self.log_fault("transmit", index, fault);
+        self.log_fault(index, Role::Receive(pair), fault);
     }
 
     /// At most one line a second; the status names every fault.
-    fn log_fault(&mut self, side: &str, index: u16, fault: RingFault) {
+    pub(super) fn log_fault(&mut self, index: u16, role: Role, fault: RingFault) {
         let now = Instant::now();
         if self.logged.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
             self.logged = Some(now);
-            log::warn!("{side} ring of port {index} stopped: {fault}");
+            log::warn!("{role:?} ring of port {index} stopped: {fault}");
         }
     }
 }
 
-/// One interrupt to the guest, on ring `index`.
+/// What a frame given with more than its bytes used.
+#[cold]
+fn count_given(uses: &Uses, offload: &Offload, buffers: u16, verified: bool) {
+    uses.merged_frames.add(u64::from(buffers > 1));
+    match offload.checksum {
+        ChecksumState::InPacket => return,
+        ChecksumState::Verified => return uses.verified_checksums_given.add(u64::from(verified)),
+        ChecksumState::Partial { .. } => uses.partial_checksums_given.add(1),
+    }
+    let (kind, ecn) = match offload.gso.map(|gso| gso.kind) {
+        Some(GsoKind::TcpV4 { ecn }) => (&uses.tso4_given, ecn),
+        Some(GsoKind::TcpV6 { ecn }) => (&uses.tso6_given, ecn),
+        Some(GsoKind::UdpL4) | None => return,
+    };
+    kind.add(1);
+    uses.ecn_given.add(u64::from(ecn));
+}
+
+/// Buffers of a ring were given back: the driver is told if it wants to be.
 #[inline]
-pub(super) fn count_signal(status: &Status, index: usize) {
-    const { assert!(RINGS == 2, "receive and transmit") };
-    if let Some(ring) = status.ring(index) {
-        ring.signals.add(1);
+pub(super) fn signal_driver(
+    notifier: &mut Notifier,
+    events: &Events,
+    (status, role): (&Status, Role),
+    frames: u64,
+    wanted: bool,
+) {
+    if let Some(call) = events.call().filter(|_| wanted) {
+        notifier.queue(call);
+    }
+    if let Some(ring) = status.ring(role) {
+        ring.gave_back(frames, wanted);
+    }
+}
+
+/// A ring broke: the front-end is told, and an operator sees it.
+pub(super) fn tell_fault(
+    notifier: &mut Notifier,
+    events: &Events,
+    (status, role): (&Status, Role),
+    fault: RingFault,
+) {
+    if let Some(ring) = status.ring(role) {
+        ring.set_fault(Some(fault));
+    }
+    if let Some(error) = &events.error {
+        notifier.queue(std::os::fd::AsFd::as_fd(error));
     }
 }

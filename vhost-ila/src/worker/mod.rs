@@ -8,9 +8,11 @@
 //! * Every port gets its turn: at most one batch of each ring, then the next.
 //!
 //! ```text
-//!   poll.rs      turn: requests > each transmit ring > uplink > signals;  no work: spin, then sleep in epoll
+//!   poll.rs      turn: requests > each transmit ring > commands > uplink > signals;  no work: spin, then sleep in epoll
+//!   sender.rs    what a guest brings: a transmit ring, a control queue
 //!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all
 //!   delivery.rs  one frame to one place: a receive ring, the uplink, or a counter
+//!   receivers.rs which receive ring of an attachment, by the frame's flow
 //!   again.rs     frames the core wants whole, summed or segmented first
 //! ```
 
@@ -21,6 +23,8 @@ pub mod conversation;
 mod counters;
 mod delivery;
 mod poll;
+mod receivers;
+mod sender;
 #[cfg(test)]
 mod tests;
 
@@ -30,10 +34,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nve_core::pipeline::Nve;
-use serde::Serialize;
-
 pub use counters::{WorkerCounters, WorkerReport};
+use nve_core::pipeline::Nve;
 
 use crate::config::{DeviceConfig, UplinkConfig};
 use crate::device::handover::{self, WorkerLink};
@@ -103,7 +105,7 @@ impl std::fmt::Debug for DaemonHandle {
 }
 
 /// What `show attachments` and `show workers` tell.
-#[derive(Clone, Serialize, Debug)]
+#[derive(Clone, Debug)]
 pub struct DaemonReport {
     /// By name.
     pub attachments: Vec<AttachmentReport>,

@@ -15,15 +15,19 @@ use nve_core::pipeline::{Nve, PortId};
 use super::batch::Batch;
 use super::counters::WorkerCounters;
 use super::delivery::Outlets;
+use super::sender::{Commander, Sender, is_silent};
 use crate::device::cpu;
-use crate::device::event::Notifier;
-use crate::device::handover::{Queue, Request, Side, WorkerInbox};
+use crate::device::event::{Notifier, PeerEvent};
+use crate::device::handover::{Queue, Request, Role, WorkerInbox};
 use crate::device::memory::poisoned_mappings;
 use crate::device::ring::RingFault;
 use crate::uplink::Uplink;
 
 /// Turns between two looks at an uplink that had nothing last time: a look is a system call.
 const UPLINK_PAUSE: u32 = 16;
+
+/// Turns between two looks at control queues: a command may wait, frames may not.
+const COMMAND_PAUSE: u32 = 16;
 
 /// Requests of control threads served between two turns, so that front-ends that never stop asking do not stop the packets.
 const REQUESTS: usize = 16;
@@ -36,8 +40,12 @@ pub(super) struct Worker {
     poll: Poll,
     spin: Duration,
     start: Instant,
-    /// Ports with a transmit ring.
-    senders: Vec<u16>,
+    /// The running transmit rings, of all ports.
+    senders: Vec<Sender>,
+    /// The running control queues, of all ports.
+    commanders: Vec<Commander>,
+    /// Turns until those are looked at.
+    commands_in: u32,
     /// The last look at the uplink found something.
     uplink_busy: bool,
     /// Turns since that look.
@@ -68,6 +76,8 @@ impl Worker {
             spin,
             start: crate::epoch::epoch(),
             senders: Vec::new(),
+            commanders: Vec::new(),
+            commands_in: 0,
             uplink_busy: true,
             uplink_skipped: 0,
             uplink_lost: false,
@@ -104,11 +114,12 @@ impl Worker {
         self.out.walker.begin(self.start.elapsed());
         let mut packets = 0;
         let mut busy = 0;
-        for at in 0..self.senders.len() {
-            let count = self.batch.transmit(&mut self.out, self.senders[at]);
+        for sender in &mut self.senders {
+            let count = self.batch.transmit(&mut self.out, sender);
             packets += count as u64;
             busy += u64::from(count > 0);
         }
+        let commands = self.commands();
         let mut polls = self.senders.len() as u64;
         self.uplink_skipped += 1;
         if !self.uplink_lost && (self.uplink_busy || self.uplink_skipped >= UPLINK_PAUSE) {
@@ -127,12 +138,27 @@ impl Worker {
         let counters = &self.out.counters;
         counters.polls.add(polls);
         if packets == 0 {
-            return false;
+            return commands > 0;
         }
         counters.busy_polls.add(busy);
         counters.packets.add(packets);
         counters.busy_cycles.add(cpu::cycles().wrapping_sub(begin));
         true
+    }
+
+    /// Every control queue, once in a while; how many commands there were.
+    fn commands(&mut self) -> usize {
+        if self.commands_in > 0 {
+            self.commands_in -= 1;
+            return 0;
+        }
+        self.commands_in = COMMAND_PAUSE;
+        let out = &mut self.out;
+        let commands: usize = self.commanders.iter_mut().map(|commander| commander.serve(out)).sum();
+        if commands > 0 {
+            self.commands_in = 0;
+        }
+        commands
     }
 
     /// One batch of the uplink. One that fails (its interface was removed) is given up: it would wake us for ever.
@@ -151,17 +177,11 @@ impl Worker {
     /// Waits for a kick, a packet or a request.
     fn sleep(&mut self) {
         let mut work = false;
-        for at in 0..self.senders.len() {
-            let index = self.senders[at];
-            let port = self.out.ports.get_mut(usize::from(index));
-            let Some(queue) = port.and_then(|p| p.transmit.as_deref_mut()).filter(|q| q.fault.is_none())
-            else {
-                continue;
-            };
-            match queue.ring.want_kicks() {
-                Ok(more) => work |= more,
-                Err(fault) => self.out.break_transmit(index, fault),
-            }
+        for sender in &mut self.senders {
+            work |= sender.want_kicks(&mut self.out);
+        }
+        for commander in &mut self.commanders {
+            work |= commander.want_kicks(&mut self.out);
         }
         // Before a request can close what a fault has queued.
         self.out.notifier.flush();
@@ -169,14 +189,10 @@ impl Worker {
             self.out.counters.sleeps.add(1);
             self.poll.wait();
         }
-        for index in &self.senders {
-            let port = self.out.ports.get_mut(usize::from(*index));
-            if let Some(queue) = port.and_then(|p| p.transmit.as_deref_mut()) {
-                queue.ring.refuse_kicks();
-            }
-        }
+        self.senders.iter_mut().for_each(|sender| sender.queue.ring.refuse_kicks());
         // Whatever woke us, everything is looked at.
         self.uplink_busy = true;
+        self.commands_in = 0;
     }
 
     /// Stops the rings whose memory was cut off.
@@ -184,16 +200,25 @@ impl Worker {
     fn quarantine(&mut self) {
         self.poisoned = poisoned_mappings();
         for index in 0..self.out.ports.len() {
-            let port = &self.out.ports[index];
-            let receive =
-                port.receive.as_ref().is_some_and(|q| q.fault.is_none() && q.ring.memory_is_poisoned());
-            let transmit =
-                port.transmit.as_ref().is_some_and(|q| q.fault.is_none() && q.ring.memory_is_poisoned());
-            if receive {
-                self.out.break_receive(index as u16, RingFault::Memory);
+            let Some(port) = self.out.ports.get_mut(index) else { break };
+            let poisoned: Vec<u8> = port
+                .receivers
+                .all()
+                .filter(|ring| ring.queue.fault.is_none() && ring.queue.ring.memory_is_poisoned())
+                .map(|ring| ring.queue.pair)
+                .collect();
+            for pair in poisoned {
+                self.out.break_receive(index as u16, pair, RingFault::Memory);
             }
-            if transmit {
-                self.out.break_transmit(index as u16, RingFault::Memory);
+        }
+        for sender in &mut self.senders {
+            if sender.queue.fault.is_none() && sender.queue.ring.memory_is_poisoned() {
+                sender.breaks(&mut self.out, RingFault::Memory);
+            }
+        }
+        for commander in &mut self.commanders {
+            if commander.queue.fault.is_none() && commander.queue.ring.memory_is_poisoned() {
+                commander.breaks(&mut self.out, RingFault::Memory);
             }
         }
         self.out.notifier.flush();
@@ -206,8 +231,8 @@ impl Worker {
             Request::Start(port, queue, answer) => {
                 let _ = answer.send(self.start(port, queue));
             }
-            Request::Stop(port, side, answer) => {
-                let queue = self.stop(port, side);
+            Request::Stop(port, role, answer) => {
+                let queue = self.stop(port, role);
                 self.batch.clear();
                 let _ = answer.send(queue);
             }
@@ -218,36 +243,60 @@ impl Worker {
 
     fn start(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
         // The control thread stops a ring before it starts it anew; were it to forget, the old one must not stay in epoll.
-        let side = match &queue {
-            Queue::Receive(_) => Side::Receive,
-            Queue::Transmit(_) => Side::Transmit,
-        };
-        drop(self.stop(port, side));
+        drop(self.stop(port, queue.role()));
         match queue {
-            Queue::Receive(queue) => self.out.admit(port).receive = Some(queue),
+            Queue::Receive(queue) => self.out.admit(port).receivers.add(queue),
             Queue::Transmit(mut queue) => {
-                if let Some(kick) = &queue.events.kick {
-                    self.poll.watch(kick, Events::EPOLLIN | Events::EPOLLET)?;
-                }
+                self.watch(queue.events.kick.as_ref())?;
                 queue.ring.refuse_kicks();
-                self.out.admit(port).transmit = Some(queue);
-                self.senders.push(port.0);
+                self.out.admit(port);
+                self.senders.push(Sender { port: port.0, queue });
+            }
+            Queue::Control(queue) => {
+                self.watch(queue.events.kick.as_ref())?;
+                let commander = Commander { port: port.0, queue };
+                commander.begin(&mut self.out);
+                self.commanders.push(commander);
+                self.commands_in = 0;
             }
         }
         Ok(())
     }
 
-    fn stop(&mut self, port: PortId, side: Side) -> Option<Queue> {
-        let slot = self.out.ports.get_mut(usize::from(port.0))?;
-        match side {
-            Side::Receive => slot.receive.take().map(Queue::Receive),
-            Side::Transmit => {
-                let queue = slot.transmit.take()?;
-                self.senders.retain(|index| *index != port.0);
-                if let Some(kick) = &queue.events.kick {
-                    self.poll.forget(kick);
-                }
-                Some(Queue::Transmit(queue))
+    /// Wakes for what is kicked, from now on.
+    fn watch(&self, kick: Option<&PeerEvent>) -> io::Result<()> {
+        kick.map_or(Ok(()), |kick| self.poll.watch(kick, Events::EPOLLIN | Events::EPOLLET))
+    }
+
+    fn stop(&mut self, port: PortId, role: Role) -> Option<Queue> {
+        let queue = self.take(port, role)?;
+        if let Queue::Transmit(_) | Queue::Control(_) = &queue
+            && let Some(kick) = &queue.events().kick
+        {
+            self.poll.forget(kick);
+        }
+        let receivers = &mut self.out.ports.get_mut(usize::from(port.0))?.receivers;
+        if receivers.all().next().is_none() && is_silent(port, &self.senders, &self.commanders) {
+            // Nothing of the guest is left, nor of what it commanded.
+            receivers.use_pairs(None);
+        }
+        Some(queue)
+    }
+
+    /// The ring out of its place.
+    fn take(&mut self, port: PortId, role: Role) -> Option<Queue> {
+        match role {
+            Role::Receive(pair) => {
+                let slot = self.out.ports.get_mut(usize::from(port.0))?;
+                slot.receivers.remove(pair).map(Queue::Receive)
+            }
+            Role::Transmit(pair) => {
+                let at = self.senders.iter().position(|s| s.port == port.0 && s.queue.pair == pair)?;
+                Some(Queue::Transmit(self.senders.remove(at).queue))
+            }
+            Role::Control => {
+                let at = self.commanders.iter().position(|c| c.port == port.0)?;
+                Some(Queue::Control(self.commanders.remove(at).queue))
             }
         }
     }

@@ -37,11 +37,45 @@ pub(super) struct Walk {
     pub(super) direction: Direction,
     /// VIRTIO_F_INDIRECT_DESC was negotiated.
     pub(super) indirect: bool,
+    /// Chains that came by an indirect table.
+    pub(super) tables: u64,
     /// The region that answered last.
-    pub(super) last: usize,
+    last: usize,
+    turn: Turn,
+}
+
+/// A control queue's chains turn once, from what we read to what we write.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// Another ring's: never.
+    Never,
+    /// Not yet.
+    Ahead,
+    /// Before the piece at this place of the arena.
+    At(usize),
 }
 
 impl Walk {
+    pub(super) fn new(direction: Direction, indirect: bool) -> Self {
+        Self { direction, indirect, tables: 0, last: 0, turn: Turn::Never }
+    }
+
+    /// As [`Walk::chain`], of a control queue: readable descriptors, then writable ones. Where, in `arena`, the latter begin.
+    pub(super) fn command(
+        &mut self,
+        ring: &Layout,
+        head: u16,
+        arena: &mut Vec<Segment>,
+        chains: &mut Vec<Chain>,
+    ) -> Result<usize, RingFault> {
+        (self.direction, self.turn) = (Direction::Readable, Turn::Ahead);
+        self.chain(ring, head, arena, chains)?;
+        match self.turn {
+            Turn::At(place) => Ok(place),
+            Turn::Ahead | Turn::Never => Err(RingFault::NoAnswer),
+        }
+    }
+
     /// Appends the chain to `chains` and its pieces to `arena`, which has room for [`super::MAX_PIECES`] more; its bytes, saturating.
     #[inline]
     pub(super) fn chain(
@@ -91,6 +125,7 @@ impl Walk {
         table: Descriptor,
         arena: &mut Vec<Segment>,
     ) -> Result<u32, RingFault> {
+        self.tables += 1;
         // 2.7.5.3.1: never with NEXT; a table is whole descriptors, at least one, no more than the ring has.
         let entries = table.len / Descriptor::SIZE;
         if !self.indirect
@@ -139,7 +174,7 @@ impl Walk {
     ) -> Result<u32, RingFault> {
         let writable = descriptor.flags & F_WRITE != 0;
         if writable != (self.direction == Direction::Writable) {
-            return Err(RingFault::Direction);
+            self.turns(arena.len())?;
         }
         if descriptor.len == 0 {
             return Err(RingFault::Empty);
@@ -158,5 +193,13 @@ impl Walk {
             }
             address = address.checked_add(piece.len() as u64).ok_or(RingFault::Address)?;
         }
+    }
+
+    /// A descriptor goes the other way than those before it: a fault, but for the turn of a command.
+    #[cold]
+    fn turns(&mut self, at: usize) -> Result<(), RingFault> {
+        let Turn::Ahead = self.turn else { return Err(RingFault::Direction) };
+        (self.direction, self.turn) = (Direction::Writable, Turn::At(at));
+        Ok(())
     }
 }

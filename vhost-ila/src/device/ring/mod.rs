@@ -9,15 +9,17 @@
 //! * A ring starts at the index the guest's used ring shows, so a restart of either side neither repeats nor skips a buffer that
 //!   was completed.
 //! * Used elements are written as buffers are finished and published together, once per batch, in the order the driver made
-//!   the buffers available.
+//!   the buffers available, on every ring: IN_ORDER is offered because of this line.
 //!
 //! ```text
 //!   transmit.rs   avail.idx once > heads > [prefetch] > descriptors > [prefetch] > Chains (pieces of guest memory)
 //!   receive.rs    the same ahead of need, then one copy into as many buffers as the frame takes
+//!   control.rs    one command at a time: bytes read, one byte answered
 //!   chain.rs      one chain, checked        layout.rs   the shared bytes        this file   indices and notifications
 //! ```
 
 mod chain;
+mod control;
 mod layout;
 mod receive;
 #[cfg(any(test, fuzzing))]
@@ -29,6 +31,7 @@ mod transmit;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+pub use control::{Command, ControlRing};
 use layout::Layout;
 pub use layout::RingAddresses;
 pub use receive::{NoRoom, ReceiveRing};
@@ -86,11 +89,14 @@ pub enum RingFault {
     /// Dirty pages are to be logged, and there is no SET_LOG_BASE yet.
     #[error("dirty pages are to be logged, but the front-end has given no log")]
     NoLog,
+    /// A control command without a byte for its answer.
+    #[error("a command leaves no room for its answer")]
+    NoAnswer,
 }
 
 impl RingFault {
     /// All of them; `fault as u8` is its place here plus one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Size,
         Self::Address,
         Self::AvailableIndex,
@@ -102,6 +108,7 @@ impl RingFault {
         Self::Memory,
         Self::Log,
         Self::NoLog,
+        Self::NoAnswer,
     ];
 }
 

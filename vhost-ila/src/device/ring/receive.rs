@@ -49,7 +49,7 @@ impl ReceiveRing {
         ring.must_be_whole()?;
         Ok(Self {
             ring,
-            walk: Walk { direction: Direction::Writable, indirect: spec.indirect, last: 0 },
+            walk: Walk::new(Direction::Writable, spec.indirect),
             mergeable,
             header_len,
             ahead: Vec::with_capacity(AHEAD),
@@ -107,12 +107,12 @@ impl ReceiveRing {
         Ok(count)
     }
 
-    /// Writes one frame: virtio-net header, `head`, `tail`; into several buffers where those are mergeable.
+    /// Writes one frame: virtio-net header, `head`, `tail`; into several buffers where those are mergeable. How many it took.
     ///
     /// # Errors
     /// [`NoRoom`]; nothing was consumed then.
     #[inline]
-    pub fn deliver(&mut self, mut header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<(), NoRoom> {
+    pub fn deliver(&mut self, mut header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
         let need = self.header_len + head.len() + tail.len();
         let buffers = self.gather(need)?;
         if self.mergeable {
@@ -136,7 +136,7 @@ impl ReceiveRing {
         }
         self.ring.next_available = self.ring.next_available.wrapping_add(buffers);
         self.done += usize::from(buffers);
-        Ok(())
+        Ok(buffers)
     }
 
     /// How many of the next chains hold `need` bytes.
@@ -183,6 +183,12 @@ impl ReceiveRing {
     #[inline]
     pub fn publish(&mut self) -> bool {
         self.ring.publish()
+    }
+
+    /// Chains that came by an indirect table since this was asked last.
+    #[inline]
+    pub fn take_tables(&mut self) -> u64 {
+        std::mem::take(&mut self.walk.tables)
     }
 
     /// Whether the memory under it, or the dirty log, was cut off.

@@ -394,7 +394,7 @@ pub fn receive(bytes: &[u8]) {
             _ if matches!(ours, Err(NoRoom::Broken(_))) => return,
             Expected::Full => assert_eq!(ours, Err(NoRoom::Full)),
             Expected::Written(count) => {
-                assert_eq!(ours, Ok(()));
+                assert_eq!(ours, Ok(count as u16));
                 let mut bytes = vec![0; LEN];
                 bytes[10..].copy_from_slice(&(count as u16).to_le_bytes());
                 bytes.extend(&frame);

@@ -349,7 +349,7 @@ fn a_frame_without_room_leaves_the_ring_as_it_was() {
     assert_eq!(send(&mut ring), Err(NoRoom::Full), "32 bytes short");
     s.driver.offer(&s.ram, &[writable(DATA + 0x100, 100)]);
     s.driver.expose(&s.ram);
-    assert_eq!(send(&mut ring), Ok(()));
+    assert_eq!(send(&mut ring), Ok(2));
 
     // Without mergeable buffers the first must do.
     let mut s = setup(8, false);
@@ -358,7 +358,7 @@ fn a_frame_without_room_leaves_the_ring_as_it_was() {
     s.driver.offer(&s.ram, &[writable(DATA + 0x100, 100)]);
     s.driver.expose(&s.ram);
     assert_eq!(send(&mut ring), Err(NoRoom::Full));
-    assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 28])), Ok(()));
+    assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 28])), Ok(1));
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn buffers_of_one_byte_cost_bounded_work_and_still_carry_a_frame() {
     s.driver.expose(&s.ram);
     let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
     assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 60])), Err(NoRoom::Full));
-    assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 56])), Ok(()));
+    assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 56])), Ok(128));
     ring.publish();
     assert_eq!(s.driver.take_used(&s.ram).len(), 128);
     assert_eq!(s.ram.read(DATA + 12, 60), [1; 60]);

@@ -87,10 +87,9 @@ impl TransmitRing {
     /// # Errors
     /// [`RingFault::Size`], [`RingFault::Address`], [`RingFault::Log`] or [`RingFault::Memory`].
     pub fn new(spec: &RingSpec) -> Result<Self, RingFault> {
-        let walk = Walk { direction: Direction::Readable, indirect: spec.indirect, last: 0 };
         let ring = SplitRing::new(spec)?;
         ring.must_be_whole()?;
-        Ok(Self { ring, walk })
+        Ok(Self { ring, walk: Walk::new(Direction::Readable, spec.indirect) })
     }
 
     /// Takes up to [`BATCH`] chains, fewer where they are large ([`BATCH_BYTES`]); `chains` holds them afterwards, none if the ring is
@@ -148,6 +147,12 @@ impl TransmitRing {
     #[inline]
     pub fn publish(&mut self) -> bool {
         self.ring.publish()
+    }
+
+    /// Chains that came by an indirect table since this was asked last.
+    #[inline]
+    pub fn take_tables(&mut self) -> u64 {
+        std::mem::take(&mut self.walk.tables)
     }
 
     /// Asks for kicks before sleeping; true if there is work already.

@@ -26,7 +26,7 @@ impl Guest {
 
     /// As QEMU does it when a migration begins, fails or ends.
     fn set_logging(&self, on: bool) {
-        self.frontend.set_features(if on { OFFERED } else { ACCEPTED }).unwrap();
+        self.frontend.set_features(if on { accepted() | LOG_ALL } else { accepted() }).unwrap();
         for (index, driver) in [(0, &self.rx), (1, &self.tx)] {
             let at = driver.front_end_addresses();
             let config = VringConfigData {
@@ -98,7 +98,7 @@ fn a_ring_that_is_to_log_waits_for_its_log() {
     let mut a = Guest::connect(&lab.socket(1));
     let mut b = Guest::connect(&lab.socket(2));
     b.set_logging(true);
-    let fault = lab.report(2).receive.fault.unwrap();
+    let fault = lab.ring(2, Role::Receive(0)).fault.unwrap();
     assert!(fault.contains("given no log"), "{fault}");
     b.queue(&datagram(2, 1, b"from before"));
     b.kick();
@@ -107,7 +107,7 @@ fn a_ring_that_is_to_log_waits_for_its_log() {
     let log = log_of(0x1000);
     assert!(b.set_log(&log, 0x1000));
     assert_eq!(payload_of(&a.receive()), b"from before");
-    assert_eq!(lab.report(2).receive.fault, None);
+    assert_eq!(lab.ring(2, Role::Receive(0)).fault, None);
     until("marked", || take_marks(&log).contains(&(b.tx.at.used / PAGE)));
 }
 
@@ -154,13 +154,13 @@ fn memory_added_while_logging_is_logged_and_beyond_the_log_it_stops_the_ring_unt
     b.rx.expose(&b.ram);
     a.send(&datagram(1, 2, b"lost"));
     until("the fault is named", || {
-        lab.report(2).receive.fault.is_some_and(|f| f.contains("beyond the dirty log"))
+        lab.ring(2, Role::Receive(0)).fault.is_some_and(|f| f.contains("beyond the dirty log"))
     });
     assert!(b.rx.take_used(&b.ram).is_empty());
     // QEMU grows the log before it adds memory; here it is late, and mends the ring.
     let grown = log_of(0x2000);
     assert!(b.set_log(&grown, 0x2000));
-    assert_eq!(lab.report(2).receive.fault, None);
+    assert_eq!(lab.ring(2, Role::Receive(0)).fault, None);
     take_marks(&log);
     a.send(&datagram(1, 2, b"kept"));
     until("a frame arrives", || b.rx.take_used(&b.ram).len() == 1);
@@ -182,7 +182,7 @@ fn a_log_cut_off_stops_that_attachment_only() {
     for _ in 0..3 {
         a.send(&datagram(1, 3, b"to the one who logs"));
     }
-    until("named", || lab.report(3).receive.fault.is_some_and(|f| f.contains("cut off")));
+    until("named", || lab.ring(3, Role::Receive(0)).fault.is_some_and(|f| f.contains("cut off")));
     a.send(&datagram(1, 2, b"still here"));
     assert_eq!(payload_of(&b.receive()), b"still here");
     assert!(lab.report(3).connected);

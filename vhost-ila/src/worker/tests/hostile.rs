@@ -11,8 +11,9 @@ fn one_message(lab: &Lab, request: u32, flags: u32, payload: &[u8], fds: &[i32])
     let (ours, theirs) = UnixStream::pair().unwrap();
     let stop = Stop::new().unwrap();
     let port = lab.nve.port("vm3").unwrap();
-    let status = Arc::new(Status::default());
-    let session = Session::new(Arc::clone(&lab.nve), port, mac(3), lab.daemon.link.clone(), status);
+    let config = device(lab.dir.path(), 3);
+    let status = Arc::new(Status::new(config.offer));
+    let session = Session::new(Arc::clone(&lab.nve), port, &config, lab.daemon.link.clone(), status);
     let header = [request, flags, payload.len() as u32].map(u32::to_ne_bytes).concat();
     ours.send_with_fds(&[&header[..]], fds).unwrap();
     // A session that has ended already takes no more.
@@ -29,7 +30,7 @@ fn a_broken_ring_stops_alone_and_is_named() {
     let c = Guest::connect(&lab.socket(3));
     c.tx.expose_index(&c.ram, 0x4000);
     c.tx_events.0.write(1).unwrap();
-    until("named", || lab.report(3).transmit.fault.is_some());
+    until("named", || lab.transmit_fault(3).is_some());
     a.send(&datagram(1, 2, b"still here"));
     assert_eq!(payload_of(&b.receive()), b"still here");
     assert!(lab.report(3).connected);
@@ -43,7 +44,7 @@ fn memory_cut_off_under_a_ring_stops_that_attachment_only() {
     let c = Guest::connect(&lab.socket(3));
     c.ram.file.set_len(0).unwrap();
     c.tx_events.0.write(1).unwrap();
-    until("named", || lab.report(3).transmit.fault.is_some());
+    until("named", || lab.transmit_fault(3).is_some());
     a.send(&datagram(1, 2, b"still here"));
     assert_eq!(payload_of(&b.receive()), b"still here");
 }
@@ -54,7 +55,7 @@ fn a_refused_message_closes_that_connection_with_a_reason() {
     type Attack = fn(&mut Guest) -> bool;
     let attacks: [(&str, Attack); 7] = [
         ("a ring size that is no power of two", |g| g.frontend.set_vring_num(1, 100).is_err()),
-        ("a ring that does not exist", |g| g.frontend.set_vring_num(2, 128).is_err()),
+        ("a ring that does not exist", |g| g.frontend.set_vring_num(17, 128).is_err()),
         ("a feature never offered", |g| g.frontend.set_features(1 << 34).is_err()),
         ("a second owner", |g| g.frontend.set_owner().is_err()),
         ("a protocol feature never offered", |g| {

@@ -68,7 +68,7 @@ fn live_changes_of_call_memory_and_features_lose_nothing() {
         b.share_memory();
         a.tx_events.0 = EventFd::new(libc::EFD_NONBLOCK).unwrap();
         a.frontend.set_vring_kick(1, &a.tx_events.0).unwrap();
-        a.frontend.set_features(ACCEPTED).unwrap();
+        a.frontend.set_features(accepted()).unwrap();
         a.send(&datagram(1, 2, &[i; 10]));
         assert_eq!(payload_of(&b.receive()), [i; 10]);
     }
@@ -100,7 +100,7 @@ fn a_region_can_be_added_and_removed_under_traffic() {
     assert_eq!(payload_of(&b.receive()), b"from the old");
     a.tx.offer(&a.ram, &[buffer]);
     a.kick();
-    until("the hole is named", || lab.report(1).transmit.fault.is_some());
+    until("the hole is named", || lab.transmit_fault(1).is_some());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_client_connects_again_and_again() {
         let (stream, _) = listener.accept().unwrap();
         let frontend = Frontend::from_stream(stream, 2);
         frontend.set_owner().unwrap();
-        assert_eq!(frontend.get_features().unwrap(), OFFERED);
+        assert_eq!(frontend.get_features().unwrap(), Offer::default().virtio());
         drop(listener);
         std::fs::remove_file(&path).unwrap();
     }

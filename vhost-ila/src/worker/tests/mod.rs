@@ -29,12 +29,13 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use super::*;
 use crate::config::SocketMode;
 use crate::device::connection;
-use crate::device::features::{OFFERED, PROTOCOL};
+use crate::device::features::Offer;
 use crate::device::guest::{Buffer, Driver, Ram};
 use crate::device::handler::Session;
+use crate::device::handover::Role;
 use crate::device::memory::MAX_BYTES;
 use crate::device::server::Stop;
-use crate::device::status::Status;
+use crate::device::status::{RingReport, Status};
 
 const REGIONS: [(u64, u64); 2] = [(0, 0x10_0000), (0x10_0000, 0x30_0000)];
 const RX_RING: u64 = 0;
@@ -94,8 +95,15 @@ struct Lab {
 
 fn device(dir: &Path, n: u8) -> DeviceConfig {
     let name = format!("vm{n}");
-    let socket = dir.join(format!("{name}.sock"));
-    DeviceConfig { socket, name, mode: SocketMode::Server, mac: mac(n), user: None, memory_max: MAX_BYTES }
+    DeviceConfig {
+        socket: dir.join(format!("{name}.sock")),
+        name,
+        mode: SocketMode::Server,
+        mac: mac(n),
+        user: None,
+        memory_max: MAX_BYTES,
+        offer: Offer::default(),
+    }
 }
 
 impl Lab {
@@ -120,6 +128,14 @@ impl Lab {
         self.daemon.status().attachments.into_iter().find(|a| a.name == name).unwrap()
     }
 
+    fn ring(&self, n: u8, role: Role) -> RingReport {
+        self.report(n).rings.into_iter().find(|ring| ring.role == role).unwrap()
+    }
+
+    fn transmit_fault(&self, n: u8) -> Option<String> {
+        self.ring(n, Role::Transmit(0)).fault
+    }
+
     fn drops(&self, n: u8, reason: nve_core::DropReason) -> u64 {
         let totals = self.nve.counters();
         let name = format!("vm{n}");
@@ -136,8 +152,13 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// What a front-end accepts that does not migrate its guest.
-const ACCEPTED: u64 = OFFERED & !LOG_ALL;
+/// What a front-end accepts that does not migrate its guest and serves the control queue itself, as QEMU does.
+fn accepted() -> u64 {
+    Offer::default().virtio() & !LOG_ALL & !CTRL_VQ
+}
+
+/// VIRTIO_NET_F_CTRL_VQ.
+const CTRL_VQ: u64 = 1 << 17;
 /// VHOST_F_LOG_ALL.
 const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
 
@@ -155,16 +176,17 @@ struct Guest {
 
 impl Guest {
     fn connect(socket: &Path) -> Self {
-        Self::with_features(socket, ACCEPTED)
+        Self::with_features(socket, accepted())
     }
 
     fn with_features(socket: &Path, features: u64) -> Self {
-        let mut frontend = Frontend::connect(socket, 4).unwrap();
+        let mut frontend = Frontend::connect(socket, 20).unwrap();
         let ram = Ram::new(&REGIONS);
         frontend.set_owner().unwrap();
-        assert_eq!(frontend.get_features().unwrap(), OFFERED);
-        assert_eq!(frontend.get_protocol_features().unwrap(), PROTOCOL);
-        frontend.set_protocol_features(PROTOCOL).unwrap();
+        assert_eq!(frontend.get_features().unwrap(), Offer::default().virtio());
+        let protocol = frontend.get_protocol_features().unwrap();
+        assert_eq!(protocol, Offer::default().protocol());
+        frontend.set_protocol_features(protocol).unwrap();
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         frontend.set_features(features).unwrap();
         let event = || EventFd::new(libc::EFD_NONBLOCK).unwrap();

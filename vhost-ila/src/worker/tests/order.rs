@@ -65,7 +65,7 @@ impl Things {
         let other = 0x1000_0000;
         vec![
             ("get features", 1, vec![], vec![]),
-            ("features", 2, word(OFFERED), vec![]),
+            ("features", 2, word(accepted()), vec![]),
             ("features bare", 2, word(1 << 32), vec![]),
             ("features none", 2, word(0), vec![]),
             ("owner", 3, vec![], vec![]),
@@ -87,7 +87,7 @@ impl Things {
             ("call none", 13, word(1 << 8), vec![]),
             ("err", 14, word(0), event),
             ("get protocol", 15, vec![], vec![]),
-            ("protocol", 16, word(PROTOCOL.bits()), vec![]),
+            ("protocol", 16, word(Offer::default().protocol().bits()), vec![]),
             ("protocol none", 16, word(0), vec![]),
             ("get queue num", 17, vec![], vec![]),
             ("enable", 18, state(1), vec![]),
@@ -112,10 +112,11 @@ impl Talk {
     fn begin(lab: &Lab) -> Talk {
         let (stream, theirs) = UnixStream::pair().unwrap();
         stream.set_read_timeout(Some(WAIT)).unwrap();
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status::new(Offer::default()));
         let port = lab.nve.port("vm3").unwrap();
+        let config = device(lab.dir.path(), 3);
         let session =
-            Session::new(Arc::clone(&lab.nve), port, mac(3), lab.daemon.link.clone(), Arc::clone(&status));
+            Session::new(Arc::clone(&lab.nve), port, &config, lab.daemon.link.clone(), Arc::clone(&status));
         let stop = Stop::new().unwrap();
         let session = std::thread::spawn(move || drop(connection::serve(theirs, session, &stop)));
         Talk { stream, status, session }
@@ -164,7 +165,7 @@ fn outcome(lab: &Lab, things: &Things, state: &[&str], first: &Said, second: &Sa
         'X'
     } else if !talk.say(second) {
         'x'
-    } else if talk.status.report("").receive.running {
+    } else if talk.status.report("").rings[0].running {
         'r'
     } else {
         '.'

@@ -1,0 +1,294 @@
+//! What a device offers, and what a front-end accepted of it.
+//!
+//! What must stay true: a bit is offered only if everything it promises is carried, and accepted only if it was offered; a bit that needs
+//! another is not offered without it (virtio 1.2, 5.1.3.1).
+//!
+//! Never offered: SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT of vhost-user, which the dispatcher of the `vhost` crate does not decode or
+//! which IN_ORDER makes unnecessary; USO and packed rings, which are not carried.
+
+mod table;
+
+use nve_core::pipeline::Receiver;
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_net as net;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+
+pub use table::{FEATURES, Feature};
+
+use super::net_header::{LEGACY_LEN, LEN, SenderOffloads};
+
+/// Most queue pairs of an attachment.
+pub const MAX_PAIRS: u8 = 32;
+/// Queue pairs of an attachment whose config does not say.
+pub const DEFAULT_PAIRS: u8 = 8;
+
+/// A feature bit and where it is negotiated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bit {
+    /// GET_FEATURES: virtio-net's, the rings', and vhost-user's own two.
+    Virtio(u32),
+    /// GET_PROTOCOL_FEATURES.
+    Protocol(u32),
+}
+
+impl Bit {
+    const fn mask(self) -> u64 {
+        match self {
+            Self::Virtio(bit) | Self::Protocol(bit) => 1 << bit,
+        }
+    }
+}
+
+/// What one attachment's device offers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offer {
+    virtio: u64,
+    protocol: u64,
+    pairs: u8,
+}
+
+impl Default for Offer {
+    fn default() -> Self {
+        Self::new(DEFAULT_PAIRS, &[])
+    }
+}
+
+impl Offer {
+    /// Everything but `without` and what is of no use without those; `pairs` queue pairs, 1..=[`MAX_PAIRS`].
+    #[must_use]
+    pub fn new(pairs: u8, without: &[&Feature]) -> Self {
+        let pairs = pairs.clamp(1, MAX_PAIRS);
+        let mut offer = Self { virtio: 0, protocol: 0, pairs };
+        let withdrawn = |feature: &Feature| {
+            without.iter().any(|off| off.bit == feature.bit) || (pairs == 1 && feature.bit == table::MQ)
+        };
+        for feature in FEATURES.iter().filter(|feature| !withdrawn(feature)) {
+            *offer.word(feature.bit) |= feature.bit.mask();
+        }
+        // Each round withdraws a bit, or is the last.
+        while let Some(useless) = FEATURES.iter().find(|f| offer.has(f.bit) && !offer.is_useful(f)) {
+            *offer.word(useless.bit) &= !useless.bit.mask();
+        }
+        if !offer.has(table::MQ) {
+            offer.pairs = 1;
+        }
+        offer
+    }
+
+    fn word(&mut self, bit: Bit) -> &mut u64 {
+        match bit {
+            Bit::Virtio(_) => &mut self.virtio,
+            Bit::Protocol(_) => &mut self.protocol,
+        }
+    }
+
+    fn is_useful(self, feature: &Feature) -> bool {
+        feature.needs.is_empty() || feature.needs.iter().any(|bit| self.has(*bit))
+    }
+
+    /// Whether `bit` is offered.
+    #[must_use]
+    pub fn has(self, bit: Bit) -> bool {
+        let word = match bit {
+            Bit::Virtio(_) => self.virtio,
+            Bit::Protocol(_) => self.protocol,
+        };
+        word & bit.mask() != 0
+    }
+
+    /// What GET_FEATURES answers.
+    #[must_use]
+    pub fn virtio(self) -> u64 {
+        self.virtio
+    }
+
+    /// What GET_PROTOCOL_FEATURES answers. The `vhost` crate adds REPLY_ACK whatever we say, and carries it.
+    #[must_use]
+    pub fn protocol(self) -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::from_bits_truncate(self.protocol)
+    }
+
+    /// Queue pairs.
+    #[must_use]
+    pub fn pairs(self) -> u8 {
+        self.pairs
+    }
+}
+
+/// The names of the bits set in `virtio` and `protocol`, virtio's first.
+pub fn names(virtio: u64, protocol: u64) -> (Vec<&'static str>, Vec<&'static str>) {
+    let set = Offer { virtio, protocol, pairs: 1 };
+    let (of_virtio, of_protocol): (Vec<&Feature>, Vec<&Feature>) = FEATURES
+        .iter()
+        .filter(|feature| set.has(feature.bit))
+        .partition(|feature| matches!(feature.bit, Bit::Virtio(_)));
+    let name = |features: Vec<&Feature>| features.iter().map(|feature| feature.name).collect();
+    (name(of_virtio), name(of_protocol))
+}
+
+/// The features that both sides agreed on.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Accepted(u64);
+
+impl Accepted {
+    /// None if a bit was not in `offer`.
+    #[must_use]
+    pub fn new(bits: u64, offer: Offer) -> Option<Self> {
+        (bits & !offer.virtio == 0).then_some(Self(bits))
+    }
+
+    /// The bits.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    fn has(self, bit: u32) -> bool {
+        self.0 & (1 << bit) != 0
+    }
+
+    /// VHOST_USER_F_PROTOCOL_FEATURES: rings start disabled.
+    #[must_use]
+    pub fn protocol(self) -> bool {
+        self.0 & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() != 0
+    }
+
+    /// VHOST_F_LOG_ALL: the front-end migrates its guest and wants to know what we write. It is no feature of the guest's.
+    #[must_use]
+    pub fn log_all(self) -> bool {
+        self.0 & VhostUserVirtioFeatures::LOG_ALL.bits() != 0
+    }
+
+    /// VIRTIO_F_EVENT_IDX.
+    #[must_use]
+    pub fn event_idx(self) -> bool {
+        self.has(VIRTIO_RING_F_EVENT_IDX)
+    }
+
+    /// VIRTIO_F_INDIRECT_DESC.
+    #[must_use]
+    pub fn indirect(self) -> bool {
+        self.has(VIRTIO_RING_F_INDIRECT_DESC)
+    }
+
+    /// VIRTIO_NET_F_MRG_RXBUF.
+    #[must_use]
+    pub fn mergeable(self) -> bool {
+        self.has(net::VIRTIO_NET_F_MRG_RXBUF)
+    }
+
+    /// VIRTIO_NET_F_MQ.
+    #[must_use]
+    pub fn multiqueue(self) -> bool {
+        self.has(net::VIRTIO_NET_F_MQ)
+    }
+
+    /// VIRTIO_NET_F_CTRL_VQ.
+    #[must_use]
+    pub fn control_queue(self) -> bool {
+        self.has(net::VIRTIO_NET_F_CTRL_VQ)
+    }
+
+    /// VIRTIO_NET_F_GUEST_ANNOUNCE.
+    #[must_use]
+    pub fn guest_announce(self) -> bool {
+        self.has(net::VIRTIO_NET_F_GUEST_ANNOUNCE)
+    }
+
+    /// Bytes of the virtio-net header (5.1.6.1): short only for a legacy driver without mergeable buffers.
+    #[must_use]
+    pub fn header_len(self) -> usize {
+        if self.has(VIRTIO_F_VERSION_1) || self.mergeable() { LEN } else { LEGACY_LEN }
+    }
+
+    /// What the guest may leave to us.
+    #[must_use]
+    pub fn sender(self) -> SenderOffloads {
+        SenderOffloads {
+            csum: self.has(net::VIRTIO_NET_F_CSUM),
+            tso4: self.has(net::VIRTIO_NET_F_HOST_TSO4),
+            tso6: self.has(net::VIRTIO_NET_F_HOST_TSO6),
+            ecn: self.has(net::VIRTIO_NET_F_HOST_ECN),
+            uso: false,
+        }
+    }
+
+    /// What the guest can finish itself; `up`: a receive ring of it runs.
+    #[must_use]
+    pub fn receiver(self, up: bool) -> Receiver {
+        Receiver {
+            up,
+            csum: self.has(net::VIRTIO_NET_F_GUEST_CSUM),
+            tso4: self.has(net::VIRTIO_NET_F_GUEST_TSO4),
+            tso6: self.has(net::VIRTIO_NET_F_GUEST_TSO6),
+            ecn: self.has(net::VIRTIO_NET_F_GUEST_ECN),
+            uso: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without(names: &[&str], pairs: u8) -> Offer {
+        let off: Vec<_> = FEATURES.iter().filter(|f| f.switch && names.contains(&f.name)).collect();
+        assert_eq!(off.len(), names.len(), "known names");
+        Offer::new(pairs, &off)
+    }
+
+    #[test]
+    fn a_feature_that_was_not_offered_cannot_be_accepted() {
+        for offer in [Offer::default(), without(&["host_tso4", "mrg_rxbuf"], 4)] {
+            assert!(Accepted::new(offer.virtio(), offer).is_some());
+            for bit in 0..64 {
+                assert_eq!(
+                    Accepted::new(1 << bit, offer).is_some(),
+                    offer.has(Bit::Virtio(bit)),
+                    "bit {bit}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_a_withdrawn_feature_is_withdrawn_with_it() {
+        let offer = without(&["csum"], 8);
+        for bit in [net::VIRTIO_NET_F_HOST_TSO4, net::VIRTIO_NET_F_HOST_TSO6, net::VIRTIO_NET_F_HOST_ECN] {
+            assert!(!offer.has(Bit::Virtio(bit)), "bit {bit}");
+        }
+        assert!(offer.has(Bit::Virtio(net::VIRTIO_NET_F_GUEST_ECN)), "the other direction stays");
+        let one_left = without(&["guest_tso4"], 8);
+        assert!(one_left.has(Bit::Virtio(net::VIRTIO_NET_F_GUEST_ECN)), "TSO6 is enough for ECN");
+        let none_left = without(&["guest_tso4", "guest_tso6"], 8);
+        assert!(!none_left.has(Bit::Virtio(net::VIRTIO_NET_F_GUEST_ECN)));
+    }
+
+    #[test]
+    fn one_pair_is_offered_without_mq_and_mq_not_without_a_control_queue() {
+        for offer in [without(&[], 1), without(&["ctrl_vq"], 8), without(&["mq"], 8)] {
+            assert!(!offer.has(table::MQ) && !offer.has(table::PROTOCOL_MQ));
+            assert_eq!(offer.pairs(), 1);
+        }
+        assert_eq!(Offer::default().pairs(), DEFAULT_PAIRS);
+        assert!(Offer::default().protocol().contains(VhostUserProtocolFeatures::MQ));
+    }
+
+    #[test]
+    fn every_bit_has_one_row_and_every_switch_one_name() {
+        for (i, feature) in FEATURES.iter().enumerate() {
+            let later = &FEATURES[i + 1..];
+            assert!(later.iter().all(|other| other.bit != feature.bit), "{feature:?}");
+            assert!(!feature.switch || later.iter().all(|other| other.name != feature.name || !other.switch));
+        }
+    }
+
+    #[test]
+    fn the_header_is_short_only_for_a_legacy_driver() {
+        let header_len = |bits| Accepted::new(bits, Offer::default()).unwrap().header_len();
+        assert_eq!(header_len(0), 10);
+        assert_eq!(header_len(1 << net::VIRTIO_NET_F_MRG_RXBUF), 12);
+        assert_eq!(header_len(1 << VIRTIO_F_VERSION_1), 12);
+    }
+}

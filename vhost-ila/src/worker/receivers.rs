@@ -1,0 +1,84 @@
+//! The receive rings of one attachment, and which of them a frame goes to.
+//!
+//! What must stay true: frames go only to rings that run, are whole, and are among the pairs the guest uses; a flow goes to one ring as
+//! long as those do not change, so that its order is kept. A receiver with one such ring is never asked for a flow.
+
+use crate::device::handover::ReceiveQueue;
+
+/// One running ring.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    pub(super) queue: Box<ReceiveQueue>,
+    /// Frames of the present batch that will go to it.
+    pub(super) expected: u16,
+    /// Frames written in this turn and not shown yet.
+    pub(super) written: u16,
+}
+
+/// The running receive rings of an attachment.
+#[derive(Default, Debug)]
+pub(super) struct Receivers {
+    /// Those that frames go to, by pair; then the others.
+    rings: Vec<Receiving>,
+    /// How many frames go to.
+    usable: usize,
+    /// Pairs the guest uses, where it said so on a control queue of ours.
+    pairs: Option<u8>,
+}
+
+impl Receivers {
+    /// Whether it matters which flow a frame belongs to.
+    #[inline]
+    pub(super) fn spread(&self) -> bool {
+        self.usable > 1
+    }
+
+    /// Whether there is a ring that frames go to.
+    pub(super) fn is_up(&self) -> bool {
+        self.usable > 0
+    }
+
+    /// The ring for a frame of `flow`.
+    #[inline]
+    pub(super) fn choose(&mut self, flow: u32) -> Option<&mut Receiving> {
+        // Evenly: the flow as a fraction of all flows, of the rings.
+        let at = ((u64::from(flow) * self.usable as u64) >> 32) as usize;
+        self.rings.get_mut(..self.usable)?.get_mut(at)
+    }
+
+    /// Every ring that runs, those that frames do not go to included.
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Receiving> {
+        self.rings.iter_mut()
+    }
+
+    /// The ring of `pair`.
+    pub(super) fn of_pair(&mut self, pair: u8) -> Option<&mut Receiving> {
+        self.rings.iter_mut().find(|ring| ring.queue.pair == pair)
+    }
+
+    pub(super) fn add(&mut self, queue: Box<ReceiveQueue>) {
+        self.rings.push(Receiving { queue, expected: 0, written: 0 });
+        self.settle();
+    }
+
+    pub(super) fn remove(&mut self, pair: u8) -> Option<Box<ReceiveQueue>> {
+        let at = self.rings.iter().position(|ring| ring.queue.pair == pair)?;
+        let ring = self.rings.swap_remove(at);
+        self.settle();
+        Some(ring.queue)
+    }
+
+    /// The guest uses the first `pairs`; None: all that run.
+    pub(super) fn use_pairs(&mut self, pairs: Option<u8>) {
+        self.pairs = pairs;
+        self.settle();
+    }
+
+    /// Sorts the rings anew, after one came, went or broke. Flows move.
+    pub(super) fn settle(&mut self) {
+        let limit = self.pairs.unwrap_or(u8::MAX);
+        let idle = |ring: &Receiving| ring.queue.fault.is_some() || ring.queue.pair >= limit;
+        self.rings.sort_unstable_by_key(|ring| (idle(ring), ring.queue.pair));
+        self.usable = self.rings.iter().filter(|ring| !idle(ring)).count();
+    }
+}

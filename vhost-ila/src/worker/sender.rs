@@ -1,0 +1,105 @@
+//! What a guest brings to the worker: frames by its transmit rings, commands by its control queue.
+//!
+//! What must stay true: a ring that broke is left alone until the front-end sets it up again.
+
+use nve_core::pipeline::PortId;
+
+use super::delivery::{Outlets, signal_driver, tell_fault};
+use crate::device::control_queue::ControlQueue;
+use crate::device::handover::{Role, TransmitQueue};
+use crate::device::ring::RingFault;
+
+/// A running transmit ring.
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// Whose.
+    pub(super) port: u16,
+    pub(super) queue: Box<TransmitQueue>,
+}
+
+impl Sender {
+    /// Asks for kicks before the worker sleeps; whether there is work already.
+    pub(super) fn want_kicks(&mut self, out: &mut Outlets) -> bool {
+        if self.queue.fault.is_some() {
+            return false;
+        }
+        self.queue.ring.want_kicks().unwrap_or_else(|fault| {
+            self.breaks(out, fault);
+            false
+        })
+    }
+
+    /// Stops using it, by name.
+    #[cold]
+    pub(super) fn breaks(&mut self, out: &mut Outlets, fault: RingFault) {
+        let role = Role::Transmit(self.queue.pair);
+        self.queue.fault = Some(fault);
+        tell_fault(&mut out.notifier, &self.queue.events, (&self.queue.status, role), fault);
+        out.log_fault(self.port, role, fault);
+    }
+}
+
+/// A running control queue.
+#[derive(Debug)]
+pub(super) struct Commander {
+    /// Whose.
+    pub(super) port: u16,
+    pub(super) queue: Box<ControlQueue>,
+}
+
+impl Commander {
+    /// Serves a few commands; how many there were.
+    pub(super) fn serve(&mut self, out: &mut Outlets) -> usize {
+        if self.queue.fault.is_some() {
+            return 0;
+        }
+        let before = self.queue.pairs;
+        let (served, end) = self.queue.serve();
+        if self.queue.pairs != before {
+            out.use_pairs(self.port, self.queue.pairs);
+        }
+        if served > 0 {
+            // After the change it asked for: what the driver does next may count on it.
+            let signal = self.queue.ring.publish();
+            let whose = (&*self.queue.status, Role::Control);
+            signal_driver(&mut out.notifier, &self.queue.events, whose, served as u64, signal);
+            out.counters.signals.add(u64::from(signal));
+        }
+        if let Err(fault) = end {
+            self.breaks(out, fault);
+        }
+        served
+    }
+
+    /// Tells the receivers what holds, as this queue comes to run.
+    pub(super) fn begin(&self, out: &mut Outlets) {
+        if self.queue.powers.multiqueue {
+            out.use_pairs(self.port, self.queue.pairs);
+        }
+    }
+
+    /// As [`Sender::want_kicks`].
+    pub(super) fn want_kicks(&mut self, out: &mut Outlets) -> bool {
+        if self.queue.fault.is_some() {
+            return false;
+        }
+        self.queue.ring.want_kicks().unwrap_or_else(|fault| {
+            self.breaks(out, fault);
+            false
+        })
+    }
+
+    /// Stops using it, by name.
+    #[cold]
+    pub(super) fn breaks(&mut self, out: &mut Outlets, fault: RingFault) {
+        self.queue.fault = Some(fault);
+        tell_fault(&mut out.notifier, &self.queue.events, (&self.queue.status, Role::Control), fault);
+        out.log_fault(self.port, Role::Control, fault);
+    }
+}
+
+/// Whether `port` has none of these left.
+pub(super) fn is_silent(port: PortId, senders: &[Sender], commanders: &[Commander]) -> bool {
+    senders.iter().all(|sender| sender.port != port.0)
+        && commanders.iter().all(|commander| commander.port != port.0)
+}
