@@ -18,10 +18,12 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use super::{Daemon, DaemonConfig, DaemonHandle};
-use crate::config::UplinkConfig;
+use crate::config::{DeviceConfig, SocketMode, UplinkConfig};
 use crate::device::connection;
+use crate::device::features::Offer;
 use crate::device::guest::{Buffer, Driver, Ram, UVA};
 use crate::device::handler::Session;
+use crate::device::memory::MAX_BYTES;
 use crate::device::server::Stop;
 use crate::device::status::Status;
 
@@ -84,9 +86,18 @@ impl Listener {
             bytes += message.bytes.len();
         }
         ours.shutdown(Shutdown::Write).expect("still ours");
-        let status = Arc::new(Status::default());
+        let config = DeviceConfig {
+            name: "heard".into(),
+            socket: "heard.sock".into(),
+            mode: SocketMode::Server,
+            mac: [2, 0, 0, 0, 0, 1],
+            user: None,
+            memory_max: MAX_BYTES,
+            offer: Offer::default(),
+        };
+        let status = Arc::new(Status::new(config.offer));
         let link = self.daemon.link.clone();
-        let session = Session::new(Arc::clone(&self.nve), self.port, [2, 0, 0, 0, 0, 1], link, status);
+        let session = Session::new(Arc::clone(&self.nve), self.port, &config, link, status);
         let stop = Stop::new().expect("a stop");
         let _ = connection::serve(theirs, session, &stop);
         drop((ours, stop, hand));
