@@ -26,5 +26,6 @@ mod strangers_are_never_heard;
 mod super_packets_arrive_whole_or_as_good_segments;
 mod the_bench_itself;
 mod the_demo_can_fail;
+mod traffic_flows_again_after_whatever_befalls_a_guest;
 mod translation;
 mod without_root;

@@ -96,11 +96,21 @@ impl Daemon {
     pub fn footprint(&self) -> Result<Footprint> {
         let process = format!("/proc/{}", self.process.id());
         let status = fs::read_to_string(format!("{process}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let resident = resident.trim().trim_end_matches(" kB").parse().context("a number of kilobytes")?;
-        let maps = fs::read_to_string(format!("{process}/maps"))?.lines().count();
-        let threads = fs::read_dir(format!("{process}/task"))?.count();
-        Ok(Footprint { files: self.open_files()?, maps, resident, threads })
+        let kilobytes = |key: &str| -> Result<u64> {
+            let value = status.lines().find_map(|line| line.strip_prefix(key));
+            let value = value.with_context(|| format!("no {key}"))?.trim().trim_end_matches(" kB");
+            value.parse().context("a number of kilobytes")
+        };
+        let maps = fs::read_to_string(format!("{process}/maps"))?;
+        let of_guests = maps.lines().filter(|line| line.contains("/memfd:"));
+        Ok(Footprint {
+            files: self.open_files()?,
+            maps: maps.lines().count(),
+            guest_memory: of_guests.filter_map(bytes_of_map).sum(),
+            resident: kilobytes("VmRSS:")?,
+            own: kilobytes("RssAnon:")?,
+            threads: fs::read_dir(format!("{process}/task"))?.count(),
+        })
     }
 
     /// What `vhost-ila show WHAT --json` prints.
@@ -144,8 +154,12 @@ pub struct Footprint {
     pub files: usize,
     /// Mapped ranges of memory.
     pub maps: usize,
-    /// Memory in use, in units of 1024 bytes.
+    /// Bytes of guests' memory that are mapped.
+    pub guest_memory: u64,
+    /// Memory in use, guests' included, in units of 1024 bytes.
     pub resident: u64,
+    /// Memory in use that is its own, in units of 1024 bytes.
+    pub own: u64,
     /// Threads.
     pub threads: usize,
 }
@@ -159,11 +173,19 @@ impl Footprint {
     pub fn must_hold(&self, after: &Footprint) -> Result<()> {
         let grew = after.files > self.files
             || after.threads > self.threads
+            || after.guest_memory > self.guest_memory
             || after.maps > self.maps + 16
             || after.resident > self.resident + (32 << 10);
         ensure!(!grew, "the daemon held {self:?}, and holds {after:?} after it");
         Ok(())
     }
+}
+
+/// The size in bytes of a line of `/proc/PID/maps`: `7f0000000000-7f0000001000 rw-s ...`.
+fn bytes_of_map(line: &str) -> Option<u64> {
+    let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+    let address = |text| u64::from_str_radix(text, 16).ok();
+    address(end)?.checked_sub(address(start)?)
 }
 
 /// The directory of a host's sockets.

@@ -40,5 +40,6 @@ pub mod ringpeer;
 pub mod sandbox;
 pub mod scoreboard;
 pub mod site;
+pub mod stage;
 pub mod tools;
 pub mod traffic;

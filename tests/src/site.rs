@@ -248,11 +248,20 @@ impl Site {
     ///
     /// Fails when a guest does not come up.
     pub fn power_on(&self) -> Result<Vec<Guest>> {
+        self.power_on_only(&self.plan.vms)
+    }
+
+    /// As [`Site::power_on`], of these machines; the others may be front-ends of another kind.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn power_on_only(&self, vms: &[Vm]) -> Result<Vec<Guest>> {
         // Not evidence, and large.
         let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
         let accel = Accel::choose(&image)?;
         let start = |vm| self.power_on_one(vm, &image, accel);
-        let mut guests = self.plan.vms.iter().map(start).collect::<Result<Vec<_>>>()?;
+        let mut guests = vms.iter().map(start).collect::<Result<Vec<_>>>()?;
         for guest in &mut guests {
             guest.wait_until_ready(Duration::from_secs(90))?;
         }

@@ -75,9 +75,16 @@ impl Monitor {
         }
     }
 
-    /// Forgets events that nobody has waited for.
-    pub fn forget(&mut self) {
+    /// Forgets all events that came until now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Monitor::execute`].
+    pub fn forget(&mut self) -> Result<()> {
+        // Those before an answer are read with it.
+        self.execute("query-name", json!({}))?;
         self.events.clear();
+        Ok(())
     }
 
     /// The next object; events are also kept.

@@ -1,4 +1,5 @@
-//! The initramfs of a guest: Debian's own busybox and tcpdump, the kernel's own modules, and one script.
+//! The initramfs of a guest: Debian's own busybox, tcpdump and kexec, the kernel's own modules, and one script. The kernel itself
+//! lies in `/boot`, for kexec.
 //!
 //! The kernel and its modules are Debian's, unmodified; nothing in the guest is ours but `INIT`, `UDHCPC` and the
 //! few lines that name applets.
@@ -44,7 +45,7 @@ pub fn make(directory: &Path) -> Result<Image> {
     let (kernel, guest) = (Set::open("kernel")?, Set::open("guest")?);
     let release = only_entry(&kernel.file("lib/modules")?)?;
     let mut archive = Archive::default();
-    for path in ["bin", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sys", "tmp"] {
+    for path in ["bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sys", "tmp"] {
         archive.directory(path);
     }
     archive.character_device("dev/console", 5, 1);
@@ -62,10 +63,14 @@ pub fn make(directory: &Path) -> Result<Image> {
         archive.symlink(&format!("bin/{applet}"), "busybox");
     }
 
-    let tcpdump = guest.file("bin/tcpdump")?;
-    archive.copy("bin/tcpdump", &tcpdump)?;
+    let programs = [guest.file("bin/tcpdump")?, guest.file("sbin/kexec")?];
+    let mut needed = BTreeSet::new();
+    for (program, path) in programs.iter().zip(["bin/tcpdump", "bin/kexec"]) {
+        archive.copy(path, program)?;
+        needed.extend(libraries(&guest, program)?);
+    }
     archive.copy("lib64/ld-linux-x86-64.so.2", &guest.file("lib64/ld-linux-x86-64.so.2")?)?;
-    for library in libraries(&guest, &tcpdump)? {
+    for library in needed {
         let name = library.file_name().and_then(|name| name.to_str()).context("a library without a name")?;
         archive.copy(&format!("lib/{name}"), &library)?;
     }
@@ -79,10 +84,9 @@ pub fn make(directory: &Path) -> Result<Image> {
     }
     archive.file("etc/modules", 0o644, order.as_bytes());
 
-    let image = Image {
-        kernel: kernel.file(&format!("boot/vmlinuz-{release}"))?,
-        initramfs: directory.join("initramfs.cpio"),
-    };
+    let vmlinuz = kernel.file(&format!("boot/vmlinuz-{release}"))?;
+    archive.copy("boot/vmlinuz", &vmlinuz)?;
+    let image = Image { kernel: vmlinuz, initramfs: directory.join("initramfs.cpio") };
     fs::write(&image.initramfs, archive.finish())?;
     Ok(image)
 }

@@ -20,10 +20,11 @@ pub mod hostile;
 pub mod memory;
 pub mod messages;
 pub mod neighbours;
+pub mod partner;
 pub mod ring;
 
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -244,6 +245,12 @@ impl Peer {
         // What was published before is new to this daemon.
         self.rx.kick.write(1)?;
         Ok(self.tx.kick.write(1)?)
+    }
+
+    /// Whether the daemon has hung up, or nothing is attached.
+    pub fn is_left(&self) -> bool {
+        let Some(frontend) = &self.frontend else { return true };
+        hung_up(frontend.as_raw_fd()).unwrap_or(true)
     }
 
     /// Stops the rings in order, and leaves. Returns where the daemon says it stopped: rx, tx.
@@ -478,6 +485,13 @@ fn parts(chain: Chain, data: GuestAddress, length: u32) -> Vec<Part> {
             (0..length).step_by(step as usize).map(|start| cut(start, length.min(start + step))).collect()
         }
     }
+}
+
+/// Whether the other end of the socket `stream` is closed.
+fn hung_up(stream: RawFd) -> Result<bool> {
+    let epoll = Epoll::new()?;
+    epoll.ctl(ControlOperation::Add, stream, EpollEvent::new(EventSet::READ_HANG_UP, 0))?;
+    Ok(epoll.wait(0, &mut [EpollEvent::default()])? > 0)
 }
 
 /// Waits until `call` is written, `limit` after `start` at the latest, and empties it.

@@ -122,19 +122,29 @@ pub const EVIL: &[u8; 6] = b"666666";
 ///
 /// # Errors
 ///
-/// Fails when a machine's addresses are not of the form they have.
+/// As [`packet`].
 pub fn datagram(from: &Vm, to: &Vm, payload: &[u8]) -> Result<Vec<u8>> {
-    let length = u16::try_from(28 + payload.len())?;
-    let mut ip = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0];
+    let udp = [9u16, 9, u16::try_from(8 + payload.len())?, 0].into_iter().flat_map(u16::to_be_bytes);
+    let udp: Vec<u8> = udp.chain(payload.iter().copied()).collect();
+    packet(from, to, 17, &udp)
+}
+
+/// An IPv4 packet of `protocol` from `from`'s card to the gateway's.
+///
+/// # Errors
+///
+/// Fails when a machine's addresses are not of the form they have.
+pub fn packet(from: &Vm, to: &Vm, protocol: u8, payload: &[u8]) -> Result<Vec<u8>> {
+    let length = u16::try_from(20 + payload.len())?;
+    let mut ip = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0];
     ip[2..4].copy_from_slice(&length.to_be_bytes());
     for address in [from.ipv4, to.ipv4] {
         ip.extend(address.parse::<Ipv4Addr>()?.octets());
     }
     let checksum = !sum(&ip, 0);
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    let udp = [9u16, 9, length - 20, 0].into_iter().flat_map(u16::to_be_bytes);
     let ethernet = GATEWAY.into_iter().chain(mac(from)?).chain([8, 0]);
-    Ok(ethernet.chain(ip).chain(udp).chain(payload.iter().copied()).collect())
+    Ok(ethernet.chain(ip).chain(payload.iter().copied()).collect())
 }
 
 /// An ARP request for the gateway of `vm`'s network, which it always answers.
