@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::daemon::Footprint;
 use crate::guest::Guest;
 use crate::ringpeer::partner::{Partner, Recovery};
+use crate::scoreboard::Check;
 use crate::site::{Plan, Site, VM1, VM2, Vm};
 
 /// The guest's partner on its own host.
@@ -118,28 +119,25 @@ impl Stage {
     }
 
     /// Lets `befall` happen `times` times, each time waiting for packets both ways after the moment that it returns; the daemon
-    /// holds no more after it than before.
+    /// holds no more after it than before. `check` counts.
     ///
     /// # Errors
     ///
-    /// Fails when it does, when packets do not flow within `limit`, or when something is left behind.
+    /// Fails when it does, when packets do not flow within [`LIMIT`], or when something is left behind.
     pub fn series(
         &mut self,
-        name: &str,
-        times: u32,
-        limit: Duration,
+        check: &mut Check,
+        (name, times): (&str, u32),
         mut befall: impl FnMut(&mut Stage) -> Result<SystemTime>,
     ) -> Result<Series> {
-        // Once for what is made at first use.
+        let before = self.site.daemons[0].footprint()?;
         let mut recoveries = Vec::new();
-        let mut before = None;
-        for time in 0..=times {
+        for time in 1..=times {
             let event = befall(self).with_context(|| format!("{name}, time {time}"))?;
-            let took = self.recovery(event, limit).with_context(|| format!("{name}, time {time}"))?;
+            let took = self.recovery(event, LIMIT).with_context(|| format!("{name}, time {time}"))?;
             recoveries.push(took);
-            before.get_or_insert(self.site.daemons[0].footprint()?);
+            check.count(1);
         }
-        let before = before.context("no times at all")?;
         let after = self.site.daemons[0].footprint()?;
         let slowest = recoveries.iter().max().copied().unwrap_or_default();
         println!("{name}: {} times, packets flowed both ways after {slowest:?} at most", recoveries.len());
@@ -170,7 +168,7 @@ pub fn must_be_no_more(before: Footprint, after: Footprint) -> Result<()> {
             && after.maps <= before.maps
             && after.guest_memory <= before.guest_memory
             && after.threads <= before.threads
- && after.own <= before.own + SLACK,
+            && after.own <= before.own + SLACK,
         "the daemon held {before:?}, and holds {after:?}"
     );
     Ok(())
