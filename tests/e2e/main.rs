@@ -6,6 +6,7 @@
 mod any_messages_hurt_only_their_sender;
 mod checksums_of_real_guests;
 mod cloud_hypervisor;
+mod dpdk;
 mod errors_from_the_fabric;
 mod errors_from_the_fabric_quote_what_the_tenant_sent;
 mod every_byte_on_the_wire_is_the_drafts;
@@ -28,4 +29,5 @@ mod the_bench_itself;
 mod the_demo_can_fail;
 mod traffic_flows_again_after_whatever_befalls_a_guest;
 mod translation;
+mod virtio_drivers_crate;
 mod without_root;

@@ -41,5 +41,6 @@ pub mod sandbox;
 pub mod scoreboard;
 pub mod site;
 pub mod stage;
+pub mod testpmd;
 pub mod tools;
 pub mod traffic;

@@ -15,10 +15,8 @@ const HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
 /// Two testpmd with 256 MB each, and room for both to fragment.
 const NEEDED: u64 = 384;
 
-/// Seen in the sandbox only: hugepages, and no drivers of a DPDK that is installed; it would load them beside its own.
+/// Seen in the sandbox only.
 const MOUNT: &str = r#"
-    installed=/usr/lib/x86_64-linux-gnu/dpdk
-    if [ -d $installed ]; then mount -t tmpfs tmpfs $installed || exit; fi
     mkdir -p /dev/hugepages && mount -t hugetlbfs none /dev/hugepages && exec "$@"
 "#;
 

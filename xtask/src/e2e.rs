@@ -27,6 +27,9 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
+/// The module of the tests that need DPDK, which is large.
+const DPDK: &str = "dpdk::";
+
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
 
@@ -64,6 +67,9 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         return Ok(Vec::new());
     }
     fetch::run(&[])?;
+    if names.iter().any(|name| name.starts_with(DPDK)) {
+        fetch::run(&[fetch::Set::Dpdk])?;
+    }
     build::daemon()?;
     names.into_iter().map(|name| one(&binary, name, scale)).collect()
 }

@@ -11,10 +11,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{env, io};
@@ -24,7 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 use vhost_ila_tests::process::{Owned, output, wait_for};
 use vhost_ila_tests::sandbox;
-use vhost_ila_tests::tools::Set;
+use vhost_ila_tests::testpmd::{self, Pages, Testpmd};
 
 /// Between the start of traffic and of measuring.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -218,57 +217,8 @@ impl FrontEnd {
     }
 }
 
-/// A testpmd that takes commands.
-struct Testpmd {
-    child: Child,
-    input: Option<ChildStdin>,
-    log: PathBuf,
-}
-
-impl Testpmd {
-    fn start(mut command: Command, log: &Path) -> Result<Testpmd> {
-        let file = File::create(log)?;
-        command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
-        let mut child = command.spawn().context("starting testpmd")?;
-        let input = child.stdin.take();
-        Ok(Testpmd { child, input, log: log.to_owned() })
-    }
-
-    fn must_run(&mut self) -> Result<()> {
-        ensure!(self.child.try_wait()?.is_none(), "testpmd ended, see {}", self.log.display());
-        Ok(())
-    }
-
-    fn say(&mut self, commands: &str) -> Result<()> {
-        let input = self.input.as_mut().context("testpmd was told to quit")?;
-        writeln!(input, "{commands}").with_context(|| format!("testpmd is gone, see {}", self.log.display()))
-    }
-
-    /// Ends it, and returns all it has said.
-    fn finish(mut self) -> Result<String> {
-        self.say("quit")?;
-        self.input = None;
-        let child = &mut self.child;
-        wait_for("testpmd to end", Duration::from_secs(20), || Ok(child.try_wait()?))?;
-        Ok(fs::read_to_string(&self.log)?)
-    }
-}
-
-impl Drop for Testpmd {
-    fn drop(&mut self) {
-        // Errors mean that it has ended, which is what is wanted.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn testpmd(prefix: &str, cores: &str) -> Result<Command> {
-    let set = Set::open("dpdk")?;
-    let mut command = set.tool("dpdk-testpmd")?.command();
-    command.arg("-d").arg(set.file("lib/x86_64-linux-gnu/dpdk/pmds-23.0")?);
-    command.args(["--no-pci", &format!("--file-prefix={prefix}"), "--single-file-segments", "-m", "256"]);
-    command.args(["--huge-dir", "/dev/hugepages", "--no-telemetry", "--lcores", cores]);
-    Ok(command)
+fn testpmd(prefix: &str, lcores: &str) -> Result<Command> {
+    testpmd::command(prefix, Pages::Huge(256), lcores)
 }
 
 fn median(rounds: &[Round]) -> Round {
