@@ -41,6 +41,8 @@ fn nve(host: u8) -> Arc<Nve> {
             gateway6: None,
             dns: vec![],
             domain: None,
+            search: vec![],
+            ntp: vec![],
             lease4: Lease4::default(),
         }],
         attachments: here

@@ -45,6 +45,8 @@ fn setup() -> Setup {
             gateway6: None,
             dns: vec![],
             domain: None,
+            search: vec![],
+            ntp: vec![],
             lease4: Lease4::default(),
         }],
         attachments: vec![attachment("vm1", 1), attachment("vm3", 3)],

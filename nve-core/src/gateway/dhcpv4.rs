@@ -16,7 +16,8 @@ use smoltcp::wire::{
 };
 
 use super::emit::Emit;
-use super::{GatewayContext, Lease4, names, whole};
+use super::names::SearchList;
+use super::{GatewayContext, Lease4, whole};
 use crate::DropReason;
 use crate::pipeline::Rewritten;
 
@@ -42,6 +43,7 @@ mod option {
     pub(super) const DOMAIN_NAME: u8 = 15;
     pub(super) const INTERFACE_MTU: u8 = 26;
     pub(super) const BROADCAST: u8 = 28;
+    pub(super) const TIME_SERVERS: u8 = 42;
     pub(super) const REQUESTED_ADDRESS: u8 = 50;
     pub(super) const LEASE_TIME: u8 = 51;
     pub(super) const MESSAGE_TYPE: u8 = 53;
@@ -289,19 +291,12 @@ fn put_options(
     }
     put_link(ctx, gateway, options);
     options.put(option::INTERFACE_MTU, &ctx.mtu.to_be_bytes());
-    put_resolvers(ctx, options);
+    put_addresses(option::RESOLVERS, ctx.dns, options);
     options.put_if_wanted(option::HOST_NAME, ctx.hostname.unwrap_or_default().as_bytes());
     let domain = ctx.domain.unwrap_or_default();
     options.put_if_wanted(option::DOMAIN_NAME, domain.as_bytes());
-    let mut search = [0; 255];
-    let mut len = 0;
-    names::put_domain(domain, |piece| {
-        if let Some(room) = search.get_mut(len..len + piece.len()) {
-            room.copy_from_slice(piece);
-            len += piece.len();
-        }
-    });
-    options.put_if_wanted(option::SEARCH_LIST, search.get(..len).unwrap_or_default());
+    options.put_if_wanted(option::SEARCH_LIST, SearchList::of(ctx.search).bytes());
+    put_addresses(option::TIME_SERVERS, ctx.ntp, options);
 }
 
 fn put_link(ctx: &GatewayContext<'_>, gateway: Ipv4Addr, options: &mut Options<'_, '_>) {
@@ -325,15 +320,15 @@ fn put_link(ctx: &GatewayContext<'_>, gateway: Ipv4Addr, options: &mut Options<'
 }
 
 /// Up to three, as many as common clients keep.
-fn put_resolvers(ctx: &GatewayContext<'_>, options: &mut Options<'_, '_>) {
+fn put_addresses(kind: u8, addresses: &[IpAddr], options: &mut Options<'_, '_>) {
     let mut list = [0; 12];
     let mut len = 0;
-    let v4 = ctx.dns.iter().filter_map(|a| if let IpAddr::V4(a) = a { Some(a.octets()) } else { None });
-    for (room, resolver) in list.chunks_exact_mut(4).zip(v4) {
-        room.copy_from_slice(&resolver);
+    let v4 = addresses.iter().filter_map(|a| if let IpAddr::V4(a) = a { Some(a.octets()) } else { None });
+    for (room, address) in list.chunks_exact_mut(4).zip(v4) {
+        room.copy_from_slice(&address);
         len += 4;
     }
-    options.put_if_wanted(option::RESOLVERS, list.get(..len).unwrap_or_default());
+    options.put_if_wanted(kind, list.get(..len).unwrap_or_default());
 }
 
 /// Writes the IPv4 and UDP headers in front of the message, with their checksums.

@@ -1,4 +1,4 @@
-//! DHCPv6 (RFC 8415): the attachment's configured address as one IA_NA, resolvers and search list.
+//! DHCPv6 (RFC 8415): the attachment's configured address as one IA_NA, resolvers, search list, time servers.
 //!
 //! What must stay true:
 //!
@@ -6,6 +6,7 @@
 //! * The first IA_NA of a message holds the attachment's first IPv6 address and no other; what else a client believes to hold is
 //!   given back with lifetime zero, so that a changed configuration reaches the guest at its next renewal.
 //! * Only messages to ff02::1:2 come here; unicast is not offered (no Server Unicast option), and relays are refused by name.
+//! * Whoever has no IPv6 address here is told so (NoAddrsAvail), so that a client need not go on asking.
 //! * A reply is at most the IPv6 minimum MTU: identity associations and stale addresses are answered up to a fixed count.
 
 use core::net::{IpAddr, Ipv6Addr};
@@ -13,7 +14,8 @@ use core::net::{IpAddr, Ipv6Addr};
 use smoltcp::wire::{EthernetProtocol, IpProtocol, Ipv6Packet, UdpPacket};
 
 use super::emit::{Emit, HOP_LIMIT};
-use super::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, GatewayContext, names, whole};
+use super::names::SearchList;
+use super::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, GatewayContext, whole};
 use crate::DropReason;
 use crate::pipeline::Rewritten;
 
@@ -34,6 +36,9 @@ const MAX_ASSOCIATIONS: usize = 4;
 /// Addresses an association is told to give up.
 const MAX_STALE: usize = 4;
 const MAX_RESOLVERS: usize = 8;
+const MAX_CLOCKS: usize = 4;
+/// Suboption of a server's address (RFC 5908, 4.1).
+const NTP_SERVER_ADDRESS: u16 = 1;
 
 /// Message types (RFC 8415, 7.3).
 mod message {
@@ -50,7 +55,7 @@ mod message {
     pub(super) const RELAY_FORWARD: u8 = 12;
 }
 
-/// Option codes (RFC 8415, 24; 23 and 24: RFC 3646).
+/// Option codes (RFC 8415, 24; 23 and 24: RFC 3646; 56: RFC 5908).
 mod option {
     pub(super) const CLIENT: u16 = 1;
     pub(super) const SERVER: u16 = 2;
@@ -65,6 +70,7 @@ mod option {
     pub(super) const SEARCH_LIST: u16 = 24;
     pub(super) const IA_PD: u16 = 25;
     pub(super) const REFRESH_TIME: u16 = 32;
+    pub(super) const NTP: u16 = 56;
 }
 
 /// Status codes (RFC 8415, 21.13).
@@ -116,9 +122,6 @@ pub(super) fn answer(
     }
     if !ctx.may_speak6(source) {
         return Err(DropReason::SpoofedAddress);
-    }
-    if ctx.vnet.is_none() {
-        return Err(DropReason::DhcpUnanswered);
     }
     let message = parse(udp.payload())?;
     let verdict = decide(ctx, &message)?;
@@ -300,24 +303,29 @@ fn put_address(emit: &mut Emit<'_>, address: Ipv6Addr, lifetime: u32) {
     });
 }
 
-/// Resolvers and search list, as far as the client asked for them, or for nothing in particular.
+/// Resolvers, search list and time servers, as far as the client asked for them, or for nothing in particular.
 fn put_configuration(ctx: &GatewayContext<'_>, asked: &Message<'_>, emit: &mut Emit<'_>) {
     let wants = |code: u16| {
         asked.wanted.is_none_or(|list| list.as_chunks::<2>().0.iter().any(|c| u16::from_be_bytes(*c) == code))
     };
-    let resolvers = || {
-        let v6 = |a: &IpAddr| if let IpAddr::V6(a) = a { Some(*a) } else { None };
-        ctx.dns.iter().filter_map(v6).take(MAX_RESOLVERS)
-    };
+    let resolvers = || addresses6(ctx.dns).take(MAX_RESOLVERS);
     if wants(option::RESOLVERS) && resolvers().next().is_some() {
         put_option(emit, option::RESOLVERS, |emit| resolvers().for_each(|a| emit.put(&a.octets())));
     }
-    let domain = ctx.domain.filter(|domain| names::wire_len(domain).is_some());
-    if let Some(domain) = domain.filter(|_| wants(option::SEARCH_LIST)) {
-        put_option(emit, option::SEARCH_LIST, |emit| {
-            names::put_domain(domain, |piece| emit.put(piece));
+    let search = SearchList::of(ctx.search);
+    if wants(option::SEARCH_LIST) && !search.bytes().is_empty() {
+        put_option(emit, option::SEARCH_LIST, |emit| emit.put(search.bytes()));
+    }
+    let clocks = || addresses6(ctx.ntp).take(MAX_CLOCKS);
+    if wants(option::NTP) && clocks().next().is_some() {
+        put_option(emit, option::NTP, |emit| {
+            clocks().for_each(|a| put_option(emit, NTP_SERVER_ADDRESS, |emit| emit.put(&a.octets())));
         });
     }
+}
+
+fn addresses6(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv6Addr> {
+    addresses.iter().filter_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None })
 }
 
 fn put_status(emit: &mut Emit<'_>, status: Status) {

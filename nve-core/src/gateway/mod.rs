@@ -18,6 +18,7 @@
 //! | own source | all | a MAC or an address that is not the attachment's is dropped by name |
 //! | router | `ra.rs` | RS brings M=1, the MTU, the default router, resolvers; no prefix, because a /96 cannot SLAAC |
 //! | lease | `dhcpv4.rs`, `dhcpv6.rs` | the attachment's configured address and no other; the attachment is the client's identity |
+//! | options | `dhcpv4.rs`, `dhcpv6.rs` | resolvers, time servers, search list, host name, MTU: those that the client asks for |
 //! | relay | `dhcpv4.rs`, `dhcpv6.rs` | relayed messages are refused by name |
 //! | echo | `echo.rs` | every gateway address answers ping |
 //! | refusal | `no_service.rs` | a port of the gateway that serves nothing is unreachable |
@@ -48,7 +49,7 @@ mod dhcpv6;
 mod echo;
 mod emit;
 mod limits;
-mod names;
+pub(crate) mod names;
 mod nd;
 mod no_service;
 mod ra;
@@ -93,8 +94,12 @@ pub struct GatewayContext<'a> {
     pub gateway6: Option<Ipv6Addr>,
     /// Resolvers, both families.
     pub dns: &'a [IpAddr],
-    /// Search domain.
+    /// The tenants' own domain.
     pub domain: Option<&'a str>,
+    /// Domains to search.
+    pub search: &'a [String],
+    /// Time servers, both families.
+    pub ntp: &'a [IpAddr],
     /// The largest IP packet the guest may send, bytes.
     pub mtu: u16,
     /// How DHCPv4 tells the address.
@@ -120,6 +125,8 @@ impl<'a> GatewayContext<'a> {
             gateway6: network.gateway6,
             dns: &network.dns,
             domain: network.domain.as_deref(),
+            search: &network.search,
+            ntp: &network.ntp,
             mtu: network.mtu,
             lease4: network.lease4,
             held_by_another,

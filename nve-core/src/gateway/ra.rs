@@ -8,8 +8,9 @@ use core::net::{IpAddr, Ipv6Addr};
 use smoltcp::wire::{EthernetAddress, EthernetProtocol, IpProtocol};
 
 use super::emit::{Emit, HOP_LIMIT};
+use super::names::SearchList;
 use super::nd::{ALL_NODES, ND_HOP_LIMIT};
-use super::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, GatewayContext, names, whole};
+use super::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, GatewayContext, whole};
 use crate::DropReason;
 use crate::pipeline::Rewritten;
 
@@ -64,10 +65,14 @@ fn put_resolvers(ctx: &GatewayContext<'_>, emit: &mut Emit<'_>) {
 
 /// DNSSL (RFC 8106, 5.2), padded to units of eight bytes.
 fn put_search_list(ctx: &GatewayContext<'_>, emit: &mut Emit<'_>) {
-    let Some((domain, len)) = ctx.domain.and_then(|d| Some((d, names::wire_len(d)?))) else { return };
+    let list = SearchList::of(ctx.search);
+    let len = list.bytes().len();
+    if len == 0 {
+        return;
+    }
     let units = (8 + len).div_ceil(8);
     emit.put(&[31, units as u8, 0, 0]);
     emit.put(&u32::from(LIFETIME).to_be_bytes());
-    names::put_domain(domain, |piece| emit.put(piece));
+    emit.put(list.bytes());
     emit.zeros(units * 8 - 8 - len);
 }

@@ -41,8 +41,12 @@ pub struct Network {
     pub gateway6: Option<Ipv6Addr>,
     /// Resolvers told by DHCPv4 and RA.
     pub dns: Vec<IpAddr>,
-    /// Search domain told by DHCPv4 and RA.
+    /// The tenants' own domain, told by DHCPv4.
     pub domain: Option<String>,
+    /// Domains to search, told by DHCP and RA.
+    pub search: Vec<String>,
+    /// Time servers told by DHCPv4 and DHCPv6.
+    pub ntp: Vec<IpAddr>,
     /// How DHCPv4 tells addresses.
     pub lease4: Lease4,
     /// Told to guests: uplink MTU minus 20 where the network has IPv4 (design, section 5), never below 1280 where it has IPv6.
@@ -253,6 +257,11 @@ impl Network {
             gateway6: network.gateway6.or_else(|| network.ipv6.map(default_gateway6)),
             dns: network.dns.clone(),
             domain: network.domain.clone(),
+            search: match &network.domain {
+                Some(domain) if network.search.is_empty() => vec![domain.clone()],
+                _ => network.search.clone(),
+            },
+            ntp: network.ntp.clone(),
             lease4: network.lease4,
             mtu,
             neutral6: network.ipv6.map(|vnet| Neutral::vnet(host.locator, network.vnid, vnet)),

@@ -9,6 +9,7 @@ use smoltcp::wire::Ipv4Cidr;
 
 use super::{Attachment, Host, Mapping, Network, Setup};
 use crate::addr::Vnet;
+use crate::gateway::names::{LONGEST_LIST, wire_len};
 
 /// A [`Setup`] in which everything fits together.
 #[derive(Clone, Debug)]
@@ -117,7 +118,22 @@ fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
                 return Err(refuse(object, reason, "choose a /96 outside of both"));
             }
         }
+        check_search(&object, network)?;
         check_gateways(&object, network)?;
+    }
+    Ok(())
+}
+
+fn check_search(object: &str, network: &Network) -> Result<(), SetupError> {
+    let domains = || network.domain.iter().chain(&network.search);
+    if let Some(domain) = domains().find(|domain| wire_len(domain).is_none()) {
+        let reason = format!("{domain:?} is no domain name");
+        return Err(refuse(object, reason, "write labels of 1 to 63 bytes, 255 in all, joined by dots"));
+    }
+    let len: usize = network.search.iter().filter_map(|domain| wire_len(domain)).sum();
+    if len > LONGEST_LIST {
+        let reason = format!("its search list has {len} bytes as DNS writes it");
+        return Err(refuse(object, reason, format!("one option holds {LONGEST_LIST}: name fewer domains")));
     }
     Ok(())
 }

@@ -46,8 +46,12 @@ pub struct Network {
     pub gateway6: Option<Ipv6Addr>,
     /// Resolvers told by DHCPv4 (IPv4 ones) and RA (IPv6 ones).
     pub dns: Vec<IpAddr>,
-    /// Search domain told by DHCPv4 and RA.
+    /// The tenants' own domain, told by DHCPv4; also the search list where `search` is empty.
     pub domain: Option<String>,
+    /// Domains to search, told by DHCP and RA; at most 255 bytes as DNS writes them.
+    pub search: Vec<String>,
+    /// Time servers told by DHCPv4 (IPv4 ones) and DHCPv6 (IPv6 ones).
+    pub ntp: Vec<IpAddr>,
     /// How DHCPv4 tells addresses.
     pub lease4: Lease4,
 }

@@ -14,6 +14,8 @@ fn network(name: &str, vni: u32, ipv4: Option<&str>, ipv6: Option<&str>) -> Netw
         gateway6: None,
         dns: vec![],
         domain: None,
+        search: vec![],
+        ntp: vec![],
         lease4: Lease4::default(),
     }
 }
@@ -64,7 +66,7 @@ type Spoil = (fn(&mut Setup), &'static str, &'static str);
 
 #[test]
 fn whatever_does_not_fit_is_refused_with_its_objects_name() {
-    let spoils: [Spoil; 29] = [
+    let spoils: [Spoil; 31] = [
         (|s| s.host.uplink_mtu = 1279, "uplink", "below 1280"),
         (|s| s.host.sir = "2001:db8:0:1::/64".parse().unwrap(), "host", "locator and sir"),
         (|s| s.networks[1].name = "blue".into(), "network.blue", "two of this name"),
@@ -73,6 +75,8 @@ fn whatever_does_not_fit_is_refused_with_its_objects_name() {
         (|s| s.networks[1] = network("red", 1002, None, None), "network.red", "neither"),
         (|s| s.networks[1].ipv6 = "2001:db8:51::/96".parse().ok(), "network.red", "SIR"),
         (|s| s.networks[1].ipv6 = "2001:db8:0:1::/96".parse().ok(), "network.red", "locator"),
+        (|s| s.networks[1].search = vec!["a..b".into()], "network.red", "no domain name"),
+        (|s| s.networks[1].search = vec!["domain.example".into(); 17], "network.red", "272 bytes"),
         (|s| s.networks[1].gateway4 = "10.2.0.1".parse().ok(), "network.red", "no usable address"),
         (|s| s.networks[1].gateway4 = "10.1.255.255".parse().ok(), "network.red", "no usable address"),
         (|s| s.networks[1].gateway6 = "2001:db8::1".parse().ok(), "network.red", "is not in"),

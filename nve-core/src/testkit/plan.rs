@@ -130,6 +130,8 @@ impl Plan {
             gateway6: None,
             dns: Vec::new(),
             domain: None,
+            search: Vec::new(),
+            ntp: Vec::new(),
             lease4: Lease4::Subnet,
         });
         self

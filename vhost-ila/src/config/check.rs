@@ -214,6 +214,9 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
     let dns = raw.dns.iter().map(|text| judge.parse(&at("dns"), text, "write an IPv4 or IPv6 address"));
     let dns: Vec<Option<_>> = dns.collect();
     let domain = judge.optional(&raw.domain, |judge, text| judge.domain(&at("domain"), text));
+    let search: Vec<Option<_>> = raw.search.iter().map(|text| judge.domain(&at("search"), text)).collect();
+    let ntp = raw.ntp.iter().map(|text| judge.parse(&at("ntp"), text, "write an IPv4 or IPv6 address"));
+    let ntp: Vec<Option<_>> = ntp.collect();
     let lease4 = match &raw.dhcp4 {
         Some(text) => judge.keyword(&at("dhcp4"), text, value::LEASES),
         None => Some(Default::default()),
@@ -227,6 +230,8 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         gateway6: gateway6?,
         dns: dns.into_iter().collect::<Option<_>>()?,
         domain: domain?,
+        search: search.into_iter().collect::<Option<_>>()?,
+        ntp: ntp.into_iter().collect::<Option<_>>()?,
         lease4: lease4?,
     })
 }

@@ -59,6 +59,10 @@ pub(super) struct RawNetwork {
     #[serde(default)]
     pub(super) dns: Vec<Text>,
     pub(super) domain: Option<Text>,
+    #[serde(default)]
+    pub(super) search: Vec<Text>,
+    #[serde(default)]
+    pub(super) ntp: Vec<Text>,
     pub(super) dhcp4: Option<Text>,
 }
 

@@ -68,7 +68,8 @@ fn a_discover_is_offered_the_attachments_address() {
     assert_eq!(option(&packet, 15), Some(b"blue.example".to_vec()));
     assert_eq!(option(&packet, 26), Some(1480_u16.to_be_bytes().to_vec()));
     assert_eq!(option(&packet, 28), Some(vec![10, 1, 255, 255]));
-    assert_eq!(option(&packet, 119), Some(b"\x04blue\x07example\0".to_vec()));
+    assert_eq!(option(&packet, 42), Some(vec![10, 1, 0, 123]));
+    assert_eq!(option(&packet, 119), Some(b"\x04blue\x07example\0\x07example\0".to_vec()));
     assert_eq!(option(&packet, 121), None);
 }
 
@@ -191,7 +192,8 @@ fn an_attachment_without_ipv4_is_not_answered() {
 fn a_reply_is_never_longer_than_the_client_takes() {
     let long = ["d".repeat(60), "e".repeat(60), "f".repeat(60), "g".repeat(60)].join(".");
     let host = "h".repeat(255);
-    let ctx = GatewayContext { hostname: Some(&host), domain: Some(&long), ..context() };
+    let search = [long.clone()];
+    let ctx = GatewayContext { hostname: Some(&host), domain: Some(&long), search: &search, ..context() };
     for (max_size, most) in [(None, 576), (Some(0), 576), (Some(900), 900), (Some(1500), 1480)] {
         let asking = DhcpRepr { max_size, ..client(DhcpMessageType::Discover) };
         let reply = ask_with(&ctx, &frame(&asking)).expect("an offer");

@@ -106,7 +106,7 @@ fn a_solicit_is_advertised_the_attachments_address_and_configuration() {
     assert_eq!(leased(association), [(OWN6, 3600, 3600)]);
     let IpAddr::V6(resolver) = RESOLVERS[1] else { unreachable!() };
     assert_eq!(find(&options, 23), Some(&resolver.octets()[..]));
-    assert_eq!(find(&options, 24), Some(&b"\x04blue\x07example\0"[..]));
+    assert_eq!(find(&options, 24), Some(&b"\x04blue\x07example\0\x07example\0"[..]));
 }
 
 #[test]
@@ -210,6 +210,29 @@ fn an_attachment_without_ipv6_is_told_that_there_is_no_address() {
     let (kind, all) = said(ask_with(&ctx, &message(1, &[client(), association(7, &[])])));
     assert_eq!(kind, 2);
     assert_eq!(options(&find(&all, IA_NA).unwrap()[12..]), [(STATUS, vec![0, 2])]);
+}
+
+/// Not advertised, and yet asked: the client is told, and need not go on asking.
+#[test]
+fn in_a_network_without_ipv6_there_are_no_addresses() {
+    let ctx = GatewayContext { addresses: &ADDRESSES[..1], vnet: None, gateway6: None, ..context() };
+    for (asking, answer) in [(1, 2), (5, 7)] {
+        let mut about_us = vec![client(), association(7, &[])];
+        about_us.extend((asking == 5).then(server));
+        let (kind, all) = said(ask_with(&ctx, &message(asking, &about_us)));
+        assert_eq!(kind, answer);
+        assert_eq!(options(&find(&all, IA_NA).unwrap()[12..]), [(STATUS, vec![0, 2])]);
+    }
+}
+
+#[test]
+fn time_servers_are_told_to_those_who_ask() {
+    let (_, all) = said(ask(&message(11, &[client(), option(6, &[0, 56])])));
+    let told = find(&all, 56).expect("an NTP option");
+    let IpAddr::V6(clock) = CLOCKS[1] else { panic!("the second is IPv6") };
+    assert_eq!(options(told), [(1, clock.octets().to_vec())]);
+    let (_, all) = said(ask(&message(11, &[client(), option(6, &[0, 23])])));
+    assert_eq!(find(&all, 56), None);
 }
 
 #[test]

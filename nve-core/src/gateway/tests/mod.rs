@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
+use std::sync::LazyLock;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -42,6 +43,12 @@ const RESOLVERS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 0x53)),
 ];
 
+const CLOCKS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 123)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 0x123)),
+];
+static SEARCH: LazyLock<[String; 2]> = LazyLock::new(|| ["blue.example".to_owned(), "example".to_owned()]);
+
 fn peers(address: IpAddr) -> bool {
     address == IpAddr::V4(PEER4) || address == IpAddr::V6(PEER6)
 }
@@ -57,6 +64,8 @@ fn context() -> GatewayContext<'static> {
         gateway6: Some(GATEWAY6),
         dns: &RESOLVERS,
         domain: Some("blue.example"),
+        search: &*SEARCH,
+        ntp: &CLOCKS,
         mtu: 1480,
         lease4: Lease4::Subnet,
         held_by_another: &peers,

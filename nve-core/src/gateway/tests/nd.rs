@@ -158,7 +158,7 @@ fn a_router_solicitation_brings_router_mtu_and_managed_but_no_prefix() {
 }
 
 #[test]
-fn a_router_advertisement_tells_resolvers_and_search_domain() {
+fn a_router_advertisement_tells_resolvers_and_search_domains() {
     let message = Icmpv6Repr::Ndisc(NdiscRepr::RouterSolicit { lladdr: None });
     let reply = ask(&icmpv6(Ipv6Addr::UNSPECIFIED, ALL_ROUTERS, 255, &message)).expect("an advertisement");
     parse(&reply, ALL_NODES_MAC, GATEWAY_LINK_LOCAL, ALL_NODES);
@@ -167,7 +167,8 @@ fn a_router_advertisement_tells_resolvers_and_search_domain() {
     let (rdnss, dnssl) = options.split_at(24);
     assert_eq!(rdnss[..8], [25, 3, 0, 0, 0, 0, 0xff, 0xff]);
     assert_eq!(IpAddr::V6(<[u8; 16]>::try_from(&rdnss[8..]).unwrap().into()), RESOLVERS[1]);
-    assert_eq!(dnssl, b"\x1f\x03\0\0\0\0\xff\xff\x04blue\x07example\0\0\0");
+    assert_eq!(dnssl[..8], [31, 4, 0, 0, 0, 0, 0xff, 0xff]);
+    assert_eq!(&dnssl[8..], b"\x04blue\x07example\0\x07example\0\0");
 }
 
 #[test]

@@ -20,6 +20,11 @@ fn nve() -> Arc<Nve> {
         gateway6: None,
         dns: RESOLVERS.to_vec(),
         domain: Some("blue.example".into()),
+        search: vec!["blue.example".into(), "example".into()],
+        ntp: vec![
+            "10.1.0.123".parse().expect("an address"),
+            "2001:db8:b1:e::123".parse().expect("an address"),
+        ],
         lease4: Lease4::HostRoute,
     };
     let attachment = Attachment {

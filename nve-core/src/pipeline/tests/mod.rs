@@ -133,6 +133,8 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         gateway6: None,
         dns: vec![],
         domain: None,
+        search: vec![],
+        ntp: vec![],
         lease4: Lease4::Subnet,
     };
     let guests: [(u8, &str, &str, &str, u8, &str); 5] = [

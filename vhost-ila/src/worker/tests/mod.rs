@@ -79,6 +79,8 @@ fn nve(count: u8) -> Arc<Nve> {
             gateway6: None,
             dns: vec![],
             domain: None,
+            search: vec![],
+            ntp: vec![],
             lease4: Lease4::Subnet,
         }],
         attachments: (1..=count).map(attachment).collect(),
