@@ -13,6 +13,8 @@ mod every_byte_on_the_wire_is_the_drafts;
 mod forged_packets_from_the_fabric_are_dropped_by_name;
 mod front_ends;
 mod host_check;
+mod hostile_connections_delay_nobody_else;
+mod hostile_descriptors_are_closed_and_never_waited_for;
 mod hostile_memory_hurts_only_its_owner;
 mod hostile_messages_hurt_only_their_sender;
 mod hostile_rings_hurt_only_their_guest;

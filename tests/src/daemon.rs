@@ -88,6 +88,30 @@ impl Daemon {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
     }
 
+    /// What of its files, but for standard input, output and error, is not close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is gone.
+    pub fn inheritable(&self) -> Result<Vec<String>> {
+        const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+        let process = format!("/proc/{}", self.process.id());
+        let mut inheritable = Vec::new();
+        for file in fs::read_dir(format!("{process}/fdinfo"))? {
+            let file = file?;
+            let number = file.file_name().to_string_lossy().into_owned();
+            // One that was closed meanwhile is none.
+            let Ok(text) = fs::read_to_string(file.path()) else { continue };
+            let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).context("no flags")?;
+            let flags = u32::from_str_radix(flags.trim(), 8)?;
+            if flags & CLOSE_ON_EXEC == 0 && !["0", "1", "2"].contains(&number.as_str()) {
+                let link = fs::read_link(format!("{process}/fd/{number}"));
+                inheritable.push(format!("{number}: {}", link.unwrap_or_default().display()));
+            }
+        }
+        Ok(inheritable)
+    }
+
     /// What it holds of the machine at this moment.
     ///
     /// # Errors

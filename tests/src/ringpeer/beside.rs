@@ -102,6 +102,15 @@ impl Beside {
         self.site.daemons[0].footprint()
     }
 
+    /// The daemon's files that a program it ran would inherit.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is gone.
+    pub fn inheritable(&self) -> Result<Vec<String>> {
+        self.site.daemons[0].inheritable()
+    }
+
     /// Ends the conversation: nothing was lost in it, and the daemon has kept no file, map or memory of the hostile one's.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Messages as bytes: what a front-end that obeys nobody sends.
 
 use std::io::Read;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -85,6 +85,12 @@ impl Connection {
                 Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
             }
         }
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

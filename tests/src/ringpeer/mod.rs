@@ -333,6 +333,30 @@ impl Peer {
         Ok(room)
     }
 
+    /// As [`Peer::send`], without listening for a call: what the daemon has taken is looked up in the ring.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::send`].
+    pub fn send_unheard(&mut self, frame: &[u8]) -> Result<()> {
+        wait_for("room in the transmit ring", LIMIT, || {
+            self.reap()?;
+            Ok((!self.free_tx.is_empty() && self.tx.free() >= 64).then_some(()))
+        })?;
+        self.send(frame)
+    }
+
+    /// Gives the transmit ring another kick, while it runs; the old one.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon refuses, or nothing is attached.
+    pub fn exchange_kick(&mut self, fresh: EventFd) -> Result<EventFd> {
+        let frontend = self.frontend.as_ref().context("not attached")?;
+        frontend.set_vring_kick(TX, &fresh)?;
+        Ok(std::mem::replace(&mut self.tx.kick, fresh))
+    }
+
     /// Waits until the daemon has taken all that was sent.
     ///
     /// # Errors

@@ -37,8 +37,11 @@ use crate::config::{DeviceConfig, SocketMode};
 /// How long to wait before connecting again, at most; front-ends give up on us after a minute.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// A connection that lasts no longer is followed by as long a pause: fifty a second are served.
+/// The pause after a connection that was refused, failed, or lasted no longer than this: fifty a second are served.
 const PACE: Duration = Duration::from_millis(20);
+
+/// Connections that may wait to be served, one after the other: what a flood leaves behind is gone within a second.
+const BACKLOG: i32 = 32;
 
 /// The pause after a panic, each of which writes a line of its own.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
@@ -125,7 +128,11 @@ impl Server {
         let status = Arc::new(Status::new(config.offer));
         let stop = Arc::new(Stop::new()?);
         let listener = match config.mode {
-            SocketMode::Server => Some(listen_for(&config.socket, config.user)?),
+            SocketMode::Server => {
+                let listener = listen_for(&config.socket, config.user)?;
+                rustix::net::listen(&listener, BACKLOG)?;
+                Some(listener)
+            }
             SocketMode::Client => None,
         };
         let socket = listener.is_some().then(|| config.socket.clone());
@@ -219,8 +226,7 @@ impl Control {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
                 self.failed(format_args!("connection closed: {reason}"));
-                // A front-end that fails again and again must not turn this into a busy loop.
-                self.wait(None, RETRY);
+                self.wait(None, PACE);
             }
             Err(_) => {
                 // What it said went to standard error, with its place.
