@@ -170,6 +170,8 @@ impl Devices for Served {
             busy_polls: report.busy_polls,
             sleeps: report.sleeps,
             signals: report.signals,
+            turns: report.turns.to_vec(),
+            longest_turn_us: report.longest_turn_us,
             uplink_lost: report.uplink_lost,
         };
         self.0.workers().into_iter().map(worker).collect()

@@ -56,6 +56,12 @@ pub struct Worker {
     pub sleeps: u64,
     /// Interrupts sent to guests.
     pub signals: u64,
+    /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
+    #[serde(default)]
+    pub turns: Vec<u64>,
+    /// The longest turn so far, in microseconds, the time other threads had the processor included.
+    #[serde(default)]
+    pub longest_turn_us: u64,
     /// The uplink failed for good (its interface was removed): what is sent to it is dropped until the daemon is restarted.
     #[serde(default)]
     pub uplink_lost: bool,

@@ -1,6 +1,7 @@
 //! What a worker costs: cycles per packet is a number an operator can read.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use nve_core::counters::Cell;
 use serde::Serialize;
@@ -20,11 +21,31 @@ pub struct WorkerCounters {
     pub sleeps: Cell,
     /// Interrupts sent to guests.
     pub signals: Cell,
+    /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
+    pub turns: [Cell; 6],
+    /// Nanoseconds of the longest of them.
+    pub longest_turn: AtomicU64,
     /// The uplink failed for good.
     pub uplink_lost: AtomicBool,
 }
 
+/// Where [`WorkerCounters::turns`] are divided, in nanoseconds.
+const STEPS: [u64; 5] = [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
 impl WorkerCounters {
+    /// A turn moved packets in such a time, the time others had the processor included.
+    #[inline]
+    pub(super) fn took(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let step = STEPS.iter().take_while(|step| nanos >= **step).count();
+        if let Some(cell) = self.turns.get(step) {
+            cell.add(1);
+        }
+        if nanos > self.longest_turn.load(Relaxed) {
+            self.longest_turn.store(nanos, Relaxed);
+        }
+    }
+
     /// A copy, with the quotient.
     #[must_use]
     pub fn report(&self) -> WorkerReport {
@@ -36,6 +57,8 @@ impl WorkerCounters {
             busy_polls: self.busy_polls.get(),
             sleeps: self.sleeps.get(),
             signals: self.signals.get(),
+            turns: self.turns.each_ref().map(Cell::get),
+            longest_turn_us: self.longest_turn.load(Relaxed) / 1000,
             uplink_lost: self.uplink_lost.load(Relaxed),
             cycles_per_packet: cycles.checked_div(packets).unwrap_or(0),
         }
@@ -57,8 +80,27 @@ pub struct WorkerReport {
     pub sleeps: u64,
     /// Interrupts sent to guests.
     pub signals: u64,
+    /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
+    pub turns: [u64; 6],
+    /// The longest of them, microseconds, the time others had the processor included.
+    pub longest_turn_us: u64,
     /// The uplink failed and is looked at no more; a restart opens it again.
     pub uplink_lost: bool,
     /// `busy_cycles / packets`, since the start.
     pub cycles_per_packet: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_sorted_by_how_long_they_took() {
+        let counters = WorkerCounters::default();
+        for micros in [0, 9, 10, 99, 100, 5_000, 2_000_000] {
+            counters.took(Duration::from_micros(micros));
+        }
+        let report = counters.report();
+        assert_eq!((report.turns, report.longest_turn_us), ([2, 2, 1, 1, 0, 1], 2_000_000));
+    }
 }

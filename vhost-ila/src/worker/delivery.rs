@@ -4,7 +4,6 @@ use nve_core::DropReason;
 use nve_core::packet::{ChecksumState, Frame, GsoKind, Offload};
 use nve_core::pipeline::{Fate, Nve, Origin, PortId, Rewritten, Scratch, Walker};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::counters::WorkerCounters;
 use super::receivers::Receivers;
@@ -73,8 +72,6 @@ pub(super) struct Outlets {
     pub(super) uplink: Box<dyn Uplink>,
     pub(super) notifier: Notifier,
     pub(super) counters: Arc<WorkerCounters>,
-    /// When the last fault was logged: a hostile front-end can cause one with every message.
-    logged: Option<Instant>,
 }
 
 impl Outlets {
@@ -94,7 +91,6 @@ impl Outlets {
             uplink,
             notifier,
             counters,
-            logged: None,
         }
     }
 
@@ -283,21 +279,12 @@ impl Outlets {
         let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
         let Some(ring) = port.receivers.of_pair(pair) else { return };
         ring.queue.fault = Some(fault);
-        tell_fault(&mut self.notifier, &ring.queue.events, (&ring.queue.status, Role::Receive(pair)), fault);
+        let whose = (index, &*ring.queue.status, Role::Receive(pair));
+        tell_fault(&mut self.notifier, &ring.queue.events, whose, fault);
         port.receivers.settle();
         if !port.receivers.is_up() {
             let receiver = self.nve.receiver(PortId(index));
             self.nve.set_receiver(PortId(index), nve_core::pipeline::Receiver { up: false, ..receiver });
-        }
-        self.log_fault(index, Role::Receive(pair), fault);
-    }
-
-    /// At most one line a second; the status names every fault.
-    pub(super) fn log_fault(&mut self, index: u16, role: Role, fault: RingFault) {
-        let now = Instant::now();
-        if self.logged.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
-            self.logged = Some(now);
-            log::warn!("{role:?} ring of port {index} stopped: {fault}");
         }
     }
 }
@@ -341,9 +328,14 @@ pub(super) fn signal_driver(
 pub(super) fn tell_fault(
     notifier: &mut Notifier,
     events: &Events,
-    (status, role): (&Status, Role),
+    (port, status, role): (u16, &Status, Role),
     fault: RingFault,
 ) {
+    status.journal.write(
+        log::Level::Warn,
+        &format_args!("port {port}"),
+        format_args!("{role:?} ring stopped: {fault}"),
+    );
     if let Some(ring) = status.ring(role) {
         ring.set_fault(Some(fault));
     }

@@ -5,7 +5,7 @@
 //! * The worker never waits for anything but work: no lock, no allocation, no log line per packet, no blocking system call except
 //!   its own sleep.
 //! * It decides nothing. `nve-core` returns a fate; the worker carries it out and says how that went.
-//! * Every port gets its turn: at most one batch of each ring, then the next.
+//! * Every port gets its turn: at most one batch of each ring, then the next; and no more of the worker's time than its neighbours.
 //!
 //! ```text
 //!   poll.rs      turn: requests > each transmit ring > commands > uplink > signals;  no work: spin, then sleep in epoll
@@ -13,6 +13,7 @@
 //!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all
 //!   delivery.rs  one frame to one place: a receive ring, the uplink, or a counter
 //!   receivers.rs which receive ring of an attachment, by the frame's flow
+//!   turns.rs     who must sit turns out, for what it has cost
 //!   again.rs     frames the core wants whole, summed or segmented first
 //! ```
 
@@ -27,6 +28,7 @@ mod receivers;
 mod sender;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::io;

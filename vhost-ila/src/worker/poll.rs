@@ -1,7 +1,8 @@
 //! The worker's loop: turns while there is work, then a spin, then sleep.
 //!
 //! What must stay true: before it sleeps, every transmit ring has been asked for kicks and looked at once more after that, so no
-//! frame waits for a kick that never comes; requests of control threads are served between turns, when no batch is open.
+//! frame waits for a kick that never comes; an attachment whose frames cost more than its neighbours' sits turns out ([`Turns`]);
+//! requests of control threads are served between turns, when no batch is open.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -16,6 +17,7 @@ use super::batch::Batch;
 use super::counters::WorkerCounters;
 use super::delivery::Outlets;
 use super::sender::{Commander, Sender, is_silent};
+use super::turns::Turns;
 use crate::device::cpu;
 use crate::device::event::{Notifier, PeerEvent};
 use crate::device::handover::{Queue, Request, Role, WorkerInbox};
@@ -42,6 +44,8 @@ pub(super) struct Worker {
     start: Instant,
     /// The running transmit rings, of all ports.
     senders: Vec<Sender>,
+    /// Which of those may go.
+    turns: Turns,
     /// The running control queues, of all ports.
     commanders: Vec<Commander>,
     /// Turns until those are looked at.
@@ -76,6 +80,7 @@ impl Worker {
             spin,
             start: crate::epoch::epoch(),
             senders: Vec::new(),
+            turns: Turns::default(),
             commanders: Vec::new(),
             commands_in: 0,
             uplink_busy: true,
@@ -111,14 +116,24 @@ impl Worker {
     /// Looks at everything once; whether there was anything.
     fn turn(&mut self) -> bool {
         let begin = cpu::cycles();
-        self.out.walker.begin(self.start.elapsed());
+        let now = self.start.elapsed();
+        self.out.walker.begin(now);
         let mut packets = 0;
         let mut busy = 0;
+        let mut last = begin;
         for sender in &mut self.senders {
+            if !self.turns.may_go(sender.port) {
+                continue;
+            }
             let count = self.batch.transmit(&mut self.out, sender);
-            packets += count as u64;
-            busy += u64::from(count > 0);
+            if count > 0 {
+                packets += count as u64;
+                busy += 1;
+                let then = std::mem::replace(&mut last, cpu::cycles());
+                self.turns.spent(sender.port, last.wrapping_sub(then));
+            }
         }
+        let waiting = self.turns.settle();
         let commands = self.commands();
         let mut polls = self.senders.len() as u64;
         self.uplink_skipped += 1;
@@ -138,11 +153,12 @@ impl Worker {
         let counters = &self.out.counters;
         counters.polls.add(polls);
         if packets == 0 {
-            return commands > 0;
+            return commands > 0 || waiting;
         }
         counters.busy_polls.add(busy);
         counters.packets.add(packets);
         counters.busy_cycles.add(cpu::cycles().wrapping_sub(begin));
+        counters.took(self.start.elapsed().saturating_sub(now));
         true
     }
 
@@ -250,6 +266,7 @@ impl Worker {
                 self.watch(queue.events.kick.as_ref())?;
                 queue.ring.refuse_kicks();
                 self.out.admit(port);
+                self.turns.admit(port.0);
                 self.senders.push(Sender { port: port.0, queue });
             }
             Queue::Control(queue) => {

@@ -34,8 +34,7 @@ impl Sender {
     pub(super) fn breaks(&mut self, out: &mut Outlets, fault: RingFault) {
         let role = Role::Transmit(self.queue.pair);
         self.queue.fault = Some(fault);
-        tell_fault(&mut out.notifier, &self.queue.events, (&self.queue.status, role), fault);
-        out.log_fault(self.port, role, fault);
+        tell_fault(&mut out.notifier, &self.queue.events, (self.port, &self.queue.status, role), fault);
     }
 }
 
@@ -93,8 +92,8 @@ impl Commander {
     #[cold]
     pub(super) fn breaks(&mut self, out: &mut Outlets, fault: RingFault) {
         self.queue.fault = Some(fault);
-        tell_fault(&mut out.notifier, &self.queue.events, (&self.queue.status, Role::Control), fault);
-        out.log_fault(self.port, Role::Control, fault);
+        let whose = (self.port, &*self.queue.status, Role::Control);
+        tell_fault(&mut out.notifier, &self.queue.events, whose, fault);
     }
 }
 

@@ -403,3 +403,27 @@ fn a_receive_ring_survives_many_laps_with_odd_fetches() {
     }
     assert_eq!(u32::from(ring.base()), sent % 65536);
 }
+
+#[test]
+fn what_is_left_of_a_batch_is_taken_again_in_its_order() {
+    let mut s = setup(16, false);
+    for i in 0..6 {
+        s.ram.write(DATA + 0x100 * i, &[i as u8; 8]);
+        s.driver.offer(&s.ram, &[readable(DATA + 0x100 * i, 8)]);
+    }
+    s.driver.expose(&s.ram);
+    let mut ring = TransmitRing::new(&s.spec).unwrap();
+    let mut chains = Chains::default();
+    let mut seen = Vec::new();
+    for (there, keep) in [(6, 2), (4, 1), (3, 3)] {
+        ring.take(&mut chains).unwrap();
+        assert_eq!(chains.len(), there);
+        ring.leave(&mut chains, keep);
+        seen.extend((0..chains.len()).map(|i| bytes_of(&chains, i)[0]));
+        ring.finish(&chains);
+        ring.publish();
+        assert_eq!(s.driver.take_used(&s.ram).len(), keep);
+    }
+    assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(ring.base(), 6);
+}

@@ -135,6 +135,13 @@ impl TransmitRing {
         Ok(())
     }
 
+    /// Leaves all but the first `keep` chains of a batch in the ring, to be taken anew, whatever they are by then.
+    pub fn leave(&mut self, chains: &mut Chains, keep: usize) {
+        let left = chains.chains.len().saturating_sub(keep);
+        chains.chains.truncate(keep);
+        self.ring.next_available = self.ring.next_available.wrapping_sub(left as u16);
+    }
+
     /// Gives a taken batch back to the driver.
     #[inline]
     pub fn finish(&mut self, chains: &Chains) {

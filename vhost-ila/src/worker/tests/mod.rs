@@ -1,6 +1,7 @@
 //! The daemon in this process, driven over real sockets by front-ends of the `vhost` crate and guests of our own.
 
 mod connections;
+mod costly;
 mod dirty_log;
 mod hostile;
 mod life_cycle;
