@@ -56,6 +56,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Whether [`Limits::take`] would grant a token at `now`.
+    pub fn would_grant(&self, protocol: Protocol, now: Duration) -> bool {
+        self.clone().take(protocol, now).is_ok()
+    }
+
     /// Takes one token at `now`.
     ///
     /// # Errors

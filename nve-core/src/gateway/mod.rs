@@ -4,7 +4,7 @@
 //!
 //! * **Only the asker is answered**, at its own MAC, and only about what its configuration says. Nothing an attachment sends here
 //!   changes what any other attachment is told: the gateway keeps no state but token buckets, one set per attachment.
-//! * **Never more, never larger.** One frame brings at most one reply; a reply is never longer than the MTU told to the guest
+//! * **Never more, never larger.** One frame brings at most one reply, and nothing is said unasked but router advertisements ([`advertise`]); a reply is never longer than the MTU told to the guest
 //!   (an echo reply is no longer than its request), and never more frequent than its protocol's bucket ([`Limits`]).
 //! * **Total over any bytes**: no frame panics, loops or allocates.
 //!
@@ -16,7 +16,7 @@
 //! | probe | `arp.rs`, `nd.rs` | an address probe is answered only if another attachment, another host or the gateway holds the target |
 //! | silence | `arp.rs`, `nd.rs` | announcements and advertisements are never answered |
 //! | own source | all | a MAC or an address that is not the attachment's is dropped by name |
-//! | router | `ra.rs` | RS brings M=1, the MTU, the default router, resolvers; no prefix, because a /96 cannot SLAAC |
+//! | router | `ra.rs` | RS, a change, and half an hour bring M=1, the MTU, the default router, resolvers; no prefix, because a /96 cannot SLAAC |
 //! | lease | `dhcpv4.rs`, `dhcpv6.rs` | the attachment's configured address and no other; the attachment is the client's identity |
 //! | options | `dhcpv4.rs`, `dhcpv6.rs` | resolvers, time servers, search list, host name, MTU: those that the client asks for |
 //! | relay | `dhcpv4.rs`, `dhcpv6.rs` | relayed messages are refused by name |
@@ -222,6 +222,12 @@ pub fn answer(
         return Answer::Whole;
     }
     try_answer(ctx, limits, now, kind, frame, out).unwrap_or_else(Answer::Drop)
+}
+
+/// What the attachment `ctx` describes is told unasked: a router advertisement to all nodes of its link, which is it alone. `None` where
+/// its network has no IPv6.
+pub fn advertise(ctx: &GatewayContext<'_>, out: &mut [u8]) -> Option<Rewritten> {
+    ra::advertise(ctx, nd::ALL_NODES, out).ok()
 }
 
 /// A reply of `head` bytes that is whole in the buffer; what did not fit becomes a named drop.

@@ -16,8 +16,7 @@ use crate::pipeline::Rewritten;
 
 /// Managed addresses and other configuration: both by DHCPv6.
 const FLAGS_MANAGED: u8 = 0xc0;
-/// Seconds. The largest legal one (RFC 8319, 4), because routers are advertised on request only: a guest that boots asks once
-/// and not again while it has a router.
+/// Seconds. The largest legal one (RFC 8319, 4): a guest keeps its router while the daemon is away for hours.
 const LIFETIME: u16 = u16::MAX;
 /// Resolvers told; more are left out, so that an advertisement stays far below the IPv6 minimum MTU.
 const MAX_RESOLVERS: usize = 8;

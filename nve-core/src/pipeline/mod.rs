@@ -12,6 +12,8 @@
 //!   steer    flow.rs: which conversation; shell: which ring           flow.rs
 //! ```
 //!
+//! And from nowhere, by time alone: announce.rs, what the gateway says unasked ([`Walker::tick`]).
+//!
 //! What must stay true: a fate is returned and not performed; whatever goes to a peer carries an `Admitted`, whatever goes to an
 //! attachment a `Receiving`; a refusal (`walk.rs`: `Stop`) knows its answer, and `refuse.rs` makes it.
 
@@ -23,6 +25,7 @@ use crate::packet::ipv6::Ipv6;
 use crate::packet::{ETHERNET_LEN, Frame, Offload};
 
 mod admit;
+mod announce;
 mod answer;
 mod carry_out;
 mod deliver;

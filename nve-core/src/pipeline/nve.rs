@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::announce::Announcements;
 use super::{MAX_PORTS, PortId};
 use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral};
 use crate::counters::{PortTotals, Totals, WorkerCells};
@@ -112,6 +113,7 @@ struct Registry {
 pub struct Nve {
     pub(super) world: Arc<ArcSwap<World>>,
     pub(super) table: MappingTable,
+    pub(super) announcements: Announcements,
     receivers: Box<[AtomicU8]>,
     registry: Mutex<Registry>,
     workers: Mutex<Vec<Arc<WorkerCells>>>,
@@ -133,6 +135,7 @@ impl Nve {
         let nve = Self {
             world: Arc::new(ArcSwap::from_pointee(World::build(&setup, &ports, &registry.reaches))),
             table: MappingTable::with_capacity(mapping_capacity.max(needed)),
+            announcements: Announcements::default(),
             receivers: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
             registry: Mutex::new(registry),
             workers: Mutex::default(),
@@ -164,12 +167,27 @@ impl Nve {
         for identifier in leaving {
             self.table.remove(identifier);
         }
-        self.world.store(Arc::new(world));
+        let before = self.world.swap(Arc::new(world));
+        self.announce_changes(&before);
         for (identifier, target) in wanted {
             let stored = self.table.insert(identifier, target);
             debug_assert_ne!(stored, Err(TableFull), "counted above");
         }
         Ok(())
+    }
+
+    /// Whoever was told something by router advertisements that is not so any more is due for another.
+    fn announce_changes(&self, before: &World) {
+        fn told(world: &World, port: PortId) -> Option<impl PartialEq> {
+            let network = world.network(world.attachment(port)?.network)?;
+            Some((network.ipv6.is_some(), network.mtu, network.dns.as_slice(), network.search.as_slice()))
+        }
+        let now = self.world.load();
+        for port in now.attachments().map(|attachment| attachment.port) {
+            if told(before, port) != told(&now, port) {
+                self.announcements.changed(port);
+            }
+        }
     }
 
     /// The number of an attachment.
@@ -196,8 +214,12 @@ impl Nve {
 
     /// What the guest behind `port` can take from now on.
     pub fn set_receiver(&self, port: PortId, receiver: Receiver) {
-        if let Some(cell) = self.receivers.get(usize::from(port.0)) {
-            cell.store(receiver.pack(), Relaxed);
+        let Some(cell) = self.receivers.get(usize::from(port.0)) else { return };
+        let before = Receiver::unpack(cell.swap(receiver.pack(), Relaxed));
+        match (before.up, receiver.up) {
+            (false, true) => self.announcements.started(port),
+            (true, false) => self.announcements.stopped(port),
+            _ => {}
         }
     }
     /// What the guest behind `port` can take.

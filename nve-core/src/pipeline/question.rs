@@ -218,6 +218,11 @@ fn wire_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
     if question.is_neighbour_discovery(frame, 0)? {
         return Err(Unread::Refused(DropReason::NdUnanswered));
     }
+    if question.protocol == protocol::UDP && question.has_transport {
+        // The other edge has looked, too.
+        let servers = if key.type_number() == 2 { DHCP4 } else { DHCP6 };
+        refuse_server(frame, usize::from(question.l4), servers)?;
+    }
     Ok(question)
 }
 

@@ -13,6 +13,16 @@ use crate::DropReason;
 use crate::gateway::{GATEWAY_MAC, Protocol};
 use crate::packet::{ETHERNET_LEN, Frame};
 
+/// Whether an error to `origin` would be within its allowance.
+#[cold]
+pub(crate) fn may_answer(walk: &Walk<'_>, origin: Origin) -> bool {
+    let limits = match origin {
+        Origin::Port(port) => walk.limits.get(usize::from(port.0)),
+        Origin::Uplink => Some(&*walk.uplink_limits),
+    };
+    limits.is_some_and(|limits| limits.would_grant(Protocol::IcmpError, walk.now))
+}
+
 /// The error as a reply, or a plain drop where none may or can be sent.
 #[cold]
 pub(crate) fn owed(

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::question::{Question, from_tenant, from_wire};
 use super::walk::{Pending, Stop, Walk};
-use super::{Fate, Nve, Origin, Rewritten, Scratch, decide, refuse, rewrite4};
+use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, decide, refuse, rewrite4};
 use crate::DropReason;
 use crate::counters::{PortCounters, WorkerCells};
-use crate::gateway::Limits;
+use crate::gateway::{self, GatewayContext, Limits};
 use crate::packet::Frame;
 use crate::policy::World;
 
@@ -97,6 +97,10 @@ impl Walker {
             Ok(fate) => fate,
             Err(Stop::Again(again)) => return Fate::Again(again),
             Err(Stop::Drop(reason)) => Fate::Drop(reason),
+            // An error quotes as much as it may (RFC 4443, section 2.4 (c)), not what happened to be copied.
+            Err(Stop::Owed(..)) if !frame.is_whole() && refuse::may_answer(&walk, question.origin) => {
+                return Fate::Again(Again::Whole);
+            }
             Err(Stop::Owed(reason, error)) => {
                 refuse::owed(&mut walk, question.origin, reason, &error, frame, scratch)
             }
@@ -108,6 +112,32 @@ impl Walker {
             cells.dropped(reason);
         }
         fate
+    }
+
+    /// What the virtual gateway has to say unasked at the time of [`Walker::begin`], and to whom: an Ethernet frame, whole in the scratch
+    /// buffer. To be asked once a batch, until it says `None`; one load while there is nothing.
+    #[inline]
+    pub fn tick(&mut self, scratch: &mut Scratch) -> Option<(PortId, Rewritten)> {
+        // Each attachment is due once at most, so this ends.
+        loop {
+            let port = self.nve.announcements.take(self.now, self.world.port_count())?;
+            if let Some(said) = self.advertisement(port, scratch) {
+                return Some((port, said));
+            }
+        }
+    }
+
+    /// How long from the time of [`Walker::begin`] until [`Walker::tick`] may have something; `None`: until something else happens.
+    #[inline]
+    pub fn until_tick(&self) -> Option<Duration> {
+        self.nve.announcements.wait(self.now)
+    }
+
+    #[cold]
+    fn advertisement(&self, port: PortId, scratch: &mut Scratch) -> Option<Rewritten> {
+        let attachment = self.world.attachment(port).filter(|_| self.nve.receiver(port).up)?;
+        let network = self.world.network(attachment.network)?;
+        gateway::advertise(&GatewayContext::new(attachment, network, &|_| false), &mut scratch.head)
     }
 
     /// The state of this worker, borrowed for one packet.

@@ -17,7 +17,7 @@ use super::nic;
 use super::recorder::Place;
 use crate::DropReason;
 use crate::packet::Offload;
-use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Walker};
+use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Scratch, Walker};
 use crate::setup::Setup;
 
 /// Identifiers a host has room for.
@@ -91,6 +91,17 @@ impl Host {
             });
         });
         made
+    }
+
+    /// What the gateway says unasked.
+    pub(super) fn tick(&mut self, now: Duration) -> Vec<Made> {
+        let mut scratch = Scratch::default();
+        self.walker.begin(now);
+        let said = core::iter::from_fn(|| {
+            let (port, said) = self.walker.tick(&mut scratch)?;
+            Some(Made::Local(port, scratch.head[said.head].to_vec(), Offload::NONE))
+        });
+        said.collect()
     }
 
     /// Out of the TUN, through the kernel and the card: what reaches the link.

@@ -71,6 +71,8 @@ fn what_one_tenant_finds_out_every_tenant_of_the_host_is_told_in_its_own_family(
     for (family, too_big, expected) in [(0, 1381, (3, 4, 1380)), (1, 1401, (2, 0, 1400))] {
         let mark = send(&mut world, "vm3", &udp(VM3[family], VM2[family], too_big, true), Offload::NONE);
         assert_eq!(told(&world, "vm3", family, mark), expected);
+        let error = world.received("vm3", mark)[0].bytes.len() - 14;
+        assert_eq!(error, [576, 1280][family], "it quotes all that it may");
         assert_eq!(world.sent_on_link("hv1", mark).len(), 0, "told by its own host, at once");
         let mark = send(&mut world, "vm3", &udp(VM3[family], VM2[family], too_big - 1, true), Offload::NONE);
         assert_eq!(world.received("vm2", mark).len(), 1, "what fits passes");

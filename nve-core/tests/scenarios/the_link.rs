@@ -151,6 +151,46 @@ fn a_reload_changes_what_is_reachable_and_a_refused_one_changes_nothing() {
     assert_eq!(world.pings("vm1", VM2[1], 3, 56), 3, "and back");
 }
 
+fn is_router_advertisement(record: &&&Record) -> bool {
+    record.ip().is_some_and(|ip| ip.icmp() == Some((134, 0)))
+}
+
+/// The MTU that a router advertisement told.
+fn told_mtu(record: &Record) -> u32 {
+    let transport = record.ip().expect("a packet").transport;
+    assert_eq!(transport[24..26], [5, 1], "the MTU option is behind the link-layer address");
+    u32::from_be_bytes([transport[28], transport[29], transport[30], transport[31]])
+}
+
+#[test]
+fn a_guest_is_told_unasked_what_has_changed_and_every_half_hour_what_has_not() {
+    let mut world = two_hosts_by_hand().start();
+    let mark = world.mark();
+    let advertisements = |world: &mut World| {
+        world.tick("hv1");
+        world.run_for(Duration::from_millis(1));
+        let received = world.received("vm1", mark);
+        received.iter().filter(is_router_advertisement).map(|record| told_mtu(record)).collect::<Vec<_>>()
+    };
+    assert_eq!(advertisements(&mut world), [0; 0], "it asks by itself when it boots");
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(advertisements(&mut world), [1480]);
+    world.run_for(Duration::from_secs(1790));
+    assert_eq!(advertisements(&mut world).len(), 1);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(advertisements(&mut world).len(), 2);
+
+    world.reload("hv1", |setup| setup.networks[0].search = vec!["blue.example".into()]).expect("legal");
+    assert_eq!(advertisements(&mut world).len(), 3, "at once");
+    world.reload("hv1", |setup| setup.mappings.clear()).expect("legal");
+    assert_eq!(advertisements(&mut world).len(), 3, "not what a router would say");
+    world.reload("hv1", |setup| setup.host.uplink_mtu = 1400).expect("legal");
+    assert_eq!(advertisements(&mut world).last(), Some(&1380));
+    world.set_up("vm1", false);
+    world.run_for(Duration::from_secs(7200));
+    assert_eq!(advertisements(&mut world).len(), 4, "a guest that is down is told nothing");
+}
+
 #[test]
 fn the_outside_is_refused_with_a_reason_the_guest_can_read() {
     let mut world = two_hosts_by_hand().start();

@@ -221,6 +221,16 @@ impl Batch {
         deliver(out, origin, header_len, &self.chains, &self.slots, &self.fates[first..], first);
     }
 
+    /// What the gateway says unasked.
+    #[inline]
+    pub(super) fn announce(&mut self, out: &mut Outlets) {
+        let Some(slot) = self.slots.first_mut() else { return };
+        for _ in 0..BATCH {
+            let Some((port, said)) = out.walker.tick(&mut slot.scratch) else { return };
+            out.perform(Origin::Port(port), (&Fate::Reply(said, None), 0), &slot.scratch, Source::Own(&[]));
+        }
+    }
+
     /// One batch from the uplink; how many packets there were.
     ///
     /// # Errors

@@ -31,6 +31,9 @@ const UPLINK_PAUSE: u32 = 16;
 /// Turns between two looks at control queues: a command may wait, frames may not.
 const COMMAND_PAUSE: u32 = 16;
 
+/// Nobody wakes a worker when a reload gives the gateway something to say: it looks.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
 /// Requests of control threads served between two turns, so that front-ends that never stop asking do not stop the packets.
 const REQUESTS: usize = 16;
 
@@ -135,6 +138,7 @@ impl Worker {
         }
         let waiting = self.turns.settle();
         let commands = self.commands();
+        self.batch.announce(&mut self.out);
         let mut polls = self.senders.len() as u64;
         self.uplink_skipped += 1;
         if !self.uplink_lost && (self.uplink_busy || self.uplink_skipped >= UPLINK_PAUSE) {
@@ -203,7 +207,7 @@ impl Worker {
         self.out.notifier.flush();
         if !work {
             self.out.counters.sleeps.add(1);
-            self.poll.wait();
+            self.poll.wait(self.out.walker.until_tick());
         }
         self.senders.iter_mut().for_each(|sender| sender.queue.ring.refuse_kicks());
         // Whatever woke us, everything is looked at.
@@ -337,10 +341,13 @@ impl Poll {
             epoll::ctl(self.0, ControlOptions::EPOLL_CTL_DEL, fd.as_raw_fd(), Event::new(Events::empty(), 0));
     }
 
-    fn wait(&self) {
+    /// Waits for an event, `limit` or [`LONGEST_SLEEP`].
+    fn wait(&self, limit: Option<Duration>) {
         let mut events = [Event::new(Events::empty(), 0); 16];
+        // Rounded up, so that what is waited for is due afterwards.
+        let limit = limit.map_or(LONGEST_SLEEP, |limit| limit.min(LONGEST_SLEEP)) + Duration::from_millis(1);
         // A signal that interrupts is a wake like any other.
-        let _ = epoll::wait(self.0, -1, &mut events);
+        let _ = epoll::wait(self.0, limit.as_millis() as i32, &mut events);
     }
 }
 

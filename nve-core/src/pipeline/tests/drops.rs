@@ -288,12 +288,20 @@ fn from_the_wire() -> Vec<Case> {
             error[24..40].copy_from_slice(&v6(A6).octets());
             error
         }),
+        wire(DropReason::RogueServer, "an offer from the fabric", server(&sir_b4, 67, &a4, 68)),
+        wire(DropReason::RogueServer, "a DHCPv6 reply from the fabric", server(B6, 547, &ila(A6), 546)),
+        wire(DropReason::RogueServer, "a DHCPv6 reply by the router role", server(B6, 547, A6, 546)),
         wire(
             DropReason::NdUnanswered,
             "neighbour discovery from the fabric",
             any(B6, &ila(A6), protocol::ICMPV6, &solicitation),
         ),
     ]
+}
+
+/// What a DHCP server would say.
+fn server(from: &str, from_port: u16, to: &str, to_port: u16) -> Vec<u8> {
+    frames::udp(Header::default(), socket(from, from_port), socket(to, to_port), &[2; 300])
 }
 
 fn at_the_gateway() -> Vec<Case> {
@@ -305,9 +313,6 @@ fn at_the_gateway() -> Vec<Case> {
     let nd = |kind: u8, hop_limit: u8, target: &str| {
         let body: Vec<u8> = [kind, 0, 0, 0, 0, 0, 0, 0].into_iter().chain(v6(target).octets()).collect();
         frames::ip(hops(hop_limit), addr(A6), addr("ff02::1"), protocol::ICMPV6, body)
-    };
-    let server = |from: &str, to: &str| {
-        frames::udp(Header::default(), from.parse().unwrap(), to.parse().unwrap(), &[2; 300])
     };
     let dhcp = |kind: u8, relay: u8| {
         let mut message = vec![0; 240];
@@ -327,21 +332,17 @@ fn at_the_gateway() -> Vec<Case> {
             let body = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
             frames::ip(hops(255), addr("fe80::2"), addr("ff02::1"), protocol::ICMPV6, body)
         }),
-        tenant(DropReason::RogueServer, "an offer to a neighbour", server("10.1.0.1:67", "10.1.0.2:68")),
-        tenant(DropReason::RogueServer, "an offer to all", server("10.1.0.1:67", "255.255.255.255:68")),
-        tenant(
-            DropReason::RogueServer,
-            "a DHCPv6 reply to a neighbour",
-            server("[2001:db8:b1:e::1]:547", "[2001:db8:b1:e::2]:546"),
-        ),
+        tenant(DropReason::RogueServer, "an offer to a neighbour", server("10.1.0.1", 67, "10.1.0.2", 68)),
+        tenant(DropReason::RogueServer, "an offer to all", server("10.1.0.1", 67, "255.255.255.255", 68)),
+        tenant(DropReason::RogueServer, "a DHCPv6 reply to a neighbour", server(A6, 547, B6, 546)),
         tenant(DropReason::RogueServer, "an offer in fragments", {
-            let mut first = server("10.1.0.1:67", "10.1.0.2:68");
+            let mut first = server("10.1.0.1", 67, "10.1.0.2", 68);
             first[6] = 0x20;
             frames::seal_ipv4(&mut first);
             first
         }),
         tenant(DropReason::RogueServer, "a DHCPv6 reply behind options", {
-            let datagram = server("[2001:db8:b1:e::1]:547", "[2001:db8:b1:e::2]:546");
+            let datagram = server(A6, 547, B6, 546);
             any(A6, B6, 60, &[&[17, 0, 1, 4, 0, 0, 0, 0], &datagram[40..]].concat())
         }),
         tenant(DropReason::DhcpDecline, "a decline", dhcp(4, 0)),

@@ -109,6 +109,16 @@ impl World {
         host.setup = setup;
         Ok(())
     }
+    /// Lets a host's gateway say what it has to say unasked at this moment.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn tick(&mut self, host: &str) {
+        let id = self.host(host).id;
+        for made in self.hosts[id.0].tick(self.now) {
+            self.perform(id, made);
+        }
+    }
     /// Tells a guest's NVE whether its receive ring runs.
     ///
     /// # Panics

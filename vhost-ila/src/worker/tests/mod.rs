@@ -52,7 +52,7 @@ fn mac(n: u8) -> [u8; 6] {
 }
 
 /// One VN, attachments vm1.. with addresses 10.1.0.1.. and 2001:db8:b1:e::1..
-fn nve(count: u8) -> Arc<Nve> {
+fn setup(count: u8) -> Setup {
     let attachment = |n: u8| Attachment {
         name: format!("vm{n}"),
         network: "blue".into(),
@@ -63,7 +63,7 @@ fn nve(count: u8) -> Arc<Nve> {
         ],
         hostname: None,
     };
-    let setup = Setup {
+    Setup {
         host: Host {
             name: "hv1".into(),
             locator: "2001:db8:0:1::/64".parse().unwrap(),
@@ -86,8 +86,11 @@ fn nve(count: u8) -> Arc<Nve> {
         }],
         attachments: (1..=count).map(attachment).collect(),
         mappings: vec![],
-    };
-    Nve::new(setup.check().unwrap(), 64)
+    }
+}
+
+fn nve(count: u8) -> Arc<Nve> {
+    Nve::new(setup(count).check().unwrap(), 64)
 }
 
 struct Lab {

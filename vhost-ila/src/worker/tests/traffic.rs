@@ -47,3 +47,26 @@ fn a_front_end_reads_mac_and_mtu_from_the_configuration_space() {
     assert_eq!(space[..6], mac(1));
     assert_eq!(u16::from_le_bytes([space[10], space[11]]), lab.nve.mtu(lab.nve.port("vm1").unwrap()));
 }
+
+/// Nobody asked: a reload has changed what router advertisements say.
+#[test]
+fn a_guest_is_told_unasked_what_a_reload_has_changed() {
+    let lab = Lab::new(2);
+    let mut a = Guest::connect(&lab.socket(1));
+    let mut b = Guest::connect(&lab.socket(2));
+    b.send(&datagram(2, 1, b"both are up"));
+    assert_eq!(payload_of(&a.receive()), b"both are up");
+    let mut changed = setup(2);
+    changed.networks[0].search = vec!["blue.example".into()];
+    lab.nve.apply(changed.check().unwrap()).unwrap();
+    // Whatever wakes the worker; by itself it looks twice a minute.
+    b.send(&datagram(2, 1, b"wake up"));
+    let mut got = Vec::new();
+    until("both come", || {
+        got.extend(a.take());
+        got.len() >= 2
+    });
+    got.sort_by_key(|frame| frame[12..14] == [0x86, 0xdd]);
+    assert_eq!(payload_of(&got[0]), b"wake up");
+    assert_eq!((got[1][20], got[1][54]), (58, 134), "ICMPv6, a router advertisement");
+}
