@@ -132,12 +132,14 @@ impl Fabric {
         Ok(())
     }
 
-    /// Sets the MTU of the link to `hosts[index]` at the router's end, where packets too big for it are refused.
+    /// Sets the MTU of the link to `hosts[index]` at both ends: the router refuses what is too big on its way there, the host's kernel
+    /// what is on its way from there. The daemon is not told.
     ///
     /// # Errors
     ///
     /// Fails when `ip` does.
     pub fn narrow(&self, index: usize, mtu: u16) -> Result<()> {
-        self.router.ip(&format!("link set dev {} mtu {mtu}", self.hosts[index].name)).map(drop)
+        self.router.ip(&format!("link set dev {} mtu {mtu}", self.hosts[index].name))?;
+        self.hosts[index].namespace.ip(&format!("link set dev fabric0 mtu {mtu}")).map(drop)
     }
 }
