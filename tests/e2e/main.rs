@@ -22,6 +22,7 @@ mod isolation;
 mod neighbouring_networks_hear_nothing_of_each_other;
 mod offloads;
 mod pasted_arguments;
+mod receivers_see_valid_headers_only;
 mod restarts;
 mod rings_go_on_where_a_killed_daemon_stopped;
 mod soaks;

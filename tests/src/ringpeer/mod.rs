@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod file;
 pub mod header;
 pub mod hostile;
+pub mod judge;
 pub mod memory;
 pub mod messages;
 pub mod neighbours;
