@@ -293,7 +293,10 @@ fn setup(checksum: ChecksumMode) -> Setup {
         dns: vec!["10.1.0.53".parse().expect("an address"), "2001:db8:b1:e::53".parse().expect("an address")],
         domain: Some("blue.example".into()),
         search: vec!["blue.example".into(), "example".into()],
-        ntp: vec!["10.1.0.123".parse().expect("an address"), "2001:db8:b1:e::123".parse().expect("an address")],
+        ntp: vec![
+            "10.1.0.123".parse().expect("an address"),
+            "2001:db8:b1:e::123".parse().expect("an address"),
+        ],
         lease4: Lease4::Subnet,
     };
     let attachment = |guest: &Guest| Attachment {

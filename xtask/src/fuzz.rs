@@ -19,7 +19,7 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing";
 
 /// The platform, named so that build scripts and proc macros are built without coverage.
-const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
 /// What came of one target's run.
 pub(crate) struct Ran {
@@ -39,6 +39,31 @@ pub(crate) struct Ran {
 ///
 /// Fails when the targets do not build. A finding is an outcome: its input is kept in `fuzz/artifacts/TARGET`.
 pub(crate) fn run(filters: &[String], seconds: u32, seed: u32) -> Result<Vec<Ran>> {
+    run_instrumented(filters, seconds, seed, Instrumented { name: "fuzz", flags: "", options: "" })
+}
+
+/// How the targets are built besides libFuzzer's coverage.
+#[derive(Clone, Copy)]
+pub(crate) struct Instrumented {
+    /// Directory of the build and the logs, below cargo's target directory.
+    pub(crate) name: &'static str,
+    /// More flags for rustc, unstable ones too.
+    pub(crate) flags: &'static str,
+    /// What the sanitizer is told.
+    pub(crate) options: &'static str,
+}
+
+/// As [`run`], with more instrumentation.
+///
+/// # Errors
+///
+/// As there.
+pub(crate) fn run_instrumented(
+    filters: &[String],
+    seconds: u32,
+    seed: u32,
+    instrumented: Instrumented,
+) -> Result<Vec<Ran>> {
     let targets = targets()?;
     let chosen = |name: &String| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
     let targets: Vec<String> = targets.into_iter().filter(chosen).collect();
@@ -46,29 +71,34 @@ pub(crate) fn run(filters: &[String], seconds: u32, seed: u32) -> Result<Vec<Ran
         return Ok(Vec::new());
     }
     let directory = workspace::root().join("fuzz");
-    let output = workspace::target().join("fuzz");
-    let status = build::cargo()
+    let output = workspace::target().join(instrumented.name);
+    let mut build = build::cargo();
+    if !instrumented.flags.is_empty() {
+        build.env("RUSTC_BOOTSTRAP", "1");
+    }
+    let status = build
         .args(["build", "--quiet", "--release", "--target", PLATFORM])
         .args(["--config", "profile.release.debug-assertions=true"])
         .args(["--config", "profile.release.overflow-checks=true"])
-        .env("RUSTFLAGS", COVERAGE)
+        .env("RUSTFLAGS", format!("{COVERAGE} {}", instrumented.flags))
         .env("CARGO_TARGET_DIR", &output)
         .current_dir(&directory)
         .status()?;
     ensure!(status.success(), "the fuzz targets do not build");
     let binary = |target: &str| output.join(PLATFORM).join("release").join(target);
-    targets.iter().map(|target| one(target, &binary(target), seconds, seed)).collect()
+    let run = |target: &String| one(target, &binary(target), seconds, seed, instrumented);
+    targets.iter().map(run).collect()
 }
 
 /// Runs one target.
-fn one(target: &str, binary: &Path, seconds: u32, seed: u32) -> Result<Ran> {
+fn one(target: &str, binary: &Path, seconds: u32, seed: u32, instrumented: Instrumented) -> Result<Ran> {
     let fuzz = workspace::root().join("fuzz");
     let (corpus, artifacts) = (fuzz.join("corpus").join(target), fuzz.join("artifacts").join(target));
-    let log = workspace::target().join("fuzz").join(format!("{target}.log"));
+    let log = workspace::target().join(instrumented.name).join(format!("{target}.log"));
     fs::create_dir_all(&corpus)?;
     fs::create_dir_all(&artifacts)?;
     let mut command = Command::new(binary);
-    command.arg(&corpus);
+    command.arg(&corpus).env("ASAN_OPTIONS", instrumented.options);
     // Seeds that are kept with the sources, if there are any; libFuzzer writes to the first directory only.
     let seeds = fuzz.join("seeds").join(target);
     if seeds.is_dir() {

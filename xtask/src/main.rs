@@ -6,6 +6,7 @@
 //! cargo xtask test [FILTER]    format, lints, unit tests, fuzz smoke, end to end
 //! cargo xtask lint             the rules that neither rustc nor clippy knows
 //! cargo xtask fuzz [TARGET]    some seconds of each fuzz target, on stable
+//! cargo xtask sanitize         the device's tests and fuzz targets under AddressSanitizer
 //! cargo xtask bench            cycles per packet beside DPDK
 //! cargo xtask bare             the README's commands in a bare Debian
 //! cargo xtask sandbox bash     a shell where the tests run
@@ -23,6 +24,7 @@ mod fetch;
 mod fuzz;
 mod lint;
 mod sandbox;
+mod sanitize;
 mod scoreboard;
 mod test;
 mod workspace;
@@ -77,6 +79,15 @@ enum Chore {
     },
     /// The rules that neither rustc nor clippy knows
     Lint,
+    /// The device's tests and fuzz targets under AddressSanitizer
+    Sanitize {
+        /// How long each target runs
+        #[arg(long, default_value_t = 30)]
+        seconds: u32,
+        /// Where fuzzing starts
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
     /// Run the fuzz targets whose name contains one of these words, or all
     Fuzz {
         /// Words
@@ -96,6 +107,7 @@ fn main() -> Result<()> {
         Chore::Demo => demo::run(),
         Chore::Test { filters, long, seed, record } => test::run(&filters, e2e::Scale { long, seed }, record),
         Chore::Bare => bare::command(),
+        Chore::Sanitize { seconds, seed } => sanitize::run(seconds, seed),
         Chore::Bench { rounds } => bench::run(rounds),
         Chore::Sandbox { program } => sandbox::run(&program),
         Chore::Lint => lint::command(),

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::e2e::{self, Outcome, Scale};
 use crate::scoreboard::{self, Row};
-use crate::{bare, bench, build, fuzz, lint, workspace};
+use crate::{bare, bench, build, fuzz, lint, sanitize, workspace};
 
 /// How long each fuzz target runs, in seconds.
 const SMOKE: u32 = 30;
@@ -74,6 +74,10 @@ pub(crate) fn run(filters: &[String], scale: Scale, record: bool) -> Result<()> 
         the_readme(&mut count);
     }
     if long && everything {
+        count.step(
+            "sanitize",
+            sanitize::run(SOAK, seed).inspect_err(|error| println!("    {error:#}")).is_ok(),
+        );
         count.step("bench", bench::run(5).inspect_err(|error| println!("    {error:#}")).is_ok());
     }
     let run = scoreboard::Run { commit: commit()?, command: command(filters, scale) };

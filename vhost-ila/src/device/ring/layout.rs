@@ -40,11 +40,36 @@ impl Descriptor {
     /// `at` is readable for 16 bytes; it need not be aligned.
     #[inline]
     pub(super) unsafe fn read(at: *const u8) -> Self {
+        reads::count();
         // SAFETY: the caller's. Volatile, so that each byte is fetched exactly once: a check on the copy holds for its use.
         let [low, high] = unsafe { at.cast::<[Unaligned; 2]>().read_volatile() };
         let (low, high) = (u64::from_le(low.0), u64::from_le(high.0));
         Self { address: low, len: high as u32, flags: (high >> 32) as u16, next: (high >> 48) as u16 }
     }
+}
+
+/// How many descriptors this thread has read: what bounded work means is measured, in tests and by fuzzing only.
+#[cfg(any(test, fuzzing))]
+pub(super) mod reads {
+    use std::cell::Cell;
+
+    thread_local! {
+        static READS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        READS.set(READS.get() + 1);
+    }
+
+    pub(in crate::device::ring) fn so_far() -> u64 {
+        READS.get()
+    }
+}
+
+#[cfg(not(any(test, fuzzing)))]
+mod reads {
+    #[inline]
+    pub(super) fn count() {}
 }
 
 /// An indirect table may start at any address.

@@ -3,10 +3,14 @@
 //!
 //! Where ours is stricter it is said in [`acceptable`]; everywhere else a difference is a bug of one of the two.
 
+use std::sync::Arc;
+
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
+use super::layout::reads;
 use super::{BATCH_BYTES, Chains, NoRoom, ReceiveRing, RingSpec, TransmitRing};
+use crate::device::dirty_log::{DirtyLog, LogSpec, PagesMarked};
 use crate::device::guest::{Driver, Ram, descriptor_bytes};
 use crate::device::memory::Payload;
 use crate::device::net_header::{LEN, WireHeader};
@@ -17,6 +21,8 @@ const REGIONS: [(u64, u64); 3] = [(0, 0x4000), (0x4000, 0x4000), (0x1_0000, 0x40
 const RING: u64 = 0;
 /// Where indirect tables are written.
 const TABLES: u64 = 0x2000;
+/// Bytes of a page, and of the dirty log.
+const PAGE: u64 = 0x1000;
 /// Where good buffers lie.
 const DATA: u64 = 0x3000;
 
@@ -67,6 +73,19 @@ impl Script<'_> {
 /// A head and its buffers, guest address and length; None for a chain that is not acceptable.
 type Found = (u16, Option<Vec<(u64, u32)>>);
 
+/// How many descriptors were read, by this thread.
+#[must_use]
+pub fn descriptor_reads() -> u64 {
+    reads::so_far()
+}
+
+/// A dirty log of our side, and what its memory was when that was last looked at.
+struct Logged {
+    bits: Ram,
+    log: Arc<DirtyLog>,
+    image: Vec<u8>,
+}
+
 /// Both worlds.
 struct Pair {
     ours: Ram,
@@ -80,12 +99,15 @@ struct Pair {
     event_idx: bool,
     /// Whether a signal was decided before: the first one of ours is unconditional.
     considered: bool,
+    /// Dirty pages are logged.
+    logged: Option<Logged>,
 }
 
 impl Pair {
     fn new(script: &mut Script<'_>, writable: bool) -> Self {
         let size = 1 << (1 + script.byte() % 6);
-        let event_idx = script.byte() & 1 != 0;
+        let kind = script.byte();
+        let event_idx = kind & 1 != 0;
         let (ours, theirs) = (Ram::new(&REGIONS), Ram::new(&REGIONS));
         let driver = Driver::new(RING, size);
         let mut queue = Queue::new(size).expect("a good size");
@@ -96,7 +118,13 @@ impl Pair {
         queue.set_ready(true);
         let pattern: Vec<u8> = (0..0x1000u32).map(|i| (i * 7 % 251) as u8).collect();
         let good = if writable { 2 } else { 0 };
+        let logged = (kind & 6 == 6).then(|| {
+            let bits = Ram::new(&[(0, PAGE)]);
+            let log = DirtyLog::new(&bits.file, PAGE, 0, &ours.device_view(), PagesMarked::default());
+            Logged { bits, log: Arc::new(log.expect("a good log")), image: vec![] }
+        });
         let pair = Self {
+            logged,
             ours,
             theirs,
             driver,
@@ -126,7 +154,7 @@ impl Pair {
             size: self.size,
             event_idx: self.event_idx,
             indirect: true,
-            log: None,
+            log: self.logged.as_ref().map(|logged| LogSpec { log: Arc::clone(&logged.log), used: None }),
         }
     }
 
@@ -187,6 +215,33 @@ impl Pair {
         let (gpa, len) = (script.address(), script.len());
         let flags = script.flags(self.good);
         descriptor_bytes(gpa, len, flags, next(script))
+    }
+
+    /// Our side's memory, pages of all regions one after the other.
+    fn image(&self) -> Vec<u8> {
+        REGIONS.iter().flat_map(|(gpa, len)| self.ours.read(*gpa, *len as usize)).collect()
+    }
+
+    /// Before our side does something: what it changes from here on must be logged.
+    fn watch(&mut self) {
+        let image = if self.logged.is_some() { self.image() } else { vec![] };
+        if let Some(logged) = &mut self.logged {
+            logged.image = image;
+            logged.bits.write(0, &[0; PAGE as usize]);
+        }
+    }
+
+    /// After it: each page that has changed has its bit.
+    fn must_be_logged(&self) {
+        let Some(logged) = &self.logged else { return };
+        let now = self.image();
+        let addresses = REGIONS.iter().flat_map(|(gpa, len)| (*gpa..gpa + len).step_by(PAGE as usize));
+        let pages = now.chunks(PAGE as usize).zip(logged.image.chunks(PAGE as usize));
+        for (gpa, _) in addresses.zip(pages).filter(|(_, (now, before))| now != before) {
+            let page = gpa / PAGE;
+            let bits = logged.bits.read(page / 8, 1);
+            assert!(bits[0] >> (page % 8) & 1 == 1, "the page at {gpa:#x} was written and not logged");
+        }
     }
 
     /// What the crate finds available; None where its index jumped.
@@ -310,6 +365,13 @@ pub fn transmit(bytes: &[u8]) {
             pair.drive(op, &mut script);
             continue;
         }
+        if op == 7 && script.byte() >= 128 {
+            // A daemon that was killed goes on at the used index.
+            ring = TransmitRing::new(&pair.spec()).expect("a good ring");
+            pair.considered = false;
+            continue;
+        }
+        pair.watch();
         if op == 5 {
             let theirs = pair.queue.enable_notification(&pair.theirs.memory).expect("in memory");
             match ring.want_kicks() {
@@ -317,6 +379,7 @@ pub fn transmit(bytes: &[u8]) {
                 // The crate compares for inequality only.
                 Err(_) => return,
             }
+            pair.must_be_logged();
             continue;
         }
         let ours = ring.take(&mut chains);
@@ -342,6 +405,7 @@ pub fn transmit(bytes: &[u8]) {
         ring.finish(&chains);
         found.iter().take(good).for_each(|(head, _)| pair.add_used(*head, 0));
         let wanted = ring.publish();
+        pair.must_be_logged();
         pair.compare_signal(good, wanted);
         assert_eq!(ring.base(), pair.queue.next_avail());
         pair.compare_memory();
@@ -382,8 +446,10 @@ pub fn receive(bytes: &[u8]) {
         let frame: Vec<u8> = (0..script.word() % 2000).map(|i| i as u8).collect();
         let (head, tail) = frame.split_at(frame.len().min(60));
         let header = WireHeader::PLAIN;
+        pair.watch();
         let ours = ring.deliver(header, head, Payload::own(tail));
         let wanted = ring.publish();
+        pair.must_be_logged();
         let Some(found) = pair.available() else { return };
         match expected(&found, LEN + frame.len(), mergeable) {
             Expected::Broken => {

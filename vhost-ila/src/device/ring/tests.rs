@@ -1,7 +1,8 @@
 //! Rings against a driver of our own: what a good guest sees, and what becomes of a bad one.
 
+use super::layout::reads;
 use super::*;
-use crate::device::guest::{Buffer, Driver, Ram, UVA};
+use crate::device::guest::{Buffer, Driver, Ram, UVA, descriptor_bytes};
 use crate::device::memory::Payload;
 use crate::device::net_header::WireHeader;
 
@@ -17,7 +18,14 @@ struct Setup {
 }
 
 fn setup(size: u16, event_idx: bool) -> Setup {
-    let ram = Ram::new(&REGIONS);
+    setup_with(Ram::new(&REGIONS), size, event_idx)
+}
+
+fn setup_in(regions: &[(u64, u64)], size: u16) -> Setup {
+    setup_with(Ram::new(regions), size, false)
+}
+
+fn setup_with(ram: Ram, size: u16, event_idx: bool) -> Setup {
     let driver = Driver::new(0, size);
     let spec = RingSpec {
         memory: ram.device_view(),
@@ -272,7 +280,7 @@ fn bad_indirect_tables_break_the_ring() {
         assert_eq!(fault_of(&mut s, 0), Some(RingFault::Indirect), "{flags} {next} {len}");
     }
     let nested = |s: &mut Setup, flags: u16| {
-        let bytes = crate::device::guest::descriptor_bytes(DATA + 0x100, 16, flags, 0);
+        let bytes = descriptor_bytes(DATA + 0x100, 16, flags, 0);
         s.ram.write(DATA, &bytes);
         s.driver.descriptor(&s.ram, 0, DATA, 16, 4, 0);
         fault_of(s, 0)
@@ -283,6 +291,27 @@ fn bad_indirect_tables_break_the_ring() {
     not_negotiated.spec.indirect = false;
     assert_eq!(nested(&mut not_negotiated, 0), Some(RingFault::Indirect));
     assert_eq!(nested(&mut setup(8, false), 0), None, "the same table is good otherwise");
+}
+
+#[test]
+fn work_per_head_is_bounded_whatever_its_descriptors_say() {
+    const LARGE: u16 = 4096;
+    let table = DATA;
+    // A table that is valid all along and longer than any chain may be; one that points at itself; a ring that does.
+    let heads: [(u32, u16, u16); 4] =
+        [(16 * u32::from(LARGE), 4, 0), (16 * 65_535, 4, 0), (16, 4, 0), (64, 1, 0)];
+    for (len, flags, next) in heads {
+        let mut s = setup_in(&[(0, 0x2_0000), (0x2_0000, 0x10_0000)], LARGE);
+        for index in 0..LARGE {
+            let following = if len == 16 { 0 } else { index + 1 };
+            s.ram.write(table + 16 * u64::from(index), &descriptor_bytes(0x100, 1, 1, following));
+        }
+        s.driver.descriptor(&s.ram, 0, table, len, flags, next);
+        let before = reads::so_far();
+        assert!(fault_of(&mut s, 0).is_some());
+        let read = reads::so_far() - before;
+        assert!(read <= 1 + u64::from(MAX_CHAIN), "{read} descriptors read for one head of {len} bytes");
+    }
 }
 
 #[test]
