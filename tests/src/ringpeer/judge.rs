@@ -81,7 +81,8 @@ fn large(frame: &Frame, packet: &Packet<'_>, features: u64, mtu: usize) -> Resul
     ensure!(packet.version == version && packet.protocol == TCP && !packet.fragment, "of another protocol");
     let data = packet.transport + tcp_header(packet)?;
     ensure!(usize::from(header.hdr_len) == data, "hdr_len {} for {data} bytes of headers", header.hdr_len);
-    ensure!(header.gso_size > 0 && data < packet.frame.len(), "without payload");
+    // One without payload is a packet that fits one segment; drivers take it for what it is.
+    ensure!(header.gso_size > 0 && data <= packet.frame.len(), "without headers or size");
     let segment = data - ETHERNET + usize::from(header.gso_size).min(packet.frame.len() - data);
     ensure!(segment <= mtu, "segments of {segment} bytes on a link of {mtu}");
     Ok(())
