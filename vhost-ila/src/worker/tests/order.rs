@@ -23,11 +23,12 @@ ring 0, the receive ring; `other` is one that also could be meant.
 ";
 
 /// A state of ring 0, and the messages that lead there.
-const STATES: [(&str, &[&str]); 5] = [
+const STATES: [(&str, &[&str]); 6] = [
     ("fresh: nothing was said", &[]),
     ("stopped: features, memory, size and addresses are known", STOPPED),
     ("started: a kick descriptor has come, the ring is disabled", STARTED),
     ("enabled", ENABLED),
+    ("enabled and logging", LOGGING),
     (
         "enabled, without VHOST_USER_F_PROTOCOL_FEATURES",
         &["features bare", "memory", "num", "addr", "kick", "call"],
@@ -37,6 +38,21 @@ const STOPPED: &[&str] = &["protocol", "features", "owner", "memory", "num", "ad
 const STARTED: &[&str] = &["protocol", "features", "owner", "memory", "num", "addr", "base", "kick", "call"];
 const ENABLED: &[&str] =
     &["protocol", "features", "owner", "memory", "num", "addr", "base", "kick", "call", "enable"];
+
+const LOGGING: &[&str] = &[
+    "protocol",
+    "features",
+    "owner",
+    "memory",
+    "num",
+    "addr",
+    "base",
+    "kick",
+    "call",
+    "enable",
+    "log base",
+    "features log",
+];
 
 /// A well-formed message: name, request code, body, descriptors.
 type Said = (&'static str, u32, Vec<u8>, Vec<RawFd>);
@@ -66,6 +82,7 @@ impl Things {
         vec![
             ("get features", 1, vec![], vec![]),
             ("features", 2, word(accepted()), vec![]),
+            ("features log", 2, word(accepted() | LOG_ALL), vec![]),
             ("features bare", 2, word(1 << 32), vec![]),
             ("features none", 2, word(0), vec![]),
             ("owner", 3, vec![], vec![]),
