@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vhost_ila_tests::ringpeer::beside::{Beside, HOSTILE};
+use vhost_ila_tests::ringpeer::dirty_log::{DirtyLog, WHOLE};
 use vhost_ila_tests::ringpeer::header::NetHeader;
 use vhost_ila_tests::ringpeer::memory::{HIGH_START, LOW};
 use vhost_ila_tests::ringpeer::neighbours::{EVIL, datagram};
@@ -87,12 +88,17 @@ fn chains_that_no_driver_writes_to_receive() {
     corpus("e2e/hostile-receive", Peer::rx, WRITE);
 }
 
-/// Each bad chain with every set of ring features, in the ring that `ring` takes, whose good chains have the direction `own`.
+/// Each bad chain with every set of ring features, and while dirty pages are logged, in the ring that `ring` takes, whose good chains have the direction `own`.
 fn corpus(evidence: &str, ring: fn(&mut Peer) -> &mut Ring, own: u32) {
     let mut host = Beside::start(evidence).unwrap();
-    for options in [Options::default(), Options::offloads()] {
+    let kinds = [(Options::default(), false), (Options::offloads(), false), (Options::offloads(), true)];
+    for (options, logs) in kinds {
         for (name, descriptors, heads) in chains(own) {
             let mut peer = prepared(options, ring, &descriptors, &heads);
+            if logs {
+                // CVE-2019-14835: what is logged of a chain must not run ahead of the chain.
+                peer.log_into(DirtyLog::new(WHOLE).unwrap()).unwrap();
+            }
             peer.attach(connect(&host.socket).unwrap()).unwrap();
             host.unharmed(name).unwrap();
             // Once more while it runs: what is read only once cannot have become worse.

@@ -10,6 +10,7 @@ mod dpdk;
 mod errors_from_the_fabric;
 mod errors_from_the_fabric_quote_what_the_tenant_sent;
 mod every_byte_on_the_wire_is_the_drafts;
+mod every_page_the_daemon_writes_is_marked;
 mod forged_packets_from_the_fabric_are_dropped_by_name;
 mod front_ends;
 mod host_check;

@@ -16,6 +16,7 @@ pub mod request {
     pub const SET_FEATURES: u32 = 2;
     pub const SET_OWNER: u32 = 3;
     pub const SET_MEM_TABLE: u32 = 5;
+    pub const SET_LOG_BASE: u32 = 6;
     pub const SET_VRING_NUM: u32 = 8;
     pub const SET_VRING_ADDR: u32 = 9;
     pub const SET_VRING_BASE: u32 = 10;
@@ -54,6 +55,16 @@ impl Connection {
         self.say(request::SET_FEATURES, &(1u64 << 32 | 1 << 30).to_le_bytes(), &[])?;
         // CONFIGURE_MEM_SLOTS and CONFIG.
         self.say(request::SET_PROTOCOL_FEATURES, &(1u64 << 15 | 1 << 9).to_le_bytes(), &[])
+    }
+
+    /// As [`Connection::negotiate`], with these protocol features.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::say`].
+    pub fn negotiate_with(&self, protocol: u64) -> Result<()> {
+        self.negotiate()?;
+        self.say(request::SET_PROTOCOL_FEATURES, &protocol.to_le_bytes(), &[])
     }
 
     /// Sends a well-formed header of version 1, then `body`, with `files` beside them.

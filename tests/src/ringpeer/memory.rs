@@ -47,8 +47,7 @@ impl Memory {
     ///
     /// Fails when the kernel does.
     pub fn unsealed() -> Result<Memory> {
-        let file = File::from(memfd_create("ringpeer", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-        ftruncate(&file, LOW + HIGH)?;
+        let file = file(LOW + HIGH)?;
         let part = |start, bytes: u64, offset| -> Result<_> {
             Ok((
                 GuestAddress(start),
@@ -103,6 +102,17 @@ impl Memory {
 /// address nor ours shows who mixes them up.
 pub fn user(guest: GuestAddress) -> u64 {
     guest.0 + 0x7000_0000_0000
+}
+
+/// A memfd of `bytes`, sparse and unsealed.
+///
+/// # Errors
+///
+/// Fails when the kernel does.
+pub fn file(bytes: u64) -> Result<File> {
+    let file = File::from(memfd_create("ringpeer", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    ftruncate(&file, bytes)?;
+    Ok(file)
 }
 
 fn take(next: &mut u64, bytes: u64, end: u64) -> Result<GuestAddress> {

@@ -14,6 +14,7 @@
 
 pub mod beside;
 pub mod checksum;
+pub mod dirty_log;
 pub mod file;
 pub mod header;
 pub mod hostile;
@@ -24,6 +25,7 @@ pub mod neighbours;
 pub mod partner;
 pub mod ring;
 
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -31,9 +33,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use vhost_frontend::VhostBackend;
 use vhost_frontend::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost_frontend::vhost_user::{Frontend, VhostUserFrontend};
+use vhost_frontend::{VhostBackend, VhostUserMemoryRegionInfo};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
@@ -43,6 +45,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::process::wait_for;
 use crate::site::Vm;
+use dirty_log::DirtyLog;
 use header::{LENGTH, NetHeader};
 use memory::Memory;
 use neighbours::arp_request;
@@ -59,6 +62,9 @@ const TABLE: u64 = 1024;
 
 /// VHOST_USER_F_PROTOCOL_FEATURES.
 const PROTOCOL_FEATURES: u64 = 1 << 30;
+
+/// VHOST_F_LOG_ALL.
+const LOG_ALL: u64 = 1 << 26;
 
 /// Rings of a NIC with one pair.
 const RX: usize = 0;
@@ -144,6 +150,8 @@ pub struct Peer {
     carried: [Vec<u16>; 2],
     free_tx: Vec<u16>,
     frontend: Option<Frontend>,
+    /// Where the daemon marks what it writes, if it shall.
+    log: Option<DirtyLog>,
 }
 
 impl Peer {
@@ -172,6 +180,7 @@ impl Peer {
             carried: [vec![0; entries], vec![0; entries]],
             free_tx: (0..options.ring).collect(),
             frontend: None,
+            log: None,
             options,
             memory,
         };
@@ -219,11 +228,15 @@ impl Peer {
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
         let mut frontend = Frontend::from_stream(stream, 2);
-        let wanted = self.options.features | PROTOCOL_FEATURES;
+        let log_all = if self.log.is_some() { LOG_ALL } else { 0 };
+        let wanted = self.options.features | PROTOCOL_FEATURES | log_all;
         let offered = frontend.get_features()?;
         ensure!(wanted & !offered == 0, "features {:#x} are not offered", wanted & !offered);
-        let protocol = VhostUserProtocolFeatures::REPLY_ACK;
-        ensure!(frontend.get_protocol_features()?.contains(protocol), "REPLY_ACK is not offered");
+        let protocol = VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::LOG_SHMFD
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
+        let lacking = protocol - frontend.get_protocol_features()?;
+        ensure!(lacking.is_empty(), "{lacking:?} are not offered");
         // Acknowledged before they are set, in the front-end's own book-keeping.
         frontend.set_features(wanted)?;
         frontend.set_protocol_features(protocol)?;
@@ -238,11 +251,13 @@ impl Peer {
         for (index, ring) in [(RX, &self.rx), (TX, &self.tx)] {
             frontend.set_vring_num(index, self.options.ring)?;
             frontend.set_vring_base(index, ring.used_index()?)?;
-            frontend.set_vring_addr(index, &ring.config())?;
+            let config = if self.log.is_some() { ring.logged_config() } else { ring.config() };
+            frontend.set_vring_addr(index, &config)?;
             frontend.set_vring_kick(index, &ring.kick)?;
             frontend.set_vring_call(index, &ring.call)?;
         }
         self.frontend = Some(frontend);
+        self.tell_log()?;
         // What was published before is new to this daemon.
         self.rx.kick.write(1)?;
         Ok(self.tx.kick.write(1)?)
@@ -277,6 +292,32 @@ impl Peer {
     /// Both, by the index of vhost-user.
     pub fn rings(&mut self) -> [&mut Ring; 2] {
         [&mut self.rx, &mut self.tx]
+    }
+
+    /// Gives the guest more memory while it runs (ADD_MEM_REG): `bytes` at guest-physical address `start`, outside what it has.
+    /// The file is all there is of it; nothing is posted there.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon refuses, or nothing is attached.
+    pub fn add_memory(&mut self, start: GuestAddress, bytes: u64) -> Result<File> {
+        let file = memory::file(bytes)?;
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: start.0,
+            memory_size: bytes,
+            userspace_addr: memory::user(start),
+            mmap_offset: 0,
+            mmap_handle: file.as_raw_fd(),
+        };
+        let frontend = self.frontend.as_mut().context("not attached")?;
+        frontend.add_mem_region(&region)?;
+        Ok(file)
+    }
+
+    /// Where the daemon may write: used rings and receive buffers, as addresses and bytes. The peer itself writes nothing there.
+    pub fn written_by_the_device(&self) -> [(GuestAddress, u64); 3] {
+        let buffers = u64::from(self.options.ring) * u64::from(self.options.rx_buffer);
+        [self.rx.used_part(), self.tx.used_part(), (self.rx_buffers, buffers)]
     }
 
     /// The memory that the daemon sees.

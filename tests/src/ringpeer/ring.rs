@@ -96,6 +96,16 @@ impl Ring {
         self.descriptors.unchecked_add(u64::from(index) * DESCRIPTOR)
     }
 
+    /// As [`Ring::config`], with VHOST_VRING_F_LOG: its used ring is logged where it lies.
+    pub fn logged_config(&self) -> VringConfigData {
+        VringConfigData { flags: 1, log_addr: Some(self.used.0), ..self.config() }
+    }
+
+    /// Where the device writes: the used ring, as address and bytes.
+    pub fn used_part(&self) -> (GuestAddress, u64) {
+        (self.used, 6 + 8 * u64::from(self.size))
+    }
+
     /// The used index in memory: where a device that knows nothing goes on.
     ///
     /// # Errors
