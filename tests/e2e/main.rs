@@ -3,6 +3,7 @@
 //! They are `ignore`d because they need a sandbox with hosts, guests and unpacked tools; what `cargo test` runs needs
 //! neither root nor QEMU.
 
+mod a_guest_migrates_while_it_talks;
 mod any_messages_hurt_only_their_sender;
 mod checksums_of_real_guests;
 mod cloud_hypervisor;

@@ -148,6 +148,17 @@ impl Daemon {
         Ok(serde_json::from_str(&output(command)?)?)
     }
 
+    /// Has it read its config again.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon refuses what it finds there.
+    pub fn reload(&self) -> Result<()> {
+        let mut command = Command::new(binary()?);
+        command.args(["reload", "--config"]).arg(&self.config);
+        output(command).map(drop)
+    }
+
     /// How many packets were dropped for `reason`, of all attachments and the uplink.
     ///
     /// # Errors

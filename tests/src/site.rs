@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::capture::Running;
 use crate::daemon::{Daemon, runtime};
-use crate::fabric::{Fabric, SIR, TUN};
+use crate::fabric::{Fabric, Host, SIR, TUN};
 use crate::guest::{Accel, Guest, Nic, Qemu, Spec};
 use crate::initramfs::{self, Image};
 use crate::process::wait_for;
@@ -221,7 +221,7 @@ impl Site {
         let fabric = Fabric::new(&vnets)?;
         let daemon = |index: usize| -> Result<Daemon> {
             let host = &fabric.hosts[index];
-            let config = evidence.join(format!("{}.toml", host.name));
+            let config = config(&evidence, host);
             fs::write(&config, plan.host_toml(&fabric, index))?;
             Daemon::start(host, &vnets, &config, &evidence)
         };
@@ -269,6 +269,10 @@ impl Site {
     }
 
     fn power_on_one(&self, vm: &Vm, image: &Image, accel: Accel) -> Result<Guest> {
+        Guest::start(&self.spec(vm, vm.name, image, accel)?, &self.evidence)
+    }
+
+    fn spec(&self, vm: &Vm, name: &str, image: &Image, accel: Accel) -> Result<Spec> {
         let socket = self.socket(vm);
         if !self.plan.daemons_connect {
             wait_for(&format!("{}", socket.display()), Duration::from_secs(10), || {
@@ -283,7 +287,28 @@ impl Site {
             properties: self.plan.properties(vm.name),
         };
         let (image, qemu) = (image.clone(), self.plan.qemu);
-        Guest::start(&Spec { name: vm.name.to_owned(), image, qemu, accel, nic: Some(nic) }, &self.evidence)
+        Ok(Spec { name: name.to_owned(), image, qemu, accel, nic: Some(nic) })
+    }
+
+    /// A second machine for `vm`, called `name`, that stands still: it waits for a migration from `uri`, and goes on when it is told.
+    ///
+    /// # Errors
+    ///
+    /// Fails when QEMU does not start, or finds nobody at the socket of `vm`'s NIC.
+    pub fn awaiting_migration(&self, vm: &Vm, name: &str, uri: &str) -> Result<Guest> {
+        let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
+        let spec = self.spec(vm, name, &image, Accel::choose(&image)?)?;
+        Guest::start_with(&spec, &["-S", "-incoming", uri], &self.evidence)
+    }
+
+    /// Has the daemon of the host of index `host` run what `plan` says: its attachments and mappings, nothing else of it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the daemon refuses.
+    pub fn reconfigure(&self, host: usize, plan: &Plan) -> Result<()> {
+        fs::write(self.config(host), plan.host_toml(&self.fabric, host))?;
+        self.daemons[host].reload()
     }
 
     /// What it is made of.
@@ -294,6 +319,10 @@ impl Site {
     /// The vhost-user socket of `vm`'s NIC.
     pub fn socket(&self, vm: &Vm) -> PathBuf {
         runtime(&self.fabric.hosts[vm.host]).join(format!("{}.sock", vm.name))
+    }
+
+    fn config(&self, host: usize) -> PathBuf {
+        config(&self.evidence, &self.fabric.hosts[host])
     }
 
     /// Captures both of the router's links into `fabric.pcapng`.
@@ -313,6 +342,10 @@ impl Site {
     pub fn daemons_must_run(&mut self) -> Result<()> {
         self.daemons.iter_mut().try_for_each(Daemon::must_run)
     }
+}
+
+fn config(evidence: &Path, host: &Host) -> PathBuf {
+    evidence.join(format!("{}.toml", host.name))
 }
 
 /// Gives `guest` the addresses of `vm`: IPv4 by DHCP; a static IPv6 address, whose default route comes by router

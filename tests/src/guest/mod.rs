@@ -13,6 +13,7 @@ mod lines;
 pub mod monitor;
 mod qemu;
 
+use std::fs::File;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -74,6 +75,15 @@ impl Guest {
     ///
     /// Fails when QEMU cannot be started or ends at once.
     pub fn start(spec: &Spec, evidence: &Path) -> Result<Guest> {
+        Guest::start_with(spec, &[], evidence)
+    }
+
+    /// As [`Guest::start`], with more arguments for QEMU.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_with(spec: &Spec, more: &[&str], evidence: &Path) -> Result<Guest> {
         let name = spec.name.clone();
         let log = evidence.join(format!("guest-{name}.log"));
         let [socket, controls] = ["agent", "qmp"].map(|end| {
@@ -84,7 +94,8 @@ impl Guest {
         });
         let listener = UnixListener::bind(&socket).context("the guest's agent socket")?;
         listener.set_nonblocking(true)?;
-        let command = qemu::command(spec, &log, &socket, &controls)?;
+        let mut command = qemu::command(spec, &log, &socket, &controls)?;
+        command.args(more);
         let mut process =
             Owned::spawn(&format!("QEMU {name}"), command, &evidence.join(format!("qemu-{name}.log")))?;
         let stream = wait_for(&format!("QEMU {name} to connect"), Duration::from_secs(20), || {
@@ -105,6 +116,22 @@ impl Guest {
     /// The machine's own controls.
     pub fn monitor(&mut self) -> &mut Monitor {
         &mut self.monitor
+    }
+
+    /// The file of the guest's memory, as long as it runs.
+    ///
+    /// # Errors
+    ///
+    /// Fails when QEMU is gone.
+    pub fn memory(&self) -> Result<File> {
+        let files = format!("/proc/{}/fd", self.process.id());
+        let mut paths = fs::read_dir(files)?.flatten().map(|entry| entry.path());
+        let is_memory = |path: &PathBuf| {
+            let target = fs::read_link(path).unwrap_or_default();
+            target.to_string_lossy().contains("memfd:memory-backend-memfd")
+        };
+        let path = paths.find(is_memory).context("QEMU has no file of the guest's memory")?;
+        Ok(File::open(path)?)
     }
 
     /// Kills QEMU as a crash would.
