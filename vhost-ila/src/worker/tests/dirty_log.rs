@@ -186,6 +186,16 @@ fn a_log_cut_off_stops_that_attachment_only() {
     a.send(&datagram(1, 2, b"still here"));
     assert_eq!(payload_of(&b.receive()), b"still here");
     assert!(lab.report(3).connected);
+    // The other ring stops with it, unless it was not used since.
+    drop(c);
+    until("gone", || !lab.report(3).connected);
+    let mut c = Guest::connect(&lab.socket(3));
+    let log = log_of(0x1000);
+    assert!(c.set_log(&log, 0x1000));
+    c.set_logging(true);
+    log.file.set_len(0).unwrap();
+    c.send(&datagram(3, 2, b"from the one who logs"));
+    until("named", || lab.report(3).rings[1].fault.as_ref().is_some_and(|f| f.contains("cut off")));
 }
 
 #[test]
