@@ -31,7 +31,7 @@ fn tell(reads: u64) {
 
 /// What a receiver is shown, made from any bytes of a sender, describes the frame (virtio 1.2, 5.1.6).
 fn header(bytes: &[u8]) {
-    let Some((header, frame)) = bytes.split_first_chunk::<{ net_header::LEGACY_LEN }>() else { return };
+    let Some((header, frame)) = bytes.split_first_chunk::<{ net_header::READ_LEN }>() else { return };
     let Ok(offload) = NetHeader::from_bytes(header).offload(SenderOffloads::ALL, 14, frame.len()) else {
         return;
     };

@@ -6,9 +6,16 @@
 //!
 //! An answer shows both directions, byte for byte. testpmd has ordinary pages (`--no-huge`), so that the machine stays as it is.
 
+mod asker;
+
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use asker::Asker;
+use vhost_ila_tests::cloud_hypervisor::load::GOAL;
+use vhost_ila_tests::cloud_hypervisor::{CloudHypervisor, LINUX, Spec};
+use vhost_ila_tests::process::wait_for;
 use vhost_ila_tests::ringpeer::beside::HONEST;
 use vhost_ila_tests::ringpeer::neighbours::{datagram, is_between};
 use vhost_ila_tests::ringpeer::{Options, Peer};
@@ -55,9 +62,10 @@ fn dpdk_answers_every_datagram_whatever_its_rings_are_like() {
             .zip(options)
             .map(|(vm, options)| format!("path={},mac={},{options}", site.socket(vm).display(), vm.mac))
             .collect();
-        let testpmd = start(&devices, &site.evidence.join("testpmd.log"));
+        let testpmd = start(&devices, &[], &site.evidence.join("testpmd.log"));
         for (vm, options) in ports.iter().zip(options) {
             must_answer(&mut peer, vm, START);
+            must_have_negotiated(&site, vm, options);
             for size in [0, 18, 100, 1000, 1400] {
                 answers(&mut peer, vm, 40, size).unwrap_or_else(|error| panic!("{options}: {error}"));
             }
@@ -66,6 +74,89 @@ fn dpdk_answers_every_datagram_whatever_its_rings_are_like() {
         testpmd.finish().unwrap();
         site.daemons_must_run().unwrap();
     }
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn dpdk_uses_two_queue_pairs() {
+    let mut site = Site::start("e2e/dpdk-pairs", Plan::of(&[VM1, HONEST])).unwrap();
+    let mut peer = Peer::connect(&site.socket(&HONEST), Options::offloads()).unwrap();
+    let vdev = format!("path={},mac={},queues=2,cq=1", site.socket(&VM1).display(), VM1.mac);
+    let testpmd = start(&[vdev], &["--rxq=2", "--txq=2"], &site.evidence.join("testpmd.log"));
+    must_answer(&mut peer, &VM1, START);
+    for port in 0..64 {
+        answers_from(&mut peer, &VM1, port, 16, 100).unwrap();
+    }
+    let rings = device(&site, VM1.name)["rings"].clone();
+    let frames = |ring: usize| rings[ring]["frames"].as_u64().unwrap();
+    assert!((0..4).all(|ring| frames(ring) > 100), "both rings of both pairs carry frames: {rings}");
+    testpmd.finish().unwrap();
+    site.daemons_must_run().unwrap();
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn dpdk_that_listens_answers_within_a_second_after_either_side_was_killed() {
+    let mut check = Check::begin(22, "kills");
+    let plan = Plan { daemons_connect: true, ..Plan::of(&[VM1, HONEST]) };
+    let mut site = Site::start("e2e/dpdk-listens", plan).unwrap();
+    let vdev = format!("path={},mac={},server=1", site.socket(&VM1).display(), VM1.mac);
+    let log = site.evidence.join("testpmd.log");
+    let mut testpmd = start(std::slice::from_ref(&vdev), &[], &log);
+    let spec = Spec { listens: true, pairs: 1, in_order: false, newest: true };
+    let mut nic = CloudHypervisor::plug(&site.socket(&HONEST), spec).unwrap();
+    nic.activate(LINUX).unwrap();
+    let asker = Asker::begin(nic, HONEST, VM1);
+    asker.must_be_answered(500).unwrap();
+    for round in 1..=check.scale(3, 100) {
+        site.daemons[0].kill().unwrap();
+        site.daemons[0].restart().unwrap();
+        let took = *asker.recoveries(round).unwrap().last().unwrap();
+        println!("daemon {round}: answered {took:?} after the reconnect");
+        assert!(took < GOAL, "daemon {round}: answered only {took:?} after the reconnect");
+        asker.must_be_answered(200).unwrap();
+        check.count(1);
+    }
+    for round in 1..=check.scale(2, 100) {
+        let connections = device(&site, VM1.name)["connections"].as_u64().unwrap();
+        // Killed when dropped.
+        drop(testpmd);
+        fs::remove_file(site.socket(&VM1)).unwrap();
+        testpmd = start(std::slice::from_ref(&vdev), &[], &log);
+        wait_for("the daemon to connect to testpmd", START, || {
+            let now = device(&site, VM1.name);
+            let runs = |ring: usize| now["rings"][ring]["running"] == true;
+            Ok((now["connections"].as_u64() > Some(connections) && runs(0) && runs(1)).then_some(()))
+        })
+        .unwrap();
+        let took = asker.must_be_answered(1).unwrap();
+        println!("testpmd {round}: answered {took:?} after its rings ran");
+        assert!(took < GOAL, "testpmd {round}: answered only {took:?} after its rings ran");
+        asker.must_be_answered(200).unwrap();
+        check.count(1);
+    }
+    drop(asker);
+    testpmd.finish().unwrap();
+    site.daemons_must_run().unwrap();
+}
+
+/// What the daemon of hv1 shows of the device of `name`.
+fn device(site: &Site, name: &str) -> serde_json::Value {
+    let all = site.daemons[0].show("attachments").unwrap();
+    let of_name = all.as_array().unwrap().iter().find(|attachment| attachment["name"] == name);
+    of_name.unwrap()["device"].clone()
+}
+
+/// Whether the driver accepted what `options` ask for, and never packed rings, which are not offered.
+fn must_have_negotiated(site: &Site, vm: &Vm, options: &str) {
+    let features = device(site, vm.name)["features"].clone();
+    let features = u64::from_str_radix(features.as_str().unwrap(), 16).unwrap();
+    for (option, bit) in [("mrg_rxbuf=", 15), ("in_order=", 35)] {
+        let asked = options.split(',').find_map(|part| part.strip_prefix(option));
+        let accepted = features >> bit & 1 == 1;
+        assert!(asked.is_none_or(|asked| (asked == "1") == accepted), "{options}: {features:#x}");
+    }
+    assert_eq!(features >> 34 & 1, 0, "{options}: {features:#x}");
 }
 
 /// The options of some testpmds, of which each has a port for each.
@@ -96,7 +187,7 @@ fn port(index: usize) -> Vm {
 }
 
 /// A testpmd whose ports answer, in mirrored addresses, what they receive.
-fn start(devices: &[String], log: &Path) -> Testpmd {
+fn start(devices: &[String], arguments: &[&str], log: &Path) -> Testpmd {
     let mut command = testpmd::command("e2e", Pages::Ordinary(256), "0@1,1@1").unwrap();
     for (number, device) in devices.iter().enumerate() {
         command.args(["--vdev", &format!("net_virtio_user{number},{device}")]);
@@ -109,7 +200,7 @@ fn start(devices: &[String], log: &Path) -> Testpmd {
         "--port-topology=loop",
         "--nb-cores=1",
     ]);
-    command.args(["--total-num-mbufs=20000", "--no-mlockall"]);
+    command.args(["--total-num-mbufs=20000", "--no-mlockall"]).args(arguments);
     command.args((0..devices.len()).map(|number| format!("--eth-peer={number},{GATEWAY}")));
     Testpmd::start(command, log).unwrap()
 }
@@ -126,10 +217,15 @@ fn must_answer(peer: &mut Peer, vm: &Vm, limit: Duration) {
 
 /// Sends `count` datagrams of `size` bytes to `vm`, some at once; each comes back with addresses and ports exchanged.
 fn answers(peer: &mut Peer, vm: &Vm, count: usize, size: usize) -> Result<(), String> {
+    answers_from(peer, vm, 7, count, size)
+}
+
+/// As [`answers`], from UDP's port `port`.
+fn answers_from(peer: &mut Peer, vm: &Vm, port: u8, count: usize, size: usize) -> Result<(), String> {
     for first in (0..count).step_by(WINDOW) {
         let sent: Vec<Vec<u8>> = (first..count.min(first + WINDOW))
             .map(|number| [&number.to_be_bytes()[..], &vec![0x5a; size]].concat())
-            .map(|payload| with_ports(datagram(&HONEST, vm, &payload).unwrap(), [7, 9]))
+            .map(|payload| with_ports(datagram(&HONEST, vm, &payload).unwrap(), [port, 9]))
             .collect();
         sent.iter().try_for_each(|frame| peer.send(frame)).map_err(|error| error.to_string())?;
         for frame in &sent {
@@ -141,7 +237,7 @@ fn answers(peer: &mut Peer, vm: &Vm, count: usize, size: usize) -> Result<(), St
                 }
             };
             let mut expected = frame[PORTS..].to_vec();
-            expected[..4].copy_from_slice(&[0, 9, 0, 7]);
+            expected[..4].copy_from_slice(&[0, 9, 0, port]);
             if answer[PORTS..] != expected {
                 return Err(format!("{:02x?} is not the answer to {frame:02x?}", &answer[..PAYLOAD + 8]));
             }

@@ -25,6 +25,7 @@ mod neighbouring_networks_hear_nothing_of_each_other;
 mod offloads;
 mod pasted_arguments;
 mod receivers_see_valid_headers_only;
+mod refusals;
 mod restarts;
 mod rings_go_on_where_a_killed_daemon_stopped;
 mod soaks;

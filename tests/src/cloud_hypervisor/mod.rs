@@ -1,5 +1,5 @@
 //! A replay of cloud-hypervisor's vhost-user-net front-end: its masks, its messages in its order, its way to reconnect. It is not
-//! cloud-hypervisor: there is no VMM and no guest's kernel behind it.
+//! cloud-hypervisor: there is no VMM and no guest's kernel behind it. [`real`] runs the program itself where it is installed.
 //!
 //! ```text
 //! Net::new        connect ─> SET_OWNER ─> GET_FEATURES ─> GET/SET_PROTOCOL_FEATURES ─> GET_QUEUE_NUM (MQ) ─> GET_CONFIG (CONFIG)
@@ -22,8 +22,9 @@
 //! * When [`LATCH`] passes without a connection, the NIC stays dead, as there.
 
 pub mod load;
+pub mod real;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -32,6 +33,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vhost_frontend::vhost_user::message::{
     VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures as Protocol, VhostUserVirtioFeatures,
 };
@@ -40,9 +42,10 @@ use vhost_frontend::{VhostBackend, VhostUserMemoryRegionInfo};
 use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use crate::ringpeer::memory::Memory;
+use crate::ringpeer::memory::{Memory, user};
 use crate::ringpeer::{Chain, Options, Peer, bits};
 
 /// How long cloud-hypervisor tries to connect before it gives the NIC up (`connect_vhost_user`).
@@ -110,7 +113,7 @@ pub struct CloudHypervisor {
     config: Option<Vec<u8>>,
     memory: Memory,
     /// What was plugged in later: told again after a reconnect.
-    plugged: Vec<VhostUserMemoryRegionInfo>,
+    plugged: Vec<(VhostUserMemoryRegionInfo, File)>,
     pairs: Vec<Peer>,
 }
 
@@ -208,16 +211,26 @@ impl CloudHypervisor {
         (0..2 * self.spec.pairs).try_for_each(|ring| Ok(frontend.set_vring_enable(ring, runs)?))
     }
 
-    /// Memory is plugged in: ADD_MEM_REG where the back-end has slots.
+    /// Memory is plugged in at the guest-physical address `start`: ADD_MEM_REG where the back-end has slots.
     ///
     /// # Errors
     ///
     /// Fails when the back-end refuses, or has no CONFIGURE_MEM_SLOTS.
-    pub fn add_memory(&mut self, region: VhostUserMemoryRegionInfo) -> Result<()> {
+    pub fn plug_memory(&mut self, start: GuestAddress, bytes: u64) -> Result<GuestMemoryMmap> {
         ensure!(self.protocol.contains(Protocol::CONFIGURE_MEM_SLOTS), "CONFIGURE_MEM_SLOTS is not offered");
+        let file = File::from(memfd_create("plugged", MemfdFlags::CLOEXEC)?);
+        ftruncate(&file, bytes)?;
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: start.0,
+            memory_size: bytes,
+            userspace_addr: user(start),
+            mmap_offset: 0,
+            mmap_handle: file.as_raw_fd(),
+        };
         self.frontend.as_mut().context("not connected")?.add_mem_region(&region)?;
-        self.plugged.push(region);
-        Ok(())
+        let map = (start, usize::try_from(bytes)?, Some(FileOffset::new(file.try_clone()?, 0)));
+        self.plugged.push((region, file));
+        Ok(GuestMemoryMmap::from_ranges_with_files([map])?)
     }
 
     /// Whether the back-end has hung up (EPOLLHUP).
@@ -270,7 +283,8 @@ impl CloudHypervisor {
     fn set_up(&mut self, mut frontend: Frontend, again: bool) -> Result<Frontend> {
         // It answers for the MAC address itself.
         frontend.set_features(self.features & !bits(&[net::VIRTIO_NET_F_MAC]))?;
-        let regions = [self.memory.regions()?, self.plugged.clone()].concat();
+        let mut regions = self.memory.regions()?;
+        regions.extend(self.plugged.iter().map(|(region, _)| *region));
         frontend.set_mem_table(&regions)?;
         let replay = again && self.spec.newest && self.features & bits(&[VIRTIO_F_IN_ORDER]) != 0;
         let rings = self.pairs.iter_mut().flat_map(Peer::rings);
@@ -346,11 +360,6 @@ impl CloudHypervisor {
     /// virtio features that both sides agreed on.
     pub fn features(&self) -> u64 {
         self.features
-    }
-
-    /// vhost-user protocol features that both sides agreed on.
-    pub fn protocol(&self) -> Protocol {
-        self.protocol
     }
 
     /// MAC, queue pairs and MTU, as the back-end's configuration space has them, if it was read.

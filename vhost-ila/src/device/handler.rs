@@ -27,7 +27,7 @@ use super::config_space;
 use super::control_queue::{ControlQueue, Powers};
 use super::dirty_log::{DirtyLog, LogSpec};
 use super::event::{PeerEvent, close_on_exec};
-use super::features::{Accepted, Offer};
+use super::features::{Accepted, NotAccepted, Offer};
 use super::handover::{Events, Queue, ReceiveQueue, Role, TransmitQueue, WorkerLink};
 use super::memory::{GuestMemory, MAX_REGIONS, MemoryError, RegionSpec};
 use super::ring::{self, ControlRing, ReceiveRing, RingAddresses, RingSpec, TransmitRing};
@@ -274,7 +274,6 @@ impl Session {
                 pair,
                 ring,
                 events,
-                header_len: features.header_len(),
                 allowed: features.sender(),
                 enabled,
                 fault: None,
@@ -314,13 +313,15 @@ enum Bare {
 impl Bare {
     fn new(role: Role, spec: &RingSpec, features: Accepted) -> std::result::Result<Self, ring::RingFault> {
         Ok(match role {
-            Role::Receive(pair) => {
-                Self::Receive(pair, ReceiveRing::new(spec, features.mergeable(), features.header_len())?)
-            }
+            Role::Receive(pair) => Self::Receive(pair, ReceiveRing::new(spec, features.mergeable())?),
             Role::Transmit(pair) => Self::Transmit(pair, TransmitRing::new(spec)?),
             Role::Control => Self::Control(ControlRing::new(spec)?),
         })
     }
+}
+
+fn not_accepted(error: NotAccepted) -> Error {
+    Error::ReqHandlerError(io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
 fn refused(error: MemoryError) -> Error {
@@ -356,7 +357,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_features(&mut self, features: u64) -> Result<()> {
-        let accepted = Accepted::new(features, self.offer).ok_or(Error::InvalidParam)?;
+        let accepted = Accepted::new(features, self.offer).map_err(not_accepted)?;
         // QEMU says it once per queue pair.
         if accepted != self.features {
             self.pause_all()?;
@@ -471,8 +472,9 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        if features & !self.offer.protocol().bits() != 0 {
-            return Err(Error::InvalidParam);
+        let surplus = features & !self.offer.protocol().bits();
+        if surplus != 0 {
+            return Err(not_accepted(NotAccepted::Protocol(surplus)));
         }
         self.status.set_protocol(features);
         Ok(())

@@ -67,8 +67,6 @@ pub struct TransmitQueue {
     pub ring: TransmitRing,
     /// Its descriptors.
     pub events: Events,
-    /// Bytes of the virtio-net header.
-    pub header_len: usize,
     /// What headers may ask for.
     pub allowed: SenderOffloads,
     /// SET_VRING_ENABLE: a disabled transmit ring is emptied and what it held is dropped.
@@ -277,7 +275,7 @@ mod tests {
     fn the_control_queue_comes_behind_all_pairs_or_behind_the_first_without_mq() {
         let offer = Offer::new(4, &[]);
         let (control, multiqueue) = (1 << 17, 1 << 22);
-        let role = |index, bits| Role::of(index, 4, Accepted::new(bits, offer).unwrap());
+        let role = |index, bits: u64| Role::of(index, 4, Accepted::new(1u64 << 32 | bits, offer).unwrap());
         assert_eq!(role(8, control | multiqueue), Some(Role::Control));
         assert_eq!(role(2, control | multiqueue), Some(Role::Receive(1)));
         assert_eq!(role(2, control), Some(Role::Control));

@@ -6,10 +6,10 @@
 
 use nve_core::packet::{ChecksumState, Gso, GsoKind, Offload};
 
-/// Bytes of the header in modern devices, and in legacy ones with mergeable buffers.
+/// Bytes of the header.
 pub const LEN: usize = 12;
-/// Bytes in legacy devices without mergeable buffers: `num_buffers` is missing.
-pub const LEGACY_LEN: usize = 10;
+/// Bytes of it that a sender fills in: `num_buffers` is the device's.
+pub const READ_LEN: usize = 10;
 /// Bytes of an Ethernet header: the virtio-net header counts from the frame, [`Offload`] from the IP header.
 const ETHERNET: u16 = 14;
 
@@ -68,7 +68,7 @@ impl WireHeader {
         (self.first.to_le(), self.last.to_le())
     }
 
-    /// The bytes; a legacy device uses the first [`LEGACY_LEN`] of them.
+    /// The bytes.
     #[inline]
     #[must_use]
     pub fn to_bytes(self) -> [u8; LEN] {
@@ -106,7 +106,7 @@ impl NetHeader {
     /// Reads the first ten bytes; `num_buffers` is the device's to write and ignored.
     #[inline]
     #[must_use]
-    pub fn from_bytes(b: &[u8; LEGACY_LEN]) -> Self {
+    pub fn from_bytes(b: &[u8; READ_LEN]) -> Self {
         Self {
             flags: b[0],
             gso_type: b[1],
@@ -118,7 +118,7 @@ impl NetHeader {
         }
     }
 
-    /// The wire form; a legacy device uses the first [`LEGACY_LEN`] bytes.
+    /// The wire form.
     #[inline]
     #[must_use]
     pub fn to_bytes(self) -> [u8; LEN] {

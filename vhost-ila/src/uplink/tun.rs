@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::Uplink;
 use crate::device::memory::Payload;
-use crate::device::net_header::{LEGACY_LEN, LEN, NetHeader};
+use crate::device::net_header::{LEN, NetHeader, READ_LEN};
 
 /// Most pieces of one packet that go into one `writev`: header, head and the tail's.
 const PIECES: usize = 1024;
@@ -79,7 +79,7 @@ impl Uplink for Tun {
         match usize::try_from(read) {
             Ok(n) => {
                 let [h @ .., _, _] = header;
-                let header: [u8; LEGACY_LEN] = h;
+                let header: [u8; READ_LEN] = h;
                 Ok(Some((n.saturating_sub(LEN), NetHeader::from_bytes(&header))))
             }
             Err(_) => match io::Error::last_os_error() {

@@ -13,7 +13,7 @@ use super::delivery::{Outlets, Source, signal_driver};
 use super::sender::Sender;
 use crate::device::cpu;
 use crate::device::handover::{Role, TransmitQueue};
-use crate::device::net_header::{LEGACY_LEN, LEN, NetHeader, SenderOffloads};
+use crate::device::net_header::{LEN, NetHeader, READ_LEN, SenderOffloads};
 use crate::device::ring::{BATCH, Chains};
 use crate::device::status::Uses;
 use crate::uplink::MAX_PACKET;
@@ -144,20 +144,18 @@ impl Batch {
 
     #[inline]
     fn walk_chains(&mut self, out: &mut Outlets, origin: Origin, queue: &mut TransmitQueue) {
-        let header_len = queue.header_len;
         let mut taken = Taken::default();
         let mut segments = 0;
         self.meta.clear();
         for (i, slot) in self.slots.iter_mut().enumerate().take(self.chains.len()) {
             let bytes = self.chains.bytes(i);
-            let copied = self.chains.copy(i, 0, &mut slot.taken[..header_len + HEAD_LEN]);
-            let mut meta =
-                Meta { len: bytes.saturating_sub(header_len), offload: Offload::NONE, question: None };
-            if copied < header_len + ETHERNET_LEN || meta.len > MAX_FRAME {
+            let copied = self.chains.copy(i, 0, &mut slot.taken[..LEN + HEAD_LEN]);
+            let mut meta = Meta { len: bytes.saturating_sub(LEN), offload: Offload::NONE, question: None };
+            if copied < LEN + ETHERNET_LEN || meta.len > MAX_FRAME {
                 out.walker.dropped(origin, DropReason::Malformed);
             } else {
                 let header =
-                    slot.taken.first_chunk::<LEGACY_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
+                    slot.taken.first_chunk::<READ_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
                 match header.offload(queue.allowed, ETHERNET_LEN as u16, meta.len) {
                     Ok(offload) => {
                         if offload != Offload::NONE {
@@ -169,7 +167,7 @@ impl Batch {
                             taken.note(&offload);
                         }
                         meta.offload = offload;
-                        let frame = Frame { head: &slot.taken[header_len..copied], len: meta.len, offload };
+                        let frame = Frame { head: &slot.taken[LEN..copied], len: meta.len, offload };
                         let question = out.walker.classify(origin, &frame);
                         if let Some(at) = out.walker.slot(&question) {
                             cpu::prefetch(at);
@@ -184,16 +182,16 @@ impl Batch {
         if taken.partial > 0 {
             taken.count(&queue.status.uses);
         }
-        self.decide_chains(out, origin, header_len);
+        self.decide_chains(out, origin);
     }
 
     #[inline]
-    fn decide_chains(&mut self, out: &mut Outlets, origin: Origin, header_len: usize) {
+    fn decide_chains(&mut self, out: &mut Outlets, origin: Origin) {
         self.fates.clear();
         let mut first = 0;
         for (i, meta) in self.meta.iter().enumerate() {
             let slot = &mut self.slots[i];
-            let head = &slot.taken[header_len..header_len + HEAD_LEN.min(meta.len)];
+            let head = &slot.taken[LEN..LEN + HEAD_LEN.min(meta.len)];
             let frame = Frame { head, len: meta.len, offload: meta.offload };
             let (fate, flow) = match meta.question {
                 None => (Fate::Drop(DropReason::Malformed), 0),
@@ -208,17 +206,17 @@ impl Batch {
             self.fates.push((fate, flow));
             if special {
                 // What was decided before goes first; then this one, at once, while the core still holds its pieces.
-                deliver(out, origin, header_len, &self.chains, &self.slots, &self.fates[first..i], first);
+                deliver(out, origin, &self.chains, &self.slots, &self.fates[first..i], first);
                 first = i + 1;
-                let source = Source::Chain { chains: &self.chains, index: i, header_len };
+                let source = Source::Chain { chains: &self.chains, index: i };
                 let slot = &mut self.slots[i];
-                let head = &slot.taken[header_len..header_len + HEAD_LEN.min(meta.len)];
+                let head = &slot.taken[LEN..LEN + HEAD_LEN.min(meta.len)];
                 let frame = Frame { head, len: meta.len, offload: meta.offload };
                 let fate = &self.fates[i].0;
                 special_delivery(out, &mut self.linear, origin, &frame, fate, &mut slot.scratch, source);
             }
         }
-        deliver(out, origin, header_len, &self.chains, &self.slots, &self.fates[first..], first);
+        deliver(out, origin, &self.chains, &self.slots, &self.fates[first..], first);
     }
 
     /// What the gateway says unasked.
@@ -306,7 +304,6 @@ fn needs_software(fate: &Fate) -> bool {
 fn deliver(
     out: &mut Outlets,
     origin: Origin,
-    header_len: usize,
     chains: &Chains,
     slots: &[Slot],
     fates: &[(Fate, u32)],
@@ -315,7 +312,7 @@ fn deliver(
     out.prepare();
     for (i, (fate, flow)) in fates.iter().enumerate() {
         let index = first + i;
-        let source = Source::Chain { chains, index, header_len };
+        let source = Source::Chain { chains, index };
         out.perform(origin, (fate, *flow), &slots[index].scratch, source);
     }
 }

@@ -10,7 +10,7 @@ use super::receivers::Receivers;
 use crate::device::event::Notifier;
 use crate::device::handover::{Events, Role};
 use crate::device::memory::Payload;
-use crate::device::net_header::NetHeader;
+use crate::device::net_header::{LEN, NetHeader};
 use crate::device::ring::{Chains, NoRoom, RingFault};
 use crate::device::status::{Status, Uses};
 use crate::uplink::Uplink;
@@ -28,8 +28,8 @@ pub(super) struct Port {
 /// Where the untouched part of a frame lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source<'a> {
-    /// A chain of a guest; the frame begins after `header_len` bytes of it.
-    Chain { chains: &'a Chains, index: usize, header_len: usize },
+    /// A chain of a guest; the frame begins behind the virtio-net header.
+    Chain { chains: &'a Chains, index: usize },
     /// The whole frame, in memory of ours.
     Own(&'a [u8]),
 }
@@ -39,9 +39,7 @@ impl<'a> Source<'a> {
     fn payload(&self, rewritten: &Rewritten) -> Payload<'a> {
         let tail = &rewritten.tail;
         match *self {
-            Self::Chain { chains, index, header_len } => {
-                chains.payload(index, header_len + tail.start..header_len + tail.end)
-            }
+            Self::Chain { chains, index } => chains.payload(index, LEN + tail.start..LEN + tail.end),
             Self::Own(bytes) => Payload::own(bytes.get(tail.clone()).unwrap_or_default()),
         }
     }
@@ -49,7 +47,7 @@ impl<'a> Source<'a> {
     /// Copies the whole frame to the start of `to`; how many bytes there were.
     pub(super) fn linearise(&self, to: &mut [u8]) -> usize {
         match *self {
-            Self::Chain { chains, index, header_len } => chains.copy(index, header_len, to),
+            Self::Chain { chains, index } => chains.copy(index, LEN, to),
             Self::Own(bytes) => {
                 let len = bytes.len().min(to.len());
                 to[..len].copy_from_slice(&bytes[..len]);

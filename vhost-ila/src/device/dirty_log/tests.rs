@@ -81,7 +81,7 @@ fn deliver(ring: &mut ReceiveRing, tail: usize) -> Result<(), NoRoom> {
 #[test]
 fn a_frame_over_pages_and_regions_marks_each_of_them_and_the_used_ring() {
     let mut s = setup(8, true);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     assert!(s.take_marks().is_empty(), "with EVENT_IDX nothing is written before the first frame");
     // Over the border of two regions that lie apart here: pages 0x17 and 0x18.
     s.driver.offer(&s.ram, &[writable(0x1_7800, 0x1000)]);
@@ -100,7 +100,7 @@ fn a_frame_over_pages_and_regions_marks_each_of_them_and_the_used_ring() {
 #[test]
 fn the_last_page_of_a_region_that_is_no_multiple_of_a_page_is_marked() {
     let mut s = setup(8, true);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     let (start, end) = (ODD, ODD + 0x4c00);
     s.driver.offer(&s.ram, &[writable(end - 100, 100)]);
     s.driver.offer(&s.ram, &[writable(start, 100)]);
@@ -116,7 +116,7 @@ fn the_last_page_of_a_region_that_is_no_multiple_of_a_page_is_marked() {
 #[test]
 fn nothing_waits_for_more_than_a_publication() {
     let mut s = setup(8, true);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     for at in [DATA, DATA + 0x1000] {
         s.driver.offer(&s.ram, &[writable(at, 0x100)]);
     }
@@ -191,7 +191,7 @@ fn random_frames_mark_exactly_the_pages_that_change() {
     };
     for (event_idx, mergeable) in [(false, true), (true, true), (true, false)] {
         let mut s = setup(64, event_idx);
-        let mut ring = ReceiveRing::new(&s.spec, mergeable, 12).unwrap();
+        let mut ring = ReceiveRing::new(&s.spec, mergeable).unwrap();
         s.take_marks();
         let longest = if mergeable { 0x2000 } else { 0x400 };
         let mut delivered = 0;
@@ -246,7 +246,7 @@ fn a_page_without_a_bit_breaks_the_ring_by_name() {
     let log = DirtyLog::new(&s.log.file, 1, 100, &small, PagesMarked::default()).unwrap();
     s.spec.log = Some(LogSpec { log: Arc::new(log), used: None });
     s.spec.memory = memory;
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     s.driver.offer(&s.ram, &[writable(0x7000, 0x100)]);
     s.driver.offer(&s.ram, &[writable(DATA, 0x100)]);
     s.driver.expose(&s.ram);
@@ -315,7 +315,7 @@ fn logs_that_overflow_or_lie_beyond_their_file_or_are_too_small_are_refused() {
 #[test]
 fn a_log_that_is_cut_off_poisons_the_ring_and_nothing_else() {
     let mut s = setup(8, true);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     s.driver.offer(&s.ram, &[writable(DATA, 0x100)]);
     s.driver.expose(&s.ram);
     s.log.file.set_len(0).unwrap();

@@ -16,7 +16,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 pub use table::{FEATURES, Feature};
 
-use super::net_header::{LEGACY_LEN, LEN, SenderOffloads};
+use super::net_header::SenderOffloads;
 
 /// Most queue pairs of an attachment.
 pub const MAX_PAIRS: u8 = 32;
@@ -127,15 +127,47 @@ pub fn names(virtio: u64, protocol: u64) -> (Vec<&'static str>, Vec<&'static str
     (name(of_virtio), name(of_protocol))
 }
 
+/// Why a front-end's choice of features was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotAccepted {
+    /// Bits of SET_FEATURES that were not offered.
+    #[error("SET_FEATURES with {}, not offered", listed(*.0, Bit::Virtio))]
+    Virtio(u64),
+    /// VIRTIO_F_VERSION_1 is missing.
+    #[error("SET_FEATURES without version_1 (bit 32): legacy drivers are not served")]
+    Legacy,
+    /// Bits of SET_PROTOCOL_FEATURES that were not offered.
+    #[error("SET_PROTOCOL_FEATURES with {}, not offered", listed(*.0, Bit::Protocol))]
+    Protocol(u64),
+}
+
+/// The names of all bits of `mask`, offered by somebody or not.
+fn listed(mask: u64, kind: fn(u32) -> Bit) -> String {
+    let name = |bit: Bit| {
+        let offered = FEATURES.iter().find(|feature| feature.bit == bit).map(|feature| feature.name);
+        offered.or_else(|| table::NEVER.iter().find(|(never, _)| *never == bit).map(|(_, name)| *name))
+    };
+    let set = (0..u64::BITS).filter(|number| mask & 1 << number != 0);
+    let named =
+        set.map(|number| format!("{} (bit {number})", name(kind(number)).unwrap_or("an unknown feature")));
+    named.collect::<Vec<_>>().join(", ")
+}
+
 /// The features that both sides agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Accepted(u64);
 
 impl Accepted {
-    /// None if a bit was not in `offer`.
-    #[must_use]
-    pub fn new(bits: u64, offer: Offer) -> Option<Self> {
-        (bits & !offer.virtio == 0).then_some(Self(bits))
+    /// What a front-end accepts of `offer`.
+    ///
+    /// # Errors
+    /// A bit was not in `offer`, or VIRTIO_F_VERSION_1 is missing: a legacy driver's rings and header are others.
+    pub fn new(bits: u64, offer: Offer) -> Result<Self, NotAccepted> {
+        match bits & !offer.virtio {
+            0 if bits & 1 << VIRTIO_F_VERSION_1 == 0 => Err(NotAccepted::Legacy),
+            0 => Ok(Self(bits)),
+            surplus => Err(NotAccepted::Virtio(surplus)),
+        }
     }
 
     /// The bits.
@@ -196,12 +228,6 @@ impl Accepted {
         self.has(net::VIRTIO_NET_F_GUEST_ANNOUNCE)
     }
 
-    /// Bytes of the virtio-net header (5.1.6.1): short only for a legacy driver without mergeable buffers.
-    #[must_use]
-    pub fn header_len(self) -> usize {
-        if self.has(VIRTIO_F_VERSION_1) || self.mergeable() { LEN } else { LEGACY_LEN }
-    }
-
     /// What the guest may leave to us.
     #[must_use]
     pub fn sender(self) -> SenderOffloads {
@@ -241,10 +267,10 @@ mod tests {
     #[test]
     fn a_feature_that_was_not_offered_cannot_be_accepted() {
         for offer in [Offer::default(), without(&["host_tso4", "mrg_rxbuf"], 4)] {
-            assert!(Accepted::new(offer.virtio(), offer).is_some());
+            assert!(Accepted::new(offer.virtio(), offer).is_ok());
             for bit in 0..64 {
                 assert_eq!(
-                    Accepted::new(1 << bit, offer).is_some(),
+                    Accepted::new(1 << VIRTIO_F_VERSION_1 | 1 << bit, offer).is_ok(),
                     offer.has(Bit::Virtio(bit)),
                     "bit {bit}"
                 );
@@ -285,10 +311,16 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_short_only_for_a_legacy_driver() {
-        let header_len = |bits| Accepted::new(bits, Offer::default()).unwrap().header_len();
-        assert_eq!(header_len(0), 10);
-        assert_eq!(header_len(1 << net::VIRTIO_NET_F_MRG_RXBUF), 12);
-        assert_eq!(header_len(1 << VIRTIO_F_VERSION_1), 12);
+    fn a_refusal_names_each_feature() {
+        let refusal = |bits| Accepted::new(bits, without(&["csum"], 8)).unwrap_err().to_string();
+        assert_eq!(refusal(1), "SET_FEATURES with csum (bit 0), not offered");
+        assert_eq!(
+            refusal(1 << 33 | 1 << 34),
+            "SET_FEATURES with access_platform: a vIOMMU (bit 33), ring_packed (bit 34), not offered"
+        );
+        assert_eq!(refusal(1 << 63), "SET_FEATURES with an unknown feature (bit 63), not offered");
+        assert_eq!(refusal(0), "SET_FEATURES without version_1 (bit 32): legacy drivers are not served");
+        let protocol = NotAccepted::Protocol(1 << 2 | 1 << 3).to_string();
+        assert_eq!(protocol, "SET_PROTOCOL_FEATURES with rarp (bit 2), reply_ack (bit 3), not offered");
     }
 }

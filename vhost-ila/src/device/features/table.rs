@@ -109,7 +109,7 @@ pub const FEATURES: &[Feature] = &[
         .shown("every_feature_can_be_switched_off_and_its_lack_is_made_up_for", "indirect_chains"),
     net_row("event_idx", virtio_ring::VIRTIO_RING_F_EVENT_IDX, "signals and is kicked at the index the other side names; without it, by flags")
         .shown("every_feature_can_be_switched_off_and_its_lack_is_made_up_for", "rings[].signals_spared"),
-    net_row("version_1", virtio_config::VIRTIO_F_VERSION_1, "the modern device; a legacy driver may do without, a front-end may not hide it")
+    net_row("version_1", virtio_config::VIRTIO_F_VERSION_1, "the modern device; a driver or front-end that does without it is refused by name")
         .always()
         .shown("every_feature_can_be_switched_off_and_its_lack_is_made_up_for", "accepted"),
     net_row("in_order", virtio_config::VIRTIO_F_IN_ORDER, "promises that buffers come back in the order they were made available")
@@ -135,4 +135,33 @@ pub const FEATURES: &[Feature] = &[
         .shown("protocol_features_do_what_they_promise", "device_resets"),
     row("configure_mem_slots", Protocol(15), "adds and removes single memory regions")
         .shown("protocol_features_do_what_they_promise", "regions_changed"),
+];
+
+/// Bits that a front-end may know and that are never offered, by the names of virtio 1.3 and vhost-user: for those who accept one.
+pub(super) const NEVER: &[(Bit, &str)] = &[
+    (Virtio(net::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS), "ctrl_guest_offloads"),
+    (Virtio(net::VIRTIO_NET_F_GUEST_UFO), "guest_ufo"),
+    (Virtio(net::VIRTIO_NET_F_HOST_UFO), "host_ufo"),
+    (Virtio(27), "any_layout, of legacy devices"),
+    (Virtio(virtio_config::VIRTIO_F_ACCESS_PLATFORM), "access_platform: a vIOMMU"),
+    (Virtio(virtio_config::VIRTIO_F_RING_PACKED), "ring_packed"),
+    (Virtio(virtio_config::VIRTIO_F_ORDER_PLATFORM), "order_platform"),
+    (Virtio(virtio_config::VIRTIO_F_NOTIFICATION_DATA), "notification_data"),
+    (Virtio(virtio_config::VIRTIO_F_RING_RESET), "ring_reset"),
+    (Virtio(net::VIRTIO_NET_F_GUEST_USO4), "guest_uso4"),
+    (Virtio(net::VIRTIO_NET_F_GUEST_USO6), "guest_uso6"),
+    (Virtio(net::VIRTIO_NET_F_HOST_USO), "host_uso"),
+    (Virtio(net::VIRTIO_NET_F_HASH_REPORT), "hash_report"),
+    (Virtio(net::VIRTIO_NET_F_RSS), "rss"),
+    (Protocol(2), "rarp"),
+    (Protocol(4), "net_mtu"),
+    (Protocol(5), "backend_req"),
+    (Protocol(6), "cross_endian"),
+    (Protocol(8), "pagefault"),
+    (Protocol(10), "backend_send_fd"),
+    (Protocol(11), "host_notifier"),
+    (Protocol(12), "inflight_shmfd"),
+    (Protocol(14), "inband_notifications"),
+    (Protocol(16), "status"),
+    (Protocol(19), "device_state"),
 ];

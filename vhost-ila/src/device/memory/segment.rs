@@ -143,13 +143,12 @@ impl<'a> Cursor<'a> {
         Self { segments, inside: 0 }
     }
 
-    /// Writes the first `len` bytes of a virtio-net header, at the start of a buffer and mostly all of them: then in two stores.
+    /// Writes a virtio-net header, mostly at the start of a buffer: then in two stores.
     #[inline]
-    pub(crate) fn put_header(&mut self, header: WireHeader, len: usize) {
+    pub(crate) fn put_header(&mut self, header: WireHeader) {
         if let Some(segment) = self.segments.first()
             && self.inside == 0
-            && len == net_header::LEN
-            && segment.len() > len
+            && segment.len() > net_header::LEN
         {
             let (first, last) = header.to_words();
             // SAFETY: 12 < segment.len, inside a live mapping (module invariant); neither store asks for alignment.
@@ -157,9 +156,9 @@ impl<'a> Cursor<'a> {
                 segment.pointer.cast::<u64>().write_unaligned(first);
                 segment.pointer.add(8).cast::<u32>().write_unaligned(last);
             }
-            self.inside = len;
+            self.inside = net_header::LEN;
         } else {
-            self.put(header.to_bytes().get(..len).unwrap_or_default());
+            self.put(&header.to_bytes());
         }
     }
 

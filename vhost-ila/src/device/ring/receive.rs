@@ -8,7 +8,7 @@ use super::chain::{Chain, Direction, Walk};
 use super::{BATCH, MAX_CHAIN, MAX_PIECES, RingFault, RingSpec, SplitRing};
 use crate::device::cpu;
 use crate::device::memory::{Cursor, Payload, Segment};
-use crate::device::net_header::WireHeader;
+use crate::device::net_header::{LEN, WireHeader};
 
 /// Chains fetched ahead: a batch, and what one frame of many small buffers may need.
 const AHEAD: usize = BATCH + MAX_CHAIN as usize;
@@ -30,7 +30,6 @@ pub struct ReceiveRing {
     ring: SplitRing,
     walk: Walk,
     mergeable: bool,
-    header_len: usize,
     /// Fetched, from `done` on not yet written.
     ahead: Vec<Chain>,
     done: usize,
@@ -38,11 +37,11 @@ pub struct ReceiveRing {
 }
 
 impl ReceiveRing {
-    /// `mergeable`: VIRTIO_NET_F_MRG_RXBUF was negotiated; `header_len`: 12, or 10 for a legacy driver without it.
+    /// `mergeable`: VIRTIO_NET_F_MRG_RXBUF was negotiated.
     ///
     /// # Errors
     /// [`RingFault::Size`], [`RingFault::Address`], [`RingFault::Log`] or [`RingFault::Memory`].
-    pub fn new(spec: &RingSpec, mergeable: bool, header_len: usize) -> Result<Self, RingFault> {
+    pub fn new(spec: &RingSpec, mergeable: bool) -> Result<Self, RingFault> {
         let mut ring = SplitRing::new(spec)?;
         // A frame that finds no buffer is dropped at once, so news of buffers is never waited for.
         ring.refuse_kicks();
@@ -51,7 +50,6 @@ impl ReceiveRing {
             ring,
             walk: Walk::new(Direction::Writable, spec.indirect),
             mergeable,
-            header_len,
             ahead: Vec::with_capacity(AHEAD),
             done: 0,
             segments: Vec::with_capacity(ARENA),
@@ -113,7 +111,7 @@ impl ReceiveRing {
     /// [`NoRoom`]; nothing was consumed then.
     #[inline]
     pub fn deliver(&mut self, mut header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
-        let need = self.header_len + head.len() + tail.len();
+        let need = LEN + head.len() + tail.len();
         let buffers = self.gather(need)?;
         if self.mergeable {
             header = header.with_buffers(buffers);
@@ -122,7 +120,7 @@ impl ReceiveRing {
         let start = chains.first().map_or(0, |c| usize::from(c.first));
         let pieces = self.segments.get(start..).unwrap_or_default();
         let mut to = Cursor::new(pieces);
-        to.put_header(header, self.header_len);
+        to.put_header(header);
         to.put(head);
         to.put_payload(tail);
         if let Some(log) = &mut self.ring.log {

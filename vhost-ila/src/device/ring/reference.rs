@@ -423,7 +423,7 @@ pub fn receive(bytes: &[u8]) {
     let mut script = Script(bytes);
     let mergeable = script.byte() & 1 != 0;
     let mut pair = Pair::new(&mut script, true);
-    let mut ring = ReceiveRing::new(&pair.spec(), mergeable, LEN).expect("a good ring");
+    let mut ring = ReceiveRing::new(&pair.spec(), mergeable).expect("a good ring");
     // Ours says so at once; the crate when asked.
     pair.queue.disable_notification(&pair.theirs.memory).expect("in memory");
     while !script.0.is_empty() {
@@ -432,7 +432,7 @@ pub fn receive(bytes: &[u8]) {
             pair.drive(op, &mut script);
             if op < 3 {
                 // Ours has looked ahead and need not see what a driver changes in a buffer it has given away; a restart does.
-                ring = ReceiveRing::new(&pair.spec(), mergeable, LEN).expect("a good ring");
+                ring = ReceiveRing::new(&pair.spec(), mergeable).expect("a good ring");
                 pair.considered = false;
             }
             continue;

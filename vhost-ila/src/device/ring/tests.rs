@@ -257,7 +257,7 @@ fn a_descriptor_of_the_wrong_direction_breaks_the_ring() {
     let mut s = setup(8, false);
     s.driver.offer(&s.ram, &[writable(DATA, 12), readable(DATA, 1500)]);
     s.driver.expose(&s.ram);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     let result = ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[]));
     assert_eq!(result, Err(NoRoom::Broken(RingFault::Direction)));
     assert_eq!(s.ram.read(DATA, 60), [0; 60], "nothing was written");
@@ -321,7 +321,7 @@ fn an_available_index_that_jumps_breaks_the_ring() {
         s.driver.expose_index(&s.ram, index);
         let mut ring = TransmitRing::new(&s.spec).unwrap();
         assert_eq!(ring.take(&mut Chains::default()), Err(RingFault::AvailableIndex));
-        let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+        let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
         assert_eq!(ring.prepare(1), Err(RingFault::AvailableIndex));
     }
 }
@@ -352,7 +352,7 @@ fn a_received_frame_fills_as_many_mergeable_buffers_as_it_needs() {
     let heads: Vec<_> =
         (0..4).map(|i| u32::from(s.driver.offer(&s.ram, &[writable(DATA + 0x100 * i, 100)]))).collect();
     s.driver.expose(&s.ram);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     let tail: Vec<u8> = (0..150).collect();
     ring.deliver(WireHeader::PLAIN, &[7; 60], Payload::own(&tail)).unwrap();
     assert!(ring.publish());
@@ -370,7 +370,7 @@ fn a_received_frame_fills_as_many_mergeable_buffers_as_it_needs() {
 #[test]
 fn a_frame_without_room_leaves_the_ring_as_it_was() {
     let mut s = setup(8, false);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     let send = |ring: &mut ReceiveRing| ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 60]));
     assert_eq!(send(&mut ring), Err(NoRoom::Full));
     s.driver.offer(&s.ram, &[writable(DATA, 100)]);
@@ -382,7 +382,7 @@ fn a_frame_without_room_leaves_the_ring_as_it_was() {
 
     // Without mergeable buffers the first must do.
     let mut s = setup(8, false);
-    let mut ring = ReceiveRing::new(&s.spec, false, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, false).unwrap();
     s.driver.offer(&s.ram, &[writable(DATA, 100)]);
     s.driver.offer(&s.ram, &[writable(DATA + 0x100, 100)]);
     s.driver.expose(&s.ram);
@@ -397,7 +397,7 @@ fn buffers_of_one_byte_cost_bounded_work_and_still_carry_a_frame() {
         s.driver.offer(&s.ram, &[writable(DATA + i, 1)]);
     }
     s.driver.expose(&s.ram);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 60])), Err(NoRoom::Full));
     assert_eq!(ring.deliver(WireHeader::PLAIN, &[1; 60], Payload::own(&[2; 56])), Ok(128));
     ring.publish();
@@ -409,7 +409,7 @@ fn buffers_of_one_byte_cost_bounded_work_and_still_carry_a_frame() {
 #[test]
 fn a_receive_ring_survives_many_laps_with_odd_fetches() {
     let mut s = setup(256, false);
-    let mut ring = ReceiveRing::new(&s.spec, true, 12).unwrap();
+    let mut ring = ReceiveRing::new(&s.spec, true).unwrap();
     let mut offered = 0u64;
     let mut sent = 0u32;
     for round in 0..2000u32 {
