@@ -88,11 +88,14 @@ pub(crate) fn from_tenant(
     match target {
         Target::Remote(locator, neutral) => {
             let mtu = path_mtu(walk, target, header.total_len() + GROWTH);
-            let translated = if mtu == walk.world.uplink_mtu {
-                to_v6(walk, admitted.network, &admitted.network.translation, frame, scratch)?
+            let narrow;
+            let config = if mtu == walk.world.uplink_mtu {
+                &admitted.network.translation
             } else {
-                to_v6(walk, admitted.network, &admitted.network.translation_along(mtu), frame, scratch)?
+                narrow = admitted.network.translation_along(mtu);
+                &narrow
             };
+            let translated = to_v6(walk, admitted.network, config, frame, scratch)?;
             let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
             let wire = on_the_wire(locator, identifier, neutral);
             if !wire.is_neutral() {

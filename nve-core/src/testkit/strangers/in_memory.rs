@@ -13,7 +13,9 @@ use smoltcp::wire::EthernetAddress;
 use super::{Mark, Neighbourhood, Strangers, Tenant, Try, Way};
 use crate::packet::Offload;
 use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
-use crate::testkit::dissect::Dissected;
+use crate::testkit::dice::Dice;
+use crate::testkit::dissect::{Dissected, protocol};
+use crate::testkit::frames;
 use crate::testkit::plan::{GuestPlan, Plan};
 
 /// Between two tries: slow enough that allowances do not hide what would pass, fast enough that some are used up.
@@ -55,6 +57,7 @@ struct Host {
 /// Two hosts, nine tenants in three networks.
 pub struct InMemory {
     strangers: Strangers,
+    dice: Dice,
     hosts: Vec<Host>,
     now: Duration,
     tally: Tally,
@@ -102,7 +105,13 @@ impl InMemory {
         };
         let hosts = (0..HOSTS.len()).map(|index| Host::new(&plan, index, &place.tenants)).collect();
         let strangers = Strangers::new(place, seed);
-        Self { strangers, hosts, now: Duration::from_secs(1), tally: Tally::default() }
+        Self {
+            strangers,
+            dice: Dice::new(!seed),
+            hosts,
+            now: Duration::from_secs(1),
+            tally: Tally::default(),
+        }
     }
 
     /// Tries until strangers had `tries` of them; what came of it.
@@ -125,12 +134,15 @@ impl InMemory {
         match said.way {
             Way::Port => {
                 let host = &mut self.hosts[speaker.host];
-                let port = host.port(said.speaker);
-                host.walk(self.now, Origin::Port(port), &said.bytes, &mut reached, &mut to_fabric);
+                let origin = Origin::Port(host.port(said.speaker));
+                let mut bytes = said.bytes.clone();
+                let offload = leave_to_others(&mut self.dice, &mut bytes);
+                host.walk(self.now, origin, (&bytes, offload), &mut reached, &mut to_fabric);
             }
             Way::Fabric => {
                 let host = &mut self.hosts[towards.host];
-                host.walk(self.now, Origin::Uplink, &said.bytes, &mut reached, &mut to_fabric);
+                let bytes = (&said.bytes[..], Offload::NONE);
+                host.walk(self.now, Origin::Uplink, bytes, &mut reached, &mut to_fabric);
             }
         }
         // The router role may send one on once.
@@ -138,7 +150,7 @@ impl InMemory {
             let (now, mut on) = (self.now, Vec::new());
             for packet in &to_fabric {
                 self.hosts.iter_mut().for_each(|host| {
-                    host.walk(now, Origin::Uplink, packet, &mut reached, &mut on);
+                    host.walk(now, Origin::Uplink, (packet, Offload::NONE), &mut reached, &mut on);
                 });
             }
             to_fabric = on;
@@ -160,13 +172,32 @@ impl InMemory {
         if said.honest {
             self.tally.honest += 1;
             let bears = |frame: &[u8]| Mark::find(frame).is_some_and(|mark| mark.tenant == said.speaker);
-            self.tally.arrived += u64::from(reached.len() == 1 && bears(&reached[0].1));
+            // Segments are cut where the sender said, through the mark too.
+            self.tally.arrived += match reached {
+                [(_, frame)] => u64::from(bears(frame)),
+                segments => u64::from(!segments.is_empty()),
+            };
         } else {
             self.tally.strange += 1;
             let (tried, inside) = self.tally.kinds.entry(said.kind).or_default();
             *tried += 1;
             *inside += u64::from(!reached.is_empty());
         }
+    }
+}
+
+/// Leaves checksum or segmentation of some frames to their receiver, as drivers do: the walk takes other ways then.
+fn leave_to_others(dice: &mut Dice, frame: &mut [u8]) -> Offload {
+    let view = Dissected::of_frame(frame).filter(|view| view.total_len + 14 == frame.len());
+    let whole = |view: &Dissected<'_>| view.fragment_offset == 0 && !view.more_fragments;
+    let room = view.filter(whole).map(|view| (view.protocol, view.transport.len()));
+    if !matches!(room, Some((protocol::TCP, 20..) | (protocol::UDP, 8..))) {
+        return Offload::NONE;
+    }
+    match dice.roll() % 8 {
+        0 => frames::leave_checksum(&mut frame[14..]),
+        1 => frames::leave_segmentation(&mut frame[14..], 1 + dice.roll() as u16 % 30),
+        _ => Offload::NONE,
     }
 }
 
@@ -203,26 +234,20 @@ impl Host {
         &mut self,
         now: Duration,
         origin: Origin,
-        bytes: &[u8],
+        (bytes, offload): (&[u8], Offload),
         reached: &mut Vec<(usize, Vec<u8>)>,
         to_fabric: &mut Vec<Vec<u8>>,
     ) {
         self.walker.begin(now);
         let tenants = &self.tenants;
-        self.carry_out.carry_out(
-            &mut self.walker,
-            origin,
-            bytes,
-            Offload::NONE,
-            &mut |outcome| match outcome {
-                Outcome::Local(port, frame, _) => {
-                    let tenant = tenants.get(usize::from(port.0)).copied().flatten();
-                    reached.push((tenant.expect("delivered to somebody"), frame.to_vec()));
-                }
-                Outcome::Uplink(packet, _) => to_fabric.push(packet.to_vec()),
-                Outcome::Reply(..) | Outcome::Dropped(_) => {}
-            },
-        );
+        self.carry_out.carry_out(&mut self.walker, origin, bytes, offload, &mut |outcome| match outcome {
+            Outcome::Local(port, frame, _) => {
+                let tenant = tenants.get(usize::from(port.0)).copied().flatten();
+                reached.push((tenant.expect("delivered to somebody"), frame.to_vec()));
+            }
+            Outcome::Uplink(packet, _) => to_fabric.push(packet.to_vec()),
+            Outcome::Reply(..) | Outcome::Dropped(_) => {}
+        });
     }
 
     /// What this host counted.
