@@ -199,6 +199,7 @@ fn logs_that_no_front_end_has_hurt_only_their_sender() {
     // Too small for what is in use, and cut off while it is in use.
     let mut peer = Peer::connect(&host.socket, Options::default()).unwrap();
     assert!(peer.log_into(DirtyLog::new(16).unwrap()).is_err(), "a log of 16 bytes");
+    drop(peer);
     let mut peer = Peer::new(Options::default()).unwrap();
     peer.log_into(DirtyLog::new(WHOLE).unwrap()).unwrap();
     peer.attach(vhost_ila_tests::ringpeer::connect(&host.socket).unwrap()).unwrap();
