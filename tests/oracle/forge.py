@@ -17,8 +17,13 @@ from pathlib import Path
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6ND_RA,
+    ICMPv6ND_Redirect,
     ICMPv6PacketTooBig,
     IPv6,
+    IPv6ExtHdrDestOpt,
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
     PadN,
@@ -60,9 +65,9 @@ def packets(plan):
 
     plain4, plain6 = unadjusted(target4), unadjusted(target6)
 
-    def datagram(src, dst, ahead=None):
+    def datagram(src, dst, ahead=None, ports=(1, 2)):
         header = IPv6(src=str(src), dst=str(dst))
-        return (header / ahead if ahead else header) / UDP(sport=1, dport=2) / Raw(b"forged or not")
+        return (header / ahead if ahead else header) / UDP(sport=ports[0], dport=ports[1]) / Raw(b"forged or not")
 
     yield "delivered", datagram(source4, target4)
     yield "delivered", datagram(source6, target6)
@@ -106,6 +111,14 @@ def packets(plan):
 
     yield "extension-header", datagram(source6, target6, IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]))
     yield "extension-header", datagram(source6, target6, IPv6ExtHdrRouting(addresses=[str(target4)], segleft=1))
+
+    # A tenant of another host, whose own NVE does not look, plays DHCP server.
+    yield "rogue-server", datagram(source4, target4, ports=(67, 68))
+    yield "rogue-server", datagram(source6, target6, ports=(547, 546))
+    yield "rogue-server", datagram(source6, plain6, IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]), (547, 546))
+    # Neighbour discovery never leaves its link.
+    for discovery in (ICMPv6ND_NS(tgt=str(vm2_6)), ICMPv6ND_NA(tgt=str(vm1_6)), ICMPv6ND_RA(), ICMPv6ND_Redirect()):
+        yield "nd-unanswered", IPv6(src=str(source6), dst=str(target6), hlim=255) / discovery
 
     # Errors about packets that the tenant cannot have sent.
     never4, never6 = datagram(source4, target4), datagram(source6, target6)
