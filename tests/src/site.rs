@@ -126,6 +126,10 @@ pub struct Plan {
     pub qemu: Qemu,
     /// Device properties of the NICs of some machines, by name; each property begins with a comma.
     pub nic_properties: Vec<(&'static str, String)>,
+    /// Queue pairs of the NICs of some machines, by name; one of the others.
+    pub queues: Vec<(&'static str, u16)>,
+    /// More keys of the attachments of some machines, by name; each a line of the configuration.
+    pub attachment_keys: Vec<(&'static str, String)>,
 }
 
 impl Plan {
@@ -137,6 +141,8 @@ impl Plan {
             daemons_connect: false,
             qemu: Qemu::V10,
             nic_properties: Vec::new(),
+            queues: Vec::new(),
+            attachment_keys: Vec::new(),
         }
     }
 
@@ -153,6 +159,10 @@ impl Plan {
     fn properties(&self, vm: &str) -> String {
         let of_vm = self.nic_properties.iter().filter(|(name, _)| *name == vm);
         of_vm.map(|(_, properties)| properties.as_str()).collect()
+    }
+
+    fn queues_of(&self, vm: &str) -> u16 {
+        self.queues.iter().find(|(name, _)| *name == vm).map_or(1, |(_, queues)| *queues)
     }
 
     fn vnets(&self) -> Vec<String> {
@@ -184,6 +194,9 @@ impl Plan {
                     "\n[attachment.{name}]\nnetwork = \"{network}\"\nkind = \"vhost-user\"\n\
                      socket = \"{name}.sock\"\nmode = \"{mode}\"\nmac = \"{mac}\"\naddresses = {addresses:?}\n"
                 );
+                for (_, key) in self.attachment_keys.iter().filter(|(vm, _)| vm == name) {
+                    text += &format!("{key}\n");
+                }
                 continue;
             }
             for address in addresses {
@@ -284,6 +297,7 @@ impl Site {
             listens: self.plan.daemons_connect,
             mac: vm.mac.to_owned(),
             mtu: LINK_MTU,
+            queues: self.plan.queues_of(vm.name),
             properties: self.plan.properties(vm.name),
         };
         let (image, qemu) = (image.clone(), self.plan.qemu);

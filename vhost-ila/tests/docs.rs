@@ -9,6 +9,8 @@ use utoipa::OpenApi as _;
 use vhost_ila::cli::Cli;
 use vhost_ila::config::Config;
 use vhost_ila::control::Description;
+use vhost_ila::device::features::{Bit, FEATURES, Feature};
+use vhost_ila::device::status::Uses;
 
 fn docs(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
@@ -57,6 +59,80 @@ fn the_list_of_drops_is_current() {
         text += &format!("| `{}` | {} |\n", reason.name(), reason.doc().trim());
     }
     is_current(&docs("drops.md"), &text);
+}
+
+#[test]
+fn the_table_of_features_is_current() {
+    let mut text = format!(
+        "{FEATURES_HEAD}| feature | bit | here | off switch | test | counter |\n|---|---|---|---|---|---|\n"
+    );
+    for Feature { name, bit, switch, does, test, counter, .. } in FEATURES {
+        let bit = match bit {
+            Bit::Virtio(bit) => format!("virtio {bit}"),
+            Bit::Protocol(bit) => format!("protocol {bit}"),
+        };
+        let switch = if *switch { format!("`without = [\"{name}\"]`") } else { "none".into() };
+        text += &format!("| `{name}` | {bit} | {does} | {switch} | `{test}` | `{counter}` |\n");
+    }
+    text += "\n## Counters\n\nOf each attachment since it was made, in `uses` of `vhost-ila show attachments --json`; those that are \
+        not zero also without `--json`.\n\n| counter | counts |\n|---|---|\n";
+    for (name, counts) in Uses::ALL {
+        text += &format!("| `{name}` | {counts} |\n");
+    }
+    is_current(&docs("virtio.md"), &text);
+}
+
+const FEATURES_HEAD: &str = "\
+# Features
+
+What the device of an attachment offers, bit by bit. Written by a test from `vhost-ila/src/device/features/table.rs`; the offer, the off
+switches and the names in `vhost-ila show attachments` come from the same table. What needs a feature that is switched off is
+withdrawn with it (virtio 1.2, 5.1.3.1): without `csum`, for instance, there is no `host_tso4`.
+
+Queue pairs. QEMU and DPDK read GET_QUEUE_NUM as pairs and may use fewer than offered: a ring without a kick descriptor never starts, and a
+disabled pair receives nothing. cloud-hypervisor compares the number with its rings, so it gets half as many pairs. crosvm wants
+`queues = 1`: it makes three rings. Frames to a guest go to the enabled pairs by their flow (addresses, protocol and ports, the same for
+both directions), not to the pair that the guest last sent the flow on, as nothing is kept per flow; when pairs come or go, flows move.
+
+Control queue. QEMU, cloud-hypervisor and DPDK serve it themselves and tell the outcome by SET_VRING_ENABLE. For front-ends that pass it on
+it is the ring behind the last pair offered, or ring 2 without `mq`: it sets the number of pairs and takes acknowledgements of announcements;
+every other command is answered with an error.
+
+Never offered, as they are not carried: packed rings, UDP segmentation, SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT_SHMFD of vhost-user. A
+front-end that reconnects goes on at the used index, which `in_order` makes exact.
+
+";
+
+/// The text of every source file.
+fn sources() -> String {
+    fn add(directory: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(directory).expect("read") {
+            let path = entry.expect("read").path();
+            if path.is_dir() {
+                add(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                *text += &read(&path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    add(&root.join("src"), &mut text);
+    add(&root.join("../tests/e2e"), &mut text);
+    text
+}
+
+#[test]
+fn every_feature_has_a_test_and_a_counter_that_exist() {
+    let sources = sources();
+    let shown = Description::openapi().to_yaml().expect("YAML");
+    for Feature { name, test, counter, .. } in FEATURES {
+        assert!(sources.contains(&format!("fn {test}()")), "{name}: there is no test {test}");
+        let key = counter.strip_prefix("rings[].").unwrap_or(counter);
+        let known =
+            Uses::ALL.iter().any(|(known, _)| known == counter) || shown.contains(&format!(" {key}:\n"));
+        assert!(known, "{name}: nothing counts {counter}");
+    }
 }
 
 #[test]

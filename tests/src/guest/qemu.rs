@@ -35,6 +35,8 @@ pub enum Nic {
         mac: String,
         /// The link's MTU in bytes, told to the guest by the device.
         mtu: u16,
+        /// Queue pairs.
+        queues: u16,
         /// More device properties, each beginning with a comma (`,mrg_rxbuf=off`).
         properties: String,
     },
@@ -95,16 +97,21 @@ pub(super) fn command(spec: &Spec, console: &Path, agent: &Path, controls: &Path
 fn network_card(command: &mut Command, nic: &Nic, qemu: Qemu) {
     let device = "virtio-net-pci,netdev=net0,romfile=";
     match nic {
-        Nic::VhostUser { socket, listens, mac, mtu, properties } => {
+        Nic::VhostUser { socket, listens, mac, mtu, queues, properties } => {
             let socket = socket.display();
             let side = match (listens, qemu) {
                 (true, _) => "server=on,wait=off",
                 (false, Qemu::V10) => "reconnect-ms=500",
                 (false, Qemu::V7_2) => "reconnect=1",
             };
-            let vectors = if qemu == Qemu::V7_2 { ",vectors=0" } else { "" };
+            let vectors = match (qemu, queues) {
+                (Qemu::V7_2, _) => ",vectors=0".to_owned(),
+                (Qemu::V10, 1) => String::new(),
+                // One for each ring, the control queue and changes of the configuration.
+                (Qemu::V10, queues) => format!(",mq=on,vectors={}", 2 * queues + 2),
+            };
             command.args(["-chardev", &format!("socket,id=nic,path={socket},{side}")]);
-            command.args(["-netdev", "vhost-user,id=net0,chardev=nic"]);
+            command.args(["-netdev", &format!("vhost-user,id=net0,chardev=nic,queues={queues}")]);
             command.args(["-device", &format!("{device},mac={mac},host_mtu={mtu}{vectors}{properties}")]);
         }
         Nic::Tap { interface, mac, .. } => {

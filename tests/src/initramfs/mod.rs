@@ -1,4 +1,4 @@
-//! The initramfs of a guest: Debian's own busybox, tcpdump and kexec, the kernel's own modules, and one script. The kernel itself
+//! The initramfs of a guest: Debian's own busybox, tcpdump, kexec and ethtool, the kernel's own modules, and one script. The kernel itself
 //! lies in `/boot`, for kexec.
 //!
 //! The kernel and its modules are Debian's, unmodified; nothing in the guest is ours but `INIT`, `UDHCPC` and the
@@ -63,9 +63,9 @@ pub fn make(directory: &Path) -> Result<Image> {
         archive.symlink(&format!("bin/{applet}"), "busybox");
     }
 
-    let programs = [guest.file("bin/tcpdump")?, guest.file("sbin/kexec")?];
+    let programs = [guest.file("bin/tcpdump")?, guest.file("sbin/kexec")?, guest.file("sbin/ethtool")?];
     let mut needed = BTreeSet::new();
-    for (program, path) in programs.iter().zip(["bin/tcpdump", "bin/kexec"]) {
+    for (program, path) in programs.iter().zip(["bin/tcpdump", "bin/kexec", "bin/ethtool"]) {
         archive.copy(path, program)?;
         needed.extend(libraries(&guest, program)?);
     }

@@ -13,6 +13,7 @@
 //! would sleep on it.
 
 pub mod beside;
+pub mod card;
 pub mod checksum;
 pub mod dirty_log;
 pub mod file;
@@ -24,6 +25,7 @@ pub mod messages;
 pub mod neighbours;
 pub mod partner;
 pub mod ring;
+pub mod tcp;
 
 use std::fs::File;
 use std::net::Ipv4Addr;

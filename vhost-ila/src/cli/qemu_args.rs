@@ -56,10 +56,11 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
         None => format!(
             "# QEMU (7.2 under TCG: also vectors=0 on the device; from 9.2 reconnect-ms=1000 replaces reconnect=1)\n{}\n\
              # cloud-hypervisor\n{}\n\
-             # libvirt: memoryBacking in <domain>, interface in <devices>\n{}",
+             # libvirt: memoryBacking in <domain>, interface in <devices>\n{}{}",
             nic.qemu(),
             nic.cloud_hypervisor(),
-            nic.libvirt()
+            nic.libvirt(),
+            nic.more_pairs()
         ),
     })
 }
@@ -98,6 +99,19 @@ impl Nic<'_> {
             "--memory size=1G,shared=on \\\n\
              --net vhost_user=true,socket={},vhost_mode={role},mac={mac},mtu={mtu}\n",
             socket.display()
+        )
+    }
+
+    /// How to have more than one queue pair, where they are offered.
+    fn more_pairs(&self) -> String {
+        let pairs = self.device.offer.pairs();
+        if pairs == 1 {
+            return String::new();
+        }
+        format!(
+            "\n# N queue pairs, up to {pairs}: QEMU: queues=N on the netdev, mq=on,vectors=2N+2 on the device;\n\
+             # cloud-hypervisor, N up to {}: num_queues=2N; libvirt: <driver queues='N'/> in <interface>\n",
+            pairs / 2
         )
     }
 

@@ -33,6 +33,9 @@ fn the_three_forms_of_a_socket_we_listen_on() {
       <model type='virtio'/>
       <mtu size='1480'/>
     </interface>
+
+    # N queue pairs, up to 8: QEMU: queues=N on the netdev, mq=on,vectors=2N+2 on the device;
+    # cloud-hypervisor, N up to 4: num_queues=2N; libvirt: <driver queues='N'/> in <interface>
     ");
 }
 
@@ -60,6 +63,9 @@ fn the_three_forms_of_a_socket_the_front_end_listens_on() {
       <model type='virtio'/>
       <mtu size='1480'/>
     </interface>
+
+    # N queue pairs, up to 8: QEMU: queues=N on the netdev, mq=on,vectors=2N+2 on the device;
+    # cloud-hypervisor, N up to 4: num_queues=2N; libvirt: <driver queues='N'/> in <interface>
     ");
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum Set {
     Qemu72,
     /// The kernel of Debian 12 for clouds (6.1) with its modules
     Kernel,
-    /// What a guest's initramfs is made of: busybox, tcpdump, kexec
+    /// What a guest's initramfs is made of: busybox, tcpdump, kexec, ethtool
     Guest,
     /// What runs on the host: iproute2, ethtool, tshark, python3 with scapy
     Net,
@@ -72,7 +72,7 @@ impl Set {
             Set::Qemu72 => ("qemu72", "bookworm", &["qemu-system-x86"], ""),
             // The meta package drags in an initramfs builder, which is not wanted.
             Set::Kernel => ("kernel", "bookworm", &["linux-image-cloud-amd64"], "linux-image-"),
-            Set::Guest => ("guest", "bookworm", &["busybox-static", "tcpdump", "kexec-tools"], ""),
+            Set::Guest => ("guest", "bookworm", &["busybox-static", "tcpdump", "kexec-tools", "ethtool"], ""),
             Set::Net => (
                 "net",
                 "bookworm",

@@ -6,6 +6,7 @@ mod dirty_log;
 mod hostile;
 mod life_cycle;
 mod order;
+mod pairs;
 mod traffic;
 mod uplink;
 
