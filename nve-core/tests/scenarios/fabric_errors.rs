@@ -77,6 +77,18 @@ fn neighbours_on_one_fabric_segment_look_adjacent_and_255_cannot_be_made() {
     }
 }
 
+/// Its kernel forwards between card and TUN, and nothing can give back a hop before that. Told, not lost.
+#[test]
+fn the_last_hop_is_spent_by_the_other_hosts_kernel() {
+    for family in [0, 1] {
+        let mut world = two_hosts_by_hand().routers(0).start();
+        let mark = world.mark();
+        let sent = send_udp(&mut world, family, 1);
+        assert_eq!(world.received("vm2", mark).len(), 0, "family {family}");
+        assert_error(&world, mark, family, &sent, time_exceeded(family));
+    }
+}
+
 /// Takes away the route to `hv2` and expects both families to hear of it.
 fn unreachable_comes_home(plan: Plan, change: impl Fn(&mut World)) {
     for (family, expected) in [(0, (3, 1)), (1, (1, 0))] {
