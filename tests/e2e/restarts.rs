@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use vhost_ila_tests::guest::Guest;
+use vhost_ila_tests::scoreboard::Check;
 use vhost_ila_tests::site::{self, Plan, Site, VM1, VM2};
+use vhost_ila_tests::stage::{LIMIT, Stage, befall};
 use vhost_ila_tests::traffic;
 
 /// From a daemon's restart until a guest's packets cross again: QEMU tries to reconnect every half second.
@@ -40,6 +42,34 @@ fn a_tcp_connection_survives_a_killed_daemon_that_listens() {
 #[ignore = "end to end: run by cargo xtask test"]
 fn a_tcp_connection_survives_a_killed_daemon_that_connects() {
     survives("e2e/killed-client", Plan { daemons_connect: true, ..Plan::of(&[VM1, VM2]) });
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn both_ways_are_open_within_a_second_after_qemu_comes_back_to_a_killed_daemon() {
+    killed("e2e/killed-listens", Plan::of(&[]), 1);
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn both_ways_are_open_within_a_second_after_a_killed_daemon_comes_back_to_qemu() {
+    killed("e2e/killed-connects", Plan { daemons_connect: true, ..Plan::of(&[]) }, 0);
+}
+
+/// Kills the daemon of a guest that talks, QEMU, and (`both` times in every run) both, a hundred times each in a full run.
+fn killed(evidence: &str, plan: Plan, both: u32) {
+    let mut stage = Stage::start(evidence, plan).unwrap();
+    let mut daemons = Check::begin(22, "killed daemons");
+    let times = daemons.scale(3, 100);
+    stage.limit = Duration::from_secs(1);
+    stage.series(&mut daemons, ("daemon killed", times), befall::killed_daemon).unwrap();
+    stage.limit = LIMIT;
+    let mut front_ends = Check::begin(21, "killed QEMUs");
+    let times = front_ends.scale(1 - both, 100);
+    stage.series(&mut front_ends, ("QEMU killed", times), befall::killed_qemu).unwrap();
+    let times = front_ends.scale(both, 100);
+    stage.series(&mut front_ends, ("both killed, QEMU started first", times), befall::killed_both).unwrap();
+    stage.end().unwrap();
 }
 
 /// A slow TCP stream runs while each host's daemon is killed and started again; all bytes arrive.

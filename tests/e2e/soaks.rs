@@ -67,6 +67,12 @@ fn a_hundred_mtus() {
     a_hundred((26, "changes of MTU"), befall::mtu);
 }
 
+#[test]
+#[ignore = "end to end: run by cargo xtask test --long"]
+fn a_hundred_memories() {
+    a_hundred((24, "memories"), befall::memory);
+}
+
 /// What befalls a guest in every run, a hundred times.
 fn a_hundred((check, unit): (u8, &'static str), what: impl FnMut(&mut Stage) -> Result<SystemTime>) {
     let mut stage = Stage::start(&format!("e2e/soak-{}", unit.replace(' ', "-")), Plan::of(&[])).unwrap();

@@ -200,6 +200,22 @@ pub struct Footprint {
 }
 
 impl Footprint {
+    /// Fails when this is more than `before`, where nothing came that stays: the slope of a series of one and the same thing is zero.
+    /// Only an allocator may keep a little, 256 KB.
+    ///
+    /// # Errors
+    ///
+    /// See above.
+    pub fn must_be_no_more_than(&self, before: &Footprint) -> Result<()> {
+        let grew = self.files > before.files
+            || self.maps > before.maps
+            || self.guest_memory > before.guest_memory
+            || self.threads > before.threads
+            || self.own > before.own + 256;
+        ensure!(!grew, "the daemon held {before:?}, and holds {self:?} after it");
+        Ok(())
+    }
+
     /// Fails when `after` holds more than this, but for what an allocator and a thread's stack may keep: 16 maps, 32 MB.
     ///
     /// # Errors

@@ -270,15 +270,24 @@ impl Site {
     ///
     /// As there.
     pub fn power_on_only(&self, vms: &[Vm]) -> Result<Vec<Guest>> {
-        // Not evidence, and large.
-        let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
-        let accel = Accel::choose(&image)?;
-        let start = |vm| self.power_on_one(vm, &image, accel);
-        let mut guests = vms.iter().map(start).collect::<Result<Vec<_>>>()?;
+        let mut guests = self.switch_on(vms)?;
         for guest in &mut guests {
             guest.wait_until_ready(Duration::from_secs(90))?;
         }
         Ok(guests)
+    }
+
+    /// As [`Site::power_on_only`], without waiting for them.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a QEMU ends at once.
+    pub fn switch_on(&self, vms: &[Vm]) -> Result<Vec<Guest>> {
+        // Not evidence, and large.
+        let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
+        let accel = Accel::choose(&image)?;
+        let start = |vm| self.power_on_one(vm, &image, accel);
+        vms.iter().map(start).collect()
     }
 
     fn power_on_one(&self, vm: &Vm, image: &Image, accel: Accel) -> Result<Guest> {

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::daemon::Footprint;
 use crate::guest::Guest;
+use crate::process::wait_for;
 use crate::ringpeer::partner::{Partner, Recovery};
 use crate::scoreboard::Check;
 use crate::site::{Plan, Site, VM1, VM2, Vm};
@@ -27,15 +28,14 @@ const GATEWAY_MAC: &str = "02:49:4c:41:00:01";
 /// From a driver's being ready, or a daemon's, until packets flow both ways.
 pub const LIMIT: Duration = Duration::from_secs(2);
 
-/// Memory of its own that a daemon may hold more after a series than before it, in KiB: what an allocator keeps, not what leaks.
-const SLACK: u64 = 256;
-
 /// The site with all who are on it.
 pub struct Stage {
     /// Hosts and daemons.
     pub site: Site,
     /// [`VM1`].
     pub guest: Guest,
+    /// From an event until packets flow both ways, at most.
+    pub limit: Duration,
     partners: [Partner; 2],
 }
 
@@ -59,20 +59,10 @@ impl Stage {
         let site = Site::start(evidence, Plan { vms: vec![VM1, NEAR, VM2], ..plan })?;
         let partners = [Partner::begin(&site, &NEAR, &VM1)?, Partner::begin(&site, &VM2, &VM1)?];
         let guest = site.power_on_only(&[VM1])?.pop().context("no guest")?;
-        let mut stage = Stage { site, guest, partners };
+        let mut stage = Stage { site, guest, limit: LIMIT, partners };
         stage.talk()?;
         stage.recovery(SystemTime::now(), Duration::from_secs(20))?;
         Ok(stage)
-    }
-
-    /// Another guest in the place of the last.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it does not come up.
-    pub fn power_on_another(&mut self) -> Result<()> {
-        self.guest = self.site.power_on_only(&[VM1])?.pop().context("no guest")?;
-        Ok(())
     }
 
     /// Gives a fresh guest its address and lets it begin to ask: what its owner's own start-up would do.
@@ -123,7 +113,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// Fails when it does, when packets do not flow within [`LIMIT`], or when something is left behind.
+    /// Fails when it does, when packets do not flow within the limit, or when something is left behind.
     pub fn series(
         &mut self,
         check: &mut Check,
@@ -134,7 +124,7 @@ impl Stage {
         let mut recoveries = Vec::new();
         for time in 1..=times {
             let event = befall(self).with_context(|| format!("{name}, time {time}"))?;
-            let took = self.recovery(event, LIMIT).with_context(|| format!("{name}, time {time}"))?;
+            let took = self.recovery(event, self.limit).with_context(|| format!("{name}, time {time}"))?;
             recoveries.push(took);
             check.count(1);
         }
@@ -142,7 +132,7 @@ impl Stage {
         let slowest = recoveries.iter().max().copied().unwrap_or_default();
         println!("{name}: {} times, packets flowed both ways after {slowest:?} at most", recoveries.len());
         println!("    held before: {before:?}\n    held after:  {after:?}");
-        must_be_no_more(before, after).with_context(|| name.to_owned())?;
+        after.must_be_no_more_than(&before).with_context(|| name.to_owned())?;
         Ok(Series { recoveries, footprints: [before, after] })
     }
 
@@ -157,23 +147,6 @@ impl Stage {
     }
 }
 
-/// Fails when `after` is more than `before`.
-///
-/// # Errors
-///
-/// See above.
-pub fn must_be_no_more(before: Footprint, after: Footprint) -> Result<()> {
-    ensure!(
-        after.files <= before.files
-            && after.maps <= before.maps
-            && after.guest_memory <= before.guest_memory
-            && after.threads <= before.threads
-            && after.own <= before.own + SLACK,
-        "the daemon held {before:?}, and holds {after:?}"
-    );
-    Ok(())
-}
-
 /// The command that brings the link up with the guest's address. Neighbours are given: those that cannot be reached are asked for
 /// once a second only, which is the guest's affair and would be taken for the daemon's.
 fn address() -> String {
@@ -184,6 +157,10 @@ fn address() -> String {
 /// What befalls a guest. Each returns when the driver is ready again: from then on, packets are waited for.
 pub mod befall {
     use super::*;
+
+    /// Bytes of a guest's memory, and of what is plugged in besides.
+    const GUEST_MEMORY: u64 = 256 << 20;
+    const PLUGGED: u64 = 128 << 20;
 
     /// The driver lets go of the card and takes it again.
     ///
@@ -264,6 +241,89 @@ pub mod befall {
         stage.must_be_silent()?;
         let event = SystemTime::now();
         set_link(stage, true)?;
+        Ok(event)
+    }
+
+    /// The guest's daemon is killed and started again; QEMU comes back to it, or it to QEMU.
+    ///
+    /// # Errors
+    ///
+    /// When they do not come together again within five seconds.
+    pub fn killed_daemon(stage: &mut Stage) -> Result<SystemTime> {
+        stage.guest.monitor().forget()?;
+        stage.site.daemons[0].kill()?;
+        stage.guest.monitor().wait_for("NETDEV_VHOST_USER_DISCONNECTED", Duration::from_secs(5))?;
+        stage.site.daemons[0].restart()?;
+        let event = stage.guest.monitor().wait_for("NETDEV_VHOST_USER_CONNECTED", Duration::from_secs(5))?;
+        Ok(event.at)
+    }
+
+    /// QEMU is killed, and another boots in its place.
+    ///
+    /// # Errors
+    ///
+    /// When it does not; also when the daemon still has memory of the first one's meanwhile.
+    pub fn killed_qemu(stage: &mut Stage) -> Result<SystemTime> {
+        let before = stage.site.daemons[0].footprint()?;
+        stage.guest.kill()?;
+        wait_for("the daemon to let go of a killed guest's memory", Duration::from_secs(5), || {
+            let after = stage.site.daemons[0].footprint()?;
+            let released = before.guest_memory.saturating_sub(after.guest_memory) >= GUEST_MEMORY;
+            Ok((released && after.files < before.files).then_some(()))
+        })?;
+        stage.guest = stage.site.power_on_only(&[VM1])?.pop().context("no guest")?;
+        let event = SystemTime::now();
+        stage.talk()?;
+        Ok(event)
+    }
+
+    /// Daemon and QEMU are killed. QEMU is the first to be started again.
+    ///
+    /// # Errors
+    ///
+    /// When the guest does not come up.
+    pub fn killed_both(stage: &mut Stage) -> Result<SystemTime> {
+        stage.site.daemons[0].kill()?;
+        stage.guest.kill()?;
+        stage.guest = stage.site.switch_on(&[VM1])?.pop().context("no guest")?;
+        // It finds nobody there, more than once.
+        std::thread::sleep(Duration::from_millis(700));
+        stage.site.daemons[0].restart()?;
+        ready(stage)
+    }
+
+    /// Memory is plugged in, the guest uses it, and it is taken out again. The daemon has it mapped exactly meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When packets stop flowing at any time, or something else is mapped.
+    pub fn memory(stage: &mut Stage) -> Result<SystemTime> {
+        const BLOCKS: &str = "cd /sys/devices/system/memory";
+        let before = stage.site.daemons[0].footprint()?.guest_memory;
+        let event = SystemTime::now();
+        let monitor = stage.guest.monitor();
+        monitor.forget()?;
+        let backend =
+            json!({ "qom-type": "memory-backend-memfd", "id": "more", "size": PLUGGED, "share": true });
+        monitor.execute("object-add", backend)?;
+        monitor.execute("device_add", json!({ "driver": "pc-dimm", "id": "dimm", "memdev": "more" }))?;
+        stage.guest.run(&format!(
+            "{BLOCKS}; until grep -q offline memory*/state; do sleep 0.02; done; \
+             for block in $(grep -l offline memory*/state); do echo online_movable >$block || exit 1; done"
+        ))?;
+        let with = stage.site.daemons[0].footprint()?.guest_memory;
+        ensure!(with == before + PLUGGED, "{before} bytes were mapped, and {with} with {PLUGGED} more");
+        // Files lie where memory can be taken away, if there is such.
+        stage.guest.run("head -c 60000000 /dev/zero >/tmp/fill")?;
+        stage.recovery(event, Duration::from_secs(20))?;
+        let event = SystemTime::now();
+        let monitor = stage.guest.monitor();
+        monitor.execute("device_del", json!({ "id": "dimm" }))?;
+        monitor.wait_for("DEVICE_DELETED", Duration::from_secs(30))?;
+        let without = stage.site.daemons[0].footprint()?.guest_memory;
+        ensure!(without == before, "{before} bytes were mapped before, and {without} after");
+        monitor.execute("object-del", json!({ "id": "more" }))?;
+        stage.guest.run("rm /tmp/fill")?;
         Ok(event)
     }
 

@@ -139,7 +139,7 @@ impl Guest {
     /// # Errors
     ///
     /// Fails when it is gone already, or cannot be killed.
-    pub fn kill(mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.process.must_run()?;
         self.process.end(Signal::KILL, Duration::from_secs(20)).map(drop)
     }

@@ -1,5 +1,7 @@
 //! The machine's own controls: QMP, one JSON object a line (QEMU's docs/interop/qmp-spec).
 //!
+//! A monitor is greeted when it is first used: a QEMU that waits for a daemon of its network card does not answer before.
+//!
 //! What must stay true: one command at a time, each with a limit; no event is lost, whatever was being waited for when it came.
 
 use std::collections::VecDeque;
@@ -28,16 +30,23 @@ pub struct Event {
 /// A connection to a machine's monitor.
 pub struct Monitor {
     lines: Lines,
+    greeted: bool,
     events: VecDeque<Event>,
 }
 
 impl Monitor {
-    /// Greets the QEMU at the other end of `stream`.
+    /// The monitor of the QEMU at the other end of `stream`.
     pub(super) fn new(stream: UnixStream) -> Result<Monitor> {
-        let mut monitor = Monitor { lines: Lines::new(stream)?, events: VecDeque::new() };
-        monitor.lines.next(Instant::now(), LIMIT).context("QMP's greeting")?;
-        monitor.execute("qmp_capabilities", json!({}))?;
-        Ok(monitor)
+        Ok(Monitor { lines: Lines::new(stream)?, greeted: false, events: VecDeque::new() })
+    }
+
+    fn greet(&mut self) -> Result<()> {
+        if !self.greeted {
+            self.greeted = true;
+            self.lines.next(Instant::now(), LIMIT).context("QMP's greeting")?;
+            self.execute("qmp_capabilities", json!({}))?;
+        }
+        Ok(())
     }
 
     /// Runs `command` and returns what it returns.
@@ -46,6 +55,7 @@ impl Monitor {
     ///
     /// Fails when QEMU refuses it or does not answer within 20 seconds.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        self.greet()?;
         let asked = json!({ "execute": command, "arguments": arguments });
         self.lines.say(&asked.to_string())?;
         let start = Instant::now();
@@ -65,6 +75,7 @@ impl Monitor {
     ///
     /// Fails when none comes within `limit`.
     pub fn wait_for(&mut self, name: &str, limit: Duration) -> Result<Event> {
+        self.greet()?;
         let start = Instant::now();
         loop {
             let found = self.events.iter().position(|event| event.name == name);

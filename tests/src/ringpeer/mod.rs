@@ -25,6 +25,7 @@ pub mod messages;
 pub mod neighbours;
 pub mod partner;
 pub mod ring;
+pub mod steps;
 pub mod tcp;
 
 use std::fs::File;
@@ -263,6 +264,15 @@ impl Peer {
         // What was published before is new to this daemon.
         self.rx.kick.write(1)?;
         Ok(self.tx.kick.write(1)?)
+    }
+
+    /// The connection, for messages that a set-up does not need.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nothing is attached.
+    pub fn frontend(&mut self) -> Result<&mut Frontend> {
+        self.frontend.as_mut().context("not attached")
     }
 
     /// Whether the daemon has hung up, or nothing is attached.
