@@ -43,6 +43,8 @@ impl Beside {
         let site = Site::start(name, Plan::of(&[VM1, HONEST, HOSTILE]))?;
         let neighbours = Neighbours::begin(&site, &VM1, &HONEST, &HOSTILE)?;
         let socket = site.socket(&HOSTILE);
+        // What is made at first use, the control socket's thread for one, is made before.
+        site.daemons[0].show("attachments")?;
         // What a session costs while it lasts is not counted: none does.
         Peer::connect(&socket, Options::default())?.must_resolve(&HOSTILE, GATEWAY)?;
         std::thread::sleep(Duration::from_millis(200));

@@ -435,8 +435,9 @@ impl VhostUserBackendReqHandlerMut for Session {
             self.pairs = 1;
         }
         let ring = self.rings.get_mut(at).ok_or(Error::InvalidParam)?;
-        // The ring is stopped until the next kick descriptor.
-        ring.events = Events::default();
+        // The ring is stopped until the next kick descriptor. QEMU says only once, at its start, where it wants to hear of faults.
+        ring.events.kick = None;
+        ring.events.call = None;
         Ok(VhostUserVringState::new(index, u32::from(ring.base)))
     }
 

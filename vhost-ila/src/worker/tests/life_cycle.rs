@@ -40,6 +40,19 @@ fn a_stopped_ring_says_where_it_was_and_goes_on_from_there() {
 }
 
 #[test]
+fn a_ring_that_was_stopped_and_started_still_tells_of_its_fault() {
+    let lab = Lab::new(1);
+    let mut a = Guest::connect(&lab.socket(1));
+    let error = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+    a.frontend.set_vring_err(1, &error).unwrap();
+    a.frontend.get_vring_base(1).unwrap();
+    a.start(1);
+    a.tx.expose_index(&a.ram, 0x4000);
+    a.tx_events.0.write(1).unwrap();
+    until("told", || error.read().is_ok());
+}
+
+#[test]
 fn a_disabled_transmit_ring_is_emptied_into_nowhere_and_a_disabled_receive_ring_gets_nothing() {
     let lab = Lab::new(2);
     let mut a = Guest::connect(&lab.socket(1));
