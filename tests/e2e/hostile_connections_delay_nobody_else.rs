@@ -25,6 +25,8 @@ fn stalled_front_ends_and_floods_of_connections() {
     let mut site = Site::start("e2e/hostile-connections", Plan::of(&[VM1, HOSTILE])).unwrap();
     let (honest, hostile) = (site.socket(&VM1), site.socket(&HOSTILE));
     accepted(&honest);
+    // Who answers this stays, and is counted before.
+    shown(&site);
     let before = site.daemons[0].footprint().unwrap();
     let each = check.scale(20, 1000);
     let header = message(request::SET_FEATURES, 1, 8, &[0; 3]);

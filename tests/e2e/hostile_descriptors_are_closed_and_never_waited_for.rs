@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_setfl};
+use vhost_ila_tests::process::wait_for;
 use vhost_ila_tests::ringpeer::beside::{Beside, GATEWAY, HOSTILE};
 use vhost_ila_tests::ringpeer::hostile::{Connection, request};
 use vhost_ila_tests::ringpeer::memory::Memory;
@@ -25,6 +26,8 @@ fn surplus_files_and_files_of_the_wrong_kind_are_closed() {
     let mut check = Check::begin(14, "messages");
     let mut dice = check.dice();
     let mut host = Beside::start("e2e/hostile-descriptors").unwrap();
+    // What the daemon itself was started with.
+    let inherited = host.inheritable().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     let (directory, zero) = (File::open("/").unwrap(), File::open("/dev/zero").unwrap());
     let (socket, _other) = UnixStream::pair().unwrap();
@@ -32,6 +35,7 @@ fn surplus_files_and_files_of_the_wrong_kind_are_closed() {
     let memory = Memory::new().unwrap();
     let kinds: [&dyn AsRawFd; 8] =
         [&directory, &zero, &reader, &writer, &socket, &epoll, &event, &*memory.file];
+    let begun = Instant::now();
     for round in 0..check.scale(300, 10_000) {
         let connection = Connection::to(&host.socket).unwrap();
         if dice.once_in(2) {
@@ -54,10 +58,14 @@ fn surplus_files_and_files_of_the_wrong_kind_are_closed() {
             host.unharmed(&format!("round {round}: {count} files beside request {request}")).unwrap();
         }
     }
+    // Hundreds of refusals are a few lines: five at once, then one every ten seconds.
+    let lines = host.log().unwrap().lines().filter(|line| line.contains("evil: ")).count() as u64;
+    let allowed = 6 + begun.elapsed().as_secs() / 10;
+    assert!((1..=allowed).contains(&lines), "{lines} lines in {:?}", begun.elapsed());
     // What an honest session has is closed when the daemon runs another program, which it does not.
     let mut peer = Peer::connect(&host.socket, Options::default()).unwrap();
     peer.must_resolve(&HOSTILE, GATEWAY).unwrap();
-    assert_eq!(host.inheritable().unwrap(), Vec::<String>::new(), "not close-on-exec");
+    assert_eq!(host.inheritable().unwrap(), inherited, "not close-on-exec");
     drop(peer);
     host.end().unwrap();
 }
@@ -103,8 +111,11 @@ fn events_that_would_block_or_never_come() {
         connection.negotiate().unwrap();
         connection.say(request, &0u64.to_le_bytes(), &[writer.as_raw_fd()]).unwrap();
         assert!(connection.is_closed());
-        let fault = host.shown().unwrap()["device"]["last_fault"].to_string();
-        assert!(fault.contains("not an eventfd"), "{fault}");
+        wait_for("it to be named", Duration::from_secs(5), || {
+            let fault = host.shown()?["last_fault"].to_string();
+            Ok(fault.contains("not an eventfd").then_some(()))
+        })
+        .unwrap();
     }
     // Kicks that are exchanged while frames flow; the old ones go on being written.
     let mut peer = Peer::connect(&host.socket, Options::default()).unwrap();
@@ -113,7 +124,8 @@ fn events_that_would_block_or_never_come() {
         old.push(peer.exchange_kick(EventFd::new(EFD_NONBLOCK).unwrap()).unwrap());
         old.iter().for_each(|kick: &EventFd| drop(kick.write(1)));
         old.truncate(16);
-        peer.must_resolve(&HOSTILE, GATEWAY).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        peer.send(&arp_request(&HOSTILE, GATEWAY).unwrap()).unwrap();
+        peer.flush().unwrap_or_else(|e| panic!("round {round}: {e}"));
         check.count(1);
     }
     drop(peer);

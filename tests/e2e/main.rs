@@ -19,6 +19,7 @@ mod front_ends_killed_at_any_step_leave_nothing;
 mod host_check;
 mod hostile_connections_delay_nobody_else;
 mod hostile_descriptors_are_closed_and_never_waited_for;
+mod hostile_load_leaves_the_others_their_share;
 mod hostile_memory_hurts_only_its_owner;
 mod hostile_messages_hurt_only_their_sender;
 mod hostile_rings_hurt_only_their_guest;

@@ -88,7 +88,7 @@ impl Daemon {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
     }
 
-    /// What of its files, but for standard input, output and error, is not close-on-exec.
+    /// What of its files, but for standard input, output and error, is not close-on-exec; those it was started with are among them.
     ///
     /// # Errors
     ///
@@ -109,6 +109,7 @@ impl Daemon {
                 inheritable.push(format!("{number}: {}", link.unwrap_or_default().display()));
             }
         }
+        inheritable.sort();
         Ok(inheritable)
     }
 

@@ -106,6 +106,15 @@ impl Beside {
         self.site.daemons[0].footprint()
     }
 
+    /// What the daemon has logged so far.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no log.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.site.evidence.join("hv1.log"))?)
+    }
+
     /// The daemon's files that a program it ran would inherit.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use epoll::{ControlOptions, Event, Events};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
@@ -162,10 +163,9 @@ impl Arrivals {
     /// Whether an answer fits without waiting: a Unix socket counts as writable while less than a quarter of its buffer is
     /// taken, and no answer is as long as the rest.
     fn has_room(&self) -> io::Result<bool> {
-        let writable = Epoll::new()?;
-        let event = Event::new(Events::EPOLLOUT, 0);
-        epoll::ctl(writable.0, ControlOptions::EPOLL_CTL_ADD, self.stream.as_raw_fd(), event)?;
-        Ok(epoll::wait(writable.0, 0, &mut [event])? > 0)
+        let mut room = [PollFd::new(&self.stream, PollFlags::OUT)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Ok(rustix::io::retry_on_intr(|| rustix::event::poll(&mut room, Some(&at_once)))? > 0)
     }
 
     /// Waits for something to change, at most `limit`.

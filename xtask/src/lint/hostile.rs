@@ -57,6 +57,14 @@ fn findings(document: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut missing: BTreeSet<u8> = CHECKS.into();
     for (number, line) in (1..).zip(document.lines()) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let ["", hazard, _, tests, ""] = cells[..]
+            && hazard.get(1..3) == Some(": ")
+        {
+            let unknown = quoted(tests).filter(|name| !exists(name));
+            findings.extend(
+                unknown.map(|name| format!("{DOCUMENT}:{number}: hazard {hazard}: there is no test {name}")),
+            );
+        }
         let ["", check, what, tests, _, _, ""] = cells[..] else { continue };
         let Ok(check) = check.parse::<u8>() else { continue };
         let at = format!("{DOCUMENT}:{number}: check {check}");
@@ -66,7 +74,7 @@ fn findings(document: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
         if what.is_empty() {
             findings.push(format!("{at} does not say what must hold"));
         }
-        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        let named: Vec<&str> = quoted(tests).collect();
         if named.is_empty() && tests != MISSING {
             findings.push(format!("{at} names no test"));
         }
@@ -75,6 +83,11 @@ fn findings(document: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     }
     findings.extend(missing.iter().map(|check| format!("{DOCUMENT}: no row for check {check}")));
     findings
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
 }
 
 #[cfg(test)]
@@ -93,6 +106,15 @@ mod tests {
     #[test]
     fn a_complete_document_has_no_findings() {
         assert_eq!(document(|check| Some(row(check))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_hazards_tests_must_exist() {
+        let rows: Vec<String> = CHECKS.into_iter().map(row).collect();
+        let document =
+            format!("{}\n| A: it | is designed out | `it::works`, `it::worked` |", rows.join("\n"));
+        let findings = findings(&document, |name| name == "it::works");
+        assert_eq!(findings.len(), 1, "{findings:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use proptest::strategy::ValueTree;
 
 use super::conversation::Listener;
 use super::*;
+use crate::device::ring::RingFault;
 
 /// One message, well-formed or not, to a session of its own; returns when that has ended.
 fn one_message(lab: &Lab, request: u32, flags: u32, payload: &[u8], fds: &[i32]) {
@@ -31,6 +32,7 @@ fn a_broken_ring_stops_alone_and_is_named() {
     c.tx.expose_index(&c.ram, 0x4000);
     c.tx_events.0.write(1).unwrap();
     until("named", || lab.transmit_fault(3).is_some());
+    assert_eq!(lab.transmit_fault(3), Some(RingFault::AvailableIndex.to_string()));
     a.send(&datagram(1, 2, b"still here"));
     assert_eq!(payload_of(&b.receive()), b"still here");
     assert!(lab.report(3).connected);
@@ -45,6 +47,7 @@ fn memory_cut_off_under_a_ring_stops_that_attachment_only() {
     c.ram.file.set_len(0).unwrap();
     c.tx_events.0.write(1).unwrap();
     until("named", || lab.transmit_fault(3).is_some());
+    assert_eq!(lab.transmit_fault(3), Some(RingFault::Memory.to_string()));
     a.send(&datagram(1, 2, b"still here"));
     assert_eq!(payload_of(&b.receive()), b"still here");
 }
@@ -150,4 +153,28 @@ fn any_conversation_leaves_nothing_behind() {
         let script = scripts.new_tree(&mut runner).unwrap().current();
         listener.hear(&script);
     }
+}
+
+#[test]
+fn more_memory_than_an_attachment_may_have_is_refused_by_name_and_hurts_nobody_else() {
+    let lab = Lab::new(2);
+    let small = DeviceConfig { memory_max: 1 << 20, ..device(lab.dir.path(), 1) };
+    lab.daemon.apply(&[small, device(lab.dir.path(), 2)]).unwrap();
+    let mut b = Guest::connect(&lab.socket(2));
+    let refused = Frontend::connect(lab.socket(1), 4).unwrap();
+    let ram = Ram::new(&[(0, 2 << 20)]);
+    let region = VhostUserMemoryRegionInfo {
+        guest_phys_addr: 0,
+        memory_size: 2 << 20,
+        userspace_addr: 0x1000_0000,
+        mmap_offset: 0,
+        mmap_handle: ram.fd(),
+    };
+    refused.set_owner().unwrap();
+    drop(refused.set_mem_table(&[region]));
+    until("refused", || lab.report(1).last_fault.is_some());
+    assert!(lab.report(1).last_fault.unwrap().contains("memory_max"));
+    // As much as it has is its own to use.
+    b.send(&datagram(2, 2, b"still here"));
+    until("taken", || b.tx.take_used(&b.ram).len() == 1);
 }
