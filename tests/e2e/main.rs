@@ -14,6 +14,7 @@ mod every_byte_on_the_wire_is_the_drafts;
 mod every_page_the_daemon_writes_is_marked;
 mod features;
 mod forged_packets_from_the_fabric_are_dropped_by_name;
+mod fragments_and_traceroute;
 mod front_ends;
 mod front_ends_killed_at_any_step_leave_nothing;
 mod host_check;
