@@ -235,11 +235,12 @@ impl Peer {
         let wanted = self.options.features | PROTOCOL_FEATURES | log_all;
         let offered = frontend.get_features()?;
         ensure!(wanted & !offered == 0, "features {:#x} are not offered", wanted & !offered);
-        let protocol = VhostUserProtocolFeatures::REPLY_ACK
-            | VhostUserProtocolFeatures::LOG_SHMFD
-            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
-        let lacking = protocol - frontend.get_protocol_features()?;
-        ensure!(lacking.is_empty(), "{lacking:?} are not offered");
+        // Of these the daemon may have been told to leave out some; who needs one then gets an error for it.
+        let useful = VhostUserProtocolFeatures::LOG_SHMFD | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
+        let protocol = VhostUserProtocolFeatures::REPLY_ACK;
+        let offered = frontend.get_protocol_features()?;
+        ensure!(offered.contains(protocol), "{protocol:?} is not offered");
+        let protocol = protocol | (useful & offered);
         // Acknowledged before they are set, in the front-end's own book-keeping.
         frontend.set_features(wanted)?;
         frontend.set_protocol_features(protocol)?;
