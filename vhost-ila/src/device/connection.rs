@@ -11,8 +11,8 @@ use vhost::vhost_user::{BackendReqHandler, Error, VhostUserBackendReqHandlerMut 
 use super::arrival::{self, Arrivals, PATIENCE};
 use super::early_enable::{self, Next};
 use super::event::close_on_exec;
-use super::handler::Session;
 use super::server::Stop;
+use super::session::Session;
 
 /// Serves `stream` until the front-end disconnects (Ok), something ends the connection (the reason), or `stop` is set (Ok).
 ///

@@ -16,6 +16,7 @@
 //!   arrival.rs         waits for a whole message, and for room for its answer
 //!   early_enable.rs    the one message QEMU sends before the dispatcher takes it
 //!   handler.rs       what each message does (decision 0001: on the `vhost` crate's dispatcher)
+//!   session.rs       what they have set up
 //!      │ a ring's parts come together                          │ any change: ask for it back, wait
 //!      ▼                                                       ▲
 //!   handover.rs ────────────── ring + events, by value ────────────── worker/
@@ -42,4 +43,5 @@ pub mod net_header;
 pub mod peer;
 pub mod ring;
 pub mod server;
+pub mod session;
 pub mod status;

@@ -28,9 +28,9 @@ use std::os::fd::AsRawFd;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::connection;
-use super::handler::Session;
 use super::handover::WorkerLink;
 use super::peer;
+use super::session::Session;
 use super::status::Status;
 use crate::config::{DeviceConfig, SocketMode};
 

@@ -22,9 +22,9 @@ use crate::config::{DeviceConfig, SocketMode, UplinkConfig};
 use crate::device::connection;
 use crate::device::features::Offer;
 use crate::device::guest::{Buffer, Driver, Ram, UVA};
-use crate::device::handler::Session;
 use crate::device::memory::MAX_BYTES;
 use crate::device::server::Stop;
+use crate::device::session::Session;
 use crate::device::status::Status;
 
 /// Bytes that a conversation comes to at most: less than a socket takes without anybody reading.

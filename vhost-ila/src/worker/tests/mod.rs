@@ -33,10 +33,10 @@ use crate::config::SocketMode;
 use crate::device::connection;
 use crate::device::features::Offer;
 use crate::device::guest::{Buffer, Driver, Ram};
-use crate::device::handler::Session;
 use crate::device::handover::Role;
 use crate::device::memory::MAX_BYTES;
 use crate::device::server::Stop;
+use crate::device::session::Session;
 use crate::device::status::{RingReport, Status};
 
 const REGIONS: [(u64, u64); 2] = [(0, 0x10_0000), (0x10_0000, 0x30_0000)];
