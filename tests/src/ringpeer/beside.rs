@@ -88,6 +88,16 @@ impl Beside {
         Ok(hostile["device"].clone())
     }
 
+    /// How many lines the daemon has logged.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no log.
+    pub fn log_lines(&self) -> Result<usize> {
+        let log = self.site.evidence.join(format!("{}.log", self.site.fabric.hosts[0].name));
+        Ok(std::fs::read_to_string(log)?.lines().count())
+    }
+
     /// How many packets were dropped for `reason`, of all attachments and the uplink.
     ///
     /// # Errors

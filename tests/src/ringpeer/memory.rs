@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use vhost_frontend::VhostUserMemoryRegionInfo;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// Where rings live: bytes of the lower region, which begins at guest-physical address 0.
 pub const LOW: u64 = 4 << 20;
@@ -76,6 +76,17 @@ impl Memory {
     /// Fails when the upper region is used up.
     pub fn for_buffers(&mut self, bytes: u64) -> Result<GuestAddress> {
         take(&mut self.next_high, bytes, HIGH_START + HIGH)
+    }
+
+    /// What `length` bytes from `start` on are at this moment.
+    ///
+    /// # Errors
+    ///
+    /// Fails when they are not in guest memory.
+    pub fn bytes(&self, start: GuestAddress, length: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length)?];
+        self.map.read_slice(&mut bytes, start)?;
+        Ok(bytes)
     }
 
     /// The memory as a front-end tells it: for SET_MEM_TABLE.

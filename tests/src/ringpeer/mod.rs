@@ -60,6 +60,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Bytes of a buffer of the transmit ring: a table of 64 descriptors, a header and the longest frame.
 const TX_BUFFER: u64 = TABLE + LENGTH as u64 + 65_550;
 
+/// Transmit buffers of a peer at most: guest memory has no room for one per entry of the largest rings.
+const TX_BUFFERS: u16 = 1024;
+
 /// Bytes kept before each transmit buffer for an indirect table.
 const TABLE: u64 = 1024;
 
@@ -179,9 +182,9 @@ impl Peer {
             rx: Ring::new(&mut memory, options.ring, event_idx)?,
             tx: Ring::new(&mut memory, options.ring, event_idx)?,
             rx_buffers: memory.for_buffers(u64::from(options.ring) * u64::from(options.rx_buffer))?,
-            tx_buffers: memory.for_buffers(u64::from(options.ring) * TX_BUFFER)?,
+            tx_buffers: memory.for_buffers(u64::from(options.ring.min(TX_BUFFERS)) * TX_BUFFER)?,
             carried: [vec![0; entries], vec![0; entries]],
-            free_tx: (0..options.ring).collect(),
+            free_tx: (0..options.ring.min(TX_BUFFERS)).collect(),
             frontend: None,
             log: None,
             options,
@@ -353,6 +356,32 @@ impl Peer {
     ///
     /// Fails when the ring stays full for ten seconds.
     pub fn send_with(&mut self, header: NetHeader, frame: &[u8]) -> Result<()> {
+        let length = u32::try_from(LENGTH + frame.len())?;
+        let chain = self.options.chain;
+        self.send_parts(header, frame, |data| parts(chain, data, length))
+    }
+
+    /// As [`Peer::send_with`], in a chain of descriptors that end after `cuts` bytes of header and frame, ascending; of at most 64.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_cut(&mut self, header: NetHeader, frame: &[u8], cuts: &[u32]) -> Result<()> {
+        let length = u32::try_from(LENGTH + frame.len())?;
+        self.send_parts(header, frame, |data| {
+            let ends = cuts.iter().copied().chain([length]);
+            let starts = [0].into_iter().chain(cuts.iter().copied());
+            starts.zip(ends).map(|(start, end)| cut(data, start, end)).collect()
+        })
+    }
+
+    /// Sends what lies in a buffer, in the parts that `cut_up` makes of it.
+    fn send_parts(
+        &mut self,
+        header: NetHeader,
+        frame: &[u8],
+        cut_up: impl FnOnce(GuestAddress) -> Vec<Part>,
+    ) -> Result<()> {
         let start = Instant::now();
         while self.free_tx.is_empty() || self.tx.free() < 64 {
             if !self.reap()? {
@@ -364,8 +393,7 @@ impl Peer {
         let data = table.unchecked_add(TABLE);
         let bytes = [header.to_bytes().as_slice(), frame].concat();
         self.memory.map.write_slice(&bytes, data)?;
-        let length = u32::try_from(bytes.len())?;
-        let parts = parts(self.options.chain, data, length);
+        let parts = cut_up(data);
         let head = match self.options.chain {
             Chain::Indirect => self.tx.add_indirect(&parts, table)?,
             _ => self.tx.add(&parts)?,
@@ -412,6 +440,37 @@ impl Peer {
         Ok(std::mem::replace(&mut self.tx.kick, fresh))
     }
 
+    /// Fills all buffers of both rings with `secret`, which is then around, and behind, all that is sent.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the buffers are not in guest memory; they are.
+    pub fn hide(&mut self, secret: u64) -> Result<()> {
+        let ring = u64::from(self.options.ring);
+        let transmit = (self.tx_buffers, ring.min(TX_BUFFERS.into()) * TX_BUFFER);
+        for (start, bytes) in [(self.rx_buffers, ring * u64::from(self.options.rx_buffer)), transmit] {
+            let words = secret.to_ne_bytes().repeat(usize::try_from(bytes / 8)?);
+            self.memory.map.write_slice(&words, start)?;
+        }
+        Ok(())
+    }
+
+    /// The address of `secret` in what the daemon may write: rings and receive buffers.
+    ///
+    /// # Errors
+    ///
+    /// Fails when they are not in guest memory; they are.
+    pub fn finds(&self, secret: u64) -> Result<Option<GuestAddress>> {
+        let received = u64::from(self.options.ring) * u64::from(self.options.rx_buffer);
+        for (start, bytes) in [(GuestAddress(0), memory::LOW), (self.rx_buffers, received)] {
+            let there = self.memory.bytes(start, bytes)?;
+            if let Some(at) = there.chunks_exact(8).position(|word| word == secret.to_ne_bytes()) {
+                return Ok(Some(start.unchecked_add(8 * at as u64)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Waits until the daemon has taken all that was sent.
     ///
     /// # Errors
@@ -419,7 +478,7 @@ impl Peer {
     /// Fails after ten seconds.
     pub fn flush(&mut self) -> Result<()> {
         let start = Instant::now();
-        while self.free_tx.len() < usize::from(self.options.ring) {
+        while self.free_tx.len() < usize::from(self.options.ring.min(TX_BUFFERS)) {
             if !self.reap()? {
                 wait(&self.tx.call, start, LIMIT).context("not all frames are taken")?;
             }
@@ -550,11 +609,7 @@ pub fn connect(socket: &Path) -> Result<UnixStream> {
 /// Cuts `length` bytes at `data` as `chain` says.
 fn parts(chain: Chain, data: GuestAddress, length: u32) -> Vec<Part> {
     let header = LENGTH as u32;
-    let cut = |start: u32, end: u32| Part {
-        address: data.unchecked_add(u64::from(start)),
-        length: end - start,
-        writable: false,
-    };
+    let cut = |start, end| cut(data, start, end);
     match chain {
         Chain::Whole => vec![cut(0, length)],
         Chain::HeaderApart | Chain::Indirect if length > header => vec![cut(0, header), cut(header, length)],
@@ -571,6 +626,11 @@ fn hung_up(stream: RawFd) -> Result<bool> {
     let epoll = Epoll::new()?;
     epoll.ctl(ControlOperation::Add, stream, EpollEvent::new(EventSet::READ_HANG_UP, 0))?;
     Ok(epoll.wait(0, &mut [EpollEvent::default()])? > 0)
+}
+
+/// The readable bytes from `start` to `end` of what lies at `data`.
+fn cut(data: GuestAddress, start: u32, end: u32) -> Part {
+    Part { address: data.unchecked_add(u64::from(start)), length: end - start, writable: false }
 }
 
 /// Waits until `call` is written, `limit` after `start` at the latest, and empties it.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::checksum::sum;
-use super::{Options, Peer};
+use super::{Options, Peer, connect};
 use crate::process::wait_for;
 use crate::site::{Site, Vm};
 
@@ -37,10 +37,13 @@ impl Neighbours {
     ///
     /// Fails when a peer cannot be attached, or the first answers do not come.
     pub fn begin(site: &Site, one: &Vm, two: &Vm, third: &Vm) -> Result<Neighbours> {
-        let mut peers = [
-            Peer::connect(&site.socket(one), Options::default())?,
-            Peer::connect(&site.socket(two), Options::offloads())?,
-        ];
+        let join = |vm: &Vm, options| -> Result<Peer> {
+            let mut peer = Peer::new(options)?;
+            peer.hide(SECRET)?;
+            peer.attach(connect(&site.socket(vm))?)?;
+            Ok(peer)
+        };
+        let mut peers = [join(one, Options::default())?, join(two, Options::offloads())?];
         let (rounds, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (done, stopped) = (rounds.clone(), stop.clone());
         let (one, two, third) = (*one, *two, *third);
@@ -114,6 +117,9 @@ fn say(sender: &mut Peer, receiver: &mut Peer, from: &Vm, to: &Vm, round: u64) -
         return Ok(());
     }
 }
+
+/// What lies around everything that the honest ones send, and must never leave their memory.
+pub const SECRET: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
 /// What hostile neighbours put into frames that must never be delivered.
 pub const EVIL: &[u8; 6] = b"666666";

@@ -106,6 +106,11 @@ impl Ring {
         (self.used, 6 + 8 * u64::from(self.size))
     }
 
+    /// The available ring, which only the driver writes.
+    pub fn driver_area(&self) -> std::ops::Range<u64> {
+        self.available.0..self.available.0 + 6 + 2 * u64::from(self.size)
+    }
+
     /// The used index in memory: where a device that knows nothing goes on.
     ///
     /// # Errors
@@ -192,6 +197,11 @@ impl Ring {
         self.memory.write_obj(head.to_le(), self.available.unchecked_add(entry))?;
         self.next_available = self.next_available.wrapping_add(1);
         Ok(())
+    }
+
+    /// Makes nothing available, as if nothing had been offered; for a ring that no device has seen.
+    pub fn rewind(&mut self) {
+        (self.next_available, self.published) = (0, 0);
     }
 
     /// Lets the available index jump by `distance` without entries; seen after [`Ring::publish`].

@@ -1,4 +1,5 @@
-//! `docs/hostile.md` has a row for every check, and every row names tests that exist.
+//! `docs/hostile.md` has a row for every check, every row names tests that exist, and every file of end-to-end tests that reports to a
+//! check is named in its row.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,25 @@ pub(super) fn check() -> Result<Vec<String>> {
     for room in ["nve-core", "vhost-ila", "tests", "fuzz/targets"] {
         sources.extend(files(room, ".rs")?);
     }
-    Ok(findings(&document, |test| exists(&sources, test)))
+    let mut findings = findings(&document, |test| exists(&sources, test));
+    let reporting = sources.iter().filter(|source| source.path.starts_with("tests/e2e/"));
+    findings.extend(reporting.flat_map(|source| unnamed(&document, source)));
+    Ok(findings)
+}
+
+/// The checks that a file of tests reports to, by number, and whose row does not name it.
+fn unnamed(document: &str, source: &Source) -> Vec<String> {
+    let file = source.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let begun = source.text.split("Check::begin(").skip(1);
+    let numbers: BTreeSet<u8> = begun.filter_map(|rest| rest.split(',').next()?.parse().ok()).collect();
+    let names = |check: &u8| {
+        let mut rows = document.lines().filter(|line| line.starts_with(&format!("| {check} |")));
+        rows.any(|row| row.contains(&format!("`{file}::")))
+    };
+    let missing = numbers.into_iter().filter(|check| !names(check));
+    missing
+        .map(|check| format!("{DOCUMENT}: the row of check {check} does not name {}", source.path))
+        .collect()
 }
 
 /// Whether `name` is a test: `fuzz: TARGET`, `FILE::FUNCTION` or `FUNCTION`.
@@ -127,6 +146,14 @@ mod tests {
             check => Some(row(check)),
         });
         assert_eq!(broken.len(), 5, "{broken:#?}");
+    }
+
+    #[test]
+    fn a_file_that_reports_to_a_check_is_named_in_its_row() {
+        let text = "let mut check = Check::begin(7, \"rounds\");".into();
+        let source = Source { path: "tests/e2e/it.rs".into(), text };
+        assert_eq!(unnamed(&row(7), &source), Vec::<String>::new());
+        assert_eq!(unnamed(&row(8), &source).len(), 1);
     }
 
     #[test]
