@@ -87,6 +87,8 @@ fn moved(site: &Site, mut vm1: Guest, from: usize, to: usize, number: u32) -> Gu
     // The attachment that it moves to, before QEMU looks for it; then what leaves the old host follows the guest.
     site.reconfigure(to, &plan).unwrap();
     let mut next = site.awaiting_migration(&vm1_on(to), &format!("vm1-{number}"), &uri).unwrap();
+    // Its monitor answers when it listens for the migration, not before.
+    until_status_is(&mut next, "inmigrate");
     send_to(&mut vm1, &uri);
     until_status_is(&mut next, "paused");
     let pages = differing(&vm1.memory().unwrap(), &next.memory().unwrap());
