@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vhost_ila_tests::ringpeer::beside::{Beside, HOSTILE};
+use vhost_ila_tests::ringpeer::card::{Card, Control};
 use vhost_ila_tests::ringpeer::dirty_log::{DirtyLog, WHOLE};
 use vhost_ila_tests::ringpeer::header::NetHeader;
 use vhost_ila_tests::ringpeer::memory::{HIGH_START, LOW};
@@ -37,6 +38,7 @@ mod fault {
     /// Where no table was negotiated, it is one; where it was, it is looked for.
     pub(super) const TABLE_ADDRESS: &[&str] = &["bad indirect descriptor table", "outside the shared memory"];
     pub(super) const TABLE_DIRECTION: &[&str] = &["bad indirect descriptor table", "wrong direction"];
+    pub(super) const NO_ANSWER: &[&str] = &["no room for its answer"];
     pub(super) const JUMP: &[&str] = &["available index jumped"];
 }
 
@@ -158,11 +160,11 @@ fn corpus(evidence: &str, attacked: Attacked) {
             let before = Untouched::by(&mut peer, &bad, attacked);
             peer.attach(connect(&host.socket).unwrap()).unwrap();
             host.unharmed(bad.name).unwrap();
-            broken_by(&host, attacked, &bad);
+            broken_by(&host, attacked.name, &bad);
             // Once more while it runs: what is read only once cannot have become worse.
             offer((attacked.ring)(&mut peer), &bad.heads);
             host.unharmed(bad.name).unwrap();
-            broken_by(&host, attacked, &bad);
+            broken_by(&host, attacked.name, &bad);
             assert_eq!(peer.finds(SECRET).unwrap(), None, "{}: a neighbour's memory", bad.name);
             let received = peer.memory().bytes(GuestAddress(FRAME), 0x2_0000).unwrap();
             let secret = received.chunks_exact(8).position(|word| word == SECRET.to_ne_bytes());
@@ -175,13 +177,86 @@ fn corpus(evidence: &str, attacked: Attacked) {
     host.end().unwrap();
 }
 
+/// As [`chains`], for a control queue of 64 entries: what is read, then what the answer is written to.
+fn commands() -> Vec<Bad> {
+    let many = |name, descriptors, fault| Bad { name, descriptors, heads: vec![0], fault };
+    let one = |name, descriptor, fault| many(name, vec![descriptor], fault);
+    let command = |flags, next| (FRAME, 4, flags, next);
+    let answered = |command, answer| vec![command, answer];
+    let answer = (FRAME + 0x800, 1, WRITE, 0);
+    vec![
+        one("a loop of one", command(NEXT, 0), fault::ENDLESS),
+        many("a loop of two", vec![command(NEXT, 1), command(NEXT, 0)], fault::ENDLESS),
+        one("a loop of answers", (FRAME, 1, WRITE | NEXT, 0), fault::ENDLESS),
+        one("a next beyond the ring", command(NEXT, 64), fault::INDEX),
+        Bad { heads: vec![64, u16::MAX], ..one("a head beyond the ring", command(0, 0), fault::INDEX) },
+        one("an address in the hole", (LOW + 0x1000, 4, 0, 0), fault::ADDRESS),
+        one("an address that wraps", (u64::MAX - 3, 4, 0, 0), fault::ADDRESS),
+        many("gigabytes", answered((FRAME, u32::MAX, NEXT, 1), answer), fault::ADDRESS),
+        one("no bytes", (FRAME, 0, 0, 0), fault::EMPTY),
+        one("no answer", command(0, 0), fault::NO_ANSWER),
+        many(
+            "an answer in the hole",
+            answered(command(NEXT, 1), (LOW + 0x1000, 1, WRITE, 0)),
+            fault::ADDRESS,
+        ),
+        many("an answer of no bytes", answered(command(NEXT, 1), (FRAME, 0, WRITE, 0)), fault::EMPTY),
+        many("the answer first", answered((FRAME, 1, WRITE | NEXT, 1), command(0, 0)), fault::DIRECTION),
+        one("nothing but an answer", (FRAME, 1, WRITE, 0), fault::NONE),
+        many("a command without its data", answered((FRAME, 1, NEXT, 1), answer), fault::NONE),
+        many("more data than any command has", answered((FRAME, 60_000, NEXT, 1), answer), fault::NONE),
+        one("a table within a table", (TABLE, 16, INDIRECT, 0), fault::TABLE),
+        one("a table of nothing", (TABLE, 0, INDIRECT, 0), fault::TABLE),
+        one("a table larger than the ring", (TABLE, 16 * 65_535, INDIRECT, 0), fault::TABLE),
+        one("a table in the hole", (LOW + 0x1000, 32, INDIRECT, 0), fault::TABLE_ADDRESS),
+    ]
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn commands_that_no_driver_writes() {
+    let mut checks = [1, 2, 3, 4, 6].map(|number| Check::begin(number, "commands"));
+    let mut host = Beside::start("e2e/hostile-commands").unwrap();
+    for options in [Options::default(), Options::offloads()] {
+        for bad in commands() {
+            let mut card = Card::connect(&host.socket, options, 1, Control::PassedOn).unwrap();
+            let map = card.pair(0).memory().map.clone();
+            let canary = [0xa5; 0x1000];
+            for page in [FRAME - 0x1000, FRAME + 0x1000] {
+                map.write_slice(&canary, GuestAddress(page)).unwrap();
+            }
+            let ring = card.control().unwrap();
+            ring.write_raw(GuestAddress(TABLE), TABLE, 16, INDIRECT, 0).unwrap();
+            for index in 0..64 {
+                let at = usize::from(index) % bad.descriptors.len();
+                let (address, length, flags, next) = bad.descriptors[at];
+                ring.write_raw(ring.descriptor(index), address, length, flags, next).unwrap();
+            }
+            // Again behind a fault: a broken queue is left alone.
+            for _ in 0..2 {
+                offer(card.control().unwrap(), &bad.heads);
+                host.unharmed(bad.name).unwrap();
+                broken_by(&host, "control", &bad);
+            }
+            for page in [FRAME - 0x1000, FRAME + 0x1000] {
+                let mut now = [0; 0x1000];
+                map.read_slice(&mut now, GuestAddress(page)).unwrap();
+                assert_eq!(now, canary, "{}: written beside the buffer", bad.name);
+            }
+            checks.iter_mut().for_each(|check| check.count(1));
+        }
+        host.recovered("bad commands").unwrap();
+    }
+    host.end().unwrap();
+}
+
 /// The status names what broke the ring, soon; or nothing, where a ring survives.
-fn broken_by(host: &Beside, attacked: Attacked, bad: &Bad) {
+fn broken_by(host: &Beside, ring: &str, bad: &Bad) {
     let said = || -> Option<String> {
         let shown = host.shown().unwrap();
         let mut rings = shown["rings"].as_array().expect("rings").iter();
-        let ring = rings.find(|ring| ring["role"] == attacked.name).expect("the attacked ring");
-        ring["fault"].as_str().map(str::to_owned)
+        let attacked = rings.find(|shown| shown["role"] == ring).expect("the attacked ring");
+        attacked["fault"].as_str().map(str::to_owned)
     };
     let right = |said: Option<String>| match said {
         None => bad.fault.is_empty(),
@@ -261,7 +336,7 @@ fn indices_that_jump() {
             let broken = Bad { name: "a jump", descriptors: vec![], heads: vec![], fault: fault::JUMP };
             // Back by as many as are not done is where it was: a receive ring whose buffers wait.
             if !(attacked.own == WRITE && distance >= 65_280) {
-                broken_by(&host, attacked, &broken);
+                broken_by(&host, attacked.name, &broken);
             }
             check.count(1);
         }

@@ -13,6 +13,7 @@ use vhost_frontend::VhostBackend;
 use vhost_frontend::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost_frontend::vhost_user::{Frontend, VhostUserFrontend};
 use virtio_bindings::virtio_net as net;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::memory::Memory;
@@ -89,7 +90,8 @@ impl Card {
             card.pairs.push(pair);
         }
         if control == Control::PassedOn {
-            let ring = Ring::new(&mut memory, 64, false)?;
+            let event_idx = wanted & bits(&[VIRTIO_RING_F_EVENT_IDX]) != 0;
+            let ring = Ring::new(&mut memory, 64, event_idx)?;
             card.control = Some((ring, memory.for_buffers(0x1000)?));
         }
         card.frontend.set_mem_table(&memory.regions()?)?;
@@ -159,6 +161,15 @@ impl Card {
             wait(&ring.call, start, LIMIT).context("the command is not answered")?;
         }
         Ok(memory.read_obj(answer)?)
+    }
+
+    /// The control queue, to be written to as no driver does.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is not passed on.
+    pub fn control(&mut self) -> Result<&mut Ring> {
+        self.control.as_mut().map(|(ring, _)| ring).context("the control queue is ours")
     }
 
     /// For messages of other kinds.

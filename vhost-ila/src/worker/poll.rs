@@ -136,7 +136,7 @@ impl Worker {
                 self.turns.spent(sender.port, last.wrapping_sub(then));
             }
         }
-        let waiting = self.turns.settle();
+        let waiting = self.turns.settle(last);
         let commands = self.commands();
         self.batch.announce(&mut self.out);
         let mut polls = self.senders.len() as u64;

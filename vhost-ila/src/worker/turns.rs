@@ -5,7 +5,8 @@
 //!
 //! * While two attachments always have frames, the worker spends the same time on each, give or take [`SLACK`] and one batch, however
 //!   many rings they have and whatever their frames cost.
-//! * Nobody waits for those who have nothing to send: with no other frames in a turn, all debts are forgiven.
+//! * Nobody waits long for those who have nothing to send: when nobody else had frames for [`GRACE`], all debts are forgiven. Not at
+//!   once, because a guest that is fast still takes a moment to fill its ring again.
 //!
 //! ```text
 //!   a turn:  those in debt sit out, the others' time is added to their debt; the least debt of those who had frames is then
@@ -15,6 +16,10 @@
 /// Cycles by which one attachment may be ahead of the others: some batches of ordinary frames, so that those are not held up by
 /// each other's differences.
 const SLACK: u64 = 1 << 16;
+
+/// Cycles without anybody's frames after which debts are forgiven: some tens of microseconds, as a guest needs to answer an interrupt or
+/// to fill its ring.
+const GRACE: u64 = 1 << 17;
 
 /// What one attachment owes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +34,8 @@ struct Account {
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     accounts: Vec<Account>,
+    /// When somebody last had frames, in cycles.
+    busy_at: u64,
 }
 
 impl Turns {
@@ -54,11 +61,16 @@ impl Turns {
         }
     }
 
-    /// Ends a turn; whether somebody still sits out.
+    /// Ends a turn at `now`, in cycles; whether somebody still sits out.
     #[inline]
-    pub(super) fn settle(&mut self) -> bool {
+    pub(super) fn settle(&mut self, now: u64) -> bool {
         let busy = self.accounts.iter().filter(|account| account.busy);
-        let paid = busy.map(|account| account.debt).min().unwrap_or(u64::MAX);
+        let least = busy.map(|account| account.debt).min();
+        if least.is_some() {
+            self.busy_at = now;
+        }
+        let forgiven = if now.wrapping_sub(self.busy_at) < GRACE { 0 } else { u64::MAX };
+        let paid = least.unwrap_or(forgiven);
         let mut waiting = false;
         for account in &mut self.accounts {
             account.busy = false;
@@ -85,7 +97,7 @@ mod tests {
                     spent[port] += cost;
                 }
             }
-            accounts.settle();
+            accounts.settle(spent.iter().sum());
         }
         spent
     }
@@ -110,15 +122,15 @@ mod tests {
         accounts.admit(1);
         accounts.spent(1, 1_600_000);
         accounts.spent(0, 15_000);
-        assert!(accounts.settle());
+        assert!(accounts.settle(0));
         for _ in 0..50 {
             // It has nothing just now; the other has.
             accounts.spent(0, 15_000);
-            accounts.settle();
+            accounts.settle(1000);
         }
         assert!(!accounts.may_go(1));
-        accounts.settle();
-        assert!(accounts.may_go(1), "nobody had frames");
+        assert!(accounts.settle(1000 + GRACE - 1), "the other fills its ring");
+        assert!(!accounts.settle(1000 + GRACE) && accounts.may_go(1), "nobody had frames");
     }
 
     #[test]
@@ -127,7 +139,7 @@ mod tests {
         accounts.admit(1);
         (0..8).for_each(|_| accounts.spent(1, 15_000));
         accounts.spent(0, 15_000);
-        assert!(accounts.settle());
+        assert!(accounts.settle(0));
         assert!(!accounts.may_go(1) && accounts.may_go(0));
     }
 }
