@@ -80,7 +80,7 @@ pub(crate) fn run(filters: &[String], scale: Scale, record: bool) -> Result<()> 
         );
         count.step("bench", bench::run(5).inspect_err(|error| println!("    {error:#}")).is_ok());
     }
-    let run = scoreboard::Run { commit: commit()?, command: command(filters, scale) };
+    let run = scoreboard::Run { commit: commit(), command: command(filters, scale) };
     scoreboard::print(&rows, &run)?;
     if record {
         scoreboard::record(&rows, &run)?;
@@ -97,14 +97,16 @@ pub(crate) fn run(filters: &[String], scale: Scale, record: bool) -> Result<()> 
     Ok(())
 }
 
-/// The commit that is tested, short; with a plus sign when there are changes that are not committed.
-fn commit() -> Result<String> {
-    let git = |arguments: &[&str]| -> Result<String> {
-        let output = Command::new("git").args(arguments).current_dir(workspace::root()).output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+/// The commit that is tested, short; with a plus sign when there are changes that are not committed. "unknown" where git is not installed,
+/// or this is no checkout: tests need neither.
+fn commit() -> String {
+    let git = |arguments: &[&str]| -> Option<String> {
+        let output = Command::new("git").args(arguments).current_dir(workspace::root()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let changed = !git(&["status", "--porcelain"])?.is_empty();
-    Ok(git(&["rev-parse", "--short", "HEAD"])? + if changed { "+" } else { "" })
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".into() };
+    let changed = git(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
+    commit + if changed { "+" } else { "" }
 }
 
 /// The command that repeats this run.
