@@ -7,7 +7,8 @@
 //! ```
 //!
 //! What must stay true: whatever is answered here is what [`super::rewrite4`] would answer, byte for byte (a property test holds it);
-//! whatever is not plain (options, fragments, ICMP, a checksum of either zero, too large, or wrong) is left to it.
+//! whatever is not plain (options, fragments, ICMP, a checksum of either zero unless it is UDP's for none, too large, or wrong) is
+//! left to it.
 
 use ipv4_xlat::address::illegal_source_v4;
 use ipv4_xlat::checksum::Sum;
@@ -76,9 +77,11 @@ fn plain(walk: &Walk<'_>, header: Ipv4<'_>, frame: &Frame<'_>) -> Option<usize> 
     if header.total_len() < HEADER_LEN + shortest || l4.len() < shortest {
         return None;
     }
-    // Translation may turn one zero of one's complement into the other.
-    if matches!(l4.get(field..)?.first_chunk::<2>()?, [0, 0] | [0xff, 0xff]) {
-        return None;
+    // Translation may turn one zero of one's complement into the other; UDP's "no checksum" passes as it is inside a network.
+    match *l4.get(field..)?.first_chunk::<2>()? {
+        [0, 0] if header.protocol() == protocol::UDP && frame.offload == Offload::NONE => {}
+        [0, 0] | [0xff, 0xff] => return None,
+        _ => {}
     }
     if illegal_source_v4(header.source()) || Sum::ZERO.bytes(bytes).fold() != 0xffff {
         return None;
