@@ -303,10 +303,12 @@ pub mod befall {
         let event = SystemTime::now();
         let monitor = stage.guest.monitor();
         monitor.forget()?;
+        // Never the same name twice: QEMU 10 looks a memory file up by its name, and may find the last one's, closed.
+        let more = format!("more-{}", event.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos());
         let backend =
-            json!({ "qom-type": "memory-backend-memfd", "id": "more", "size": PLUGGED, "share": true });
+            json!({ "qom-type": "memory-backend-memfd", "id": more, "size": PLUGGED, "share": true });
         monitor.execute("object-add", backend)?;
-        monitor.execute("device_add", json!({ "driver": "pc-dimm", "id": "dimm", "memdev": "more" }))?;
+        monitor.execute("device_add", json!({ "driver": "pc-dimm", "id": "dimm", "memdev": more }))?;
         stage.guest.run(&format!(
             "{BLOCKS}; until grep -q offline memory*/state; do sleep 0.02; done; \
              for block in $(grep -l offline memory*/state); do echo online_movable >$block || exit 1; done"
@@ -322,7 +324,7 @@ pub mod befall {
         monitor.wait_for("DEVICE_DELETED", Duration::from_secs(30))?;
         let without = stage.site.daemons[0].footprint()?.guest_memory;
         ensure!(without == before, "{before} bytes were mapped before, and {without} after");
-        monitor.execute("object-del", json!({ "id": "more" }))?;
+        monitor.execute("object-del", json!({ "id": more }))?;
         stage.guest.run("rm /tmp/fill")?;
         Ok(event)
     }
