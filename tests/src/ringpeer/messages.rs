@@ -259,7 +259,9 @@ fn addresses(ring: u32, place: u64) -> Vec<u8> {
 
 /// Sends one message, in two parts if it is cut; whether somebody still takes it.
 fn say(stream: &UnixStream, message: &Said) -> bool {
-    let (first, second) = message.bytes.split_at(message.cut.unwrap_or(message.bytes.len()));
+    let len = message.bytes.len();
+    // What was shortened after the cut was chosen may end before it.
+    let (first, second) = message.bytes.split_at(message.cut.map_or(len, |cut| cut.min(len)));
     let sent =
         |bytes: &[u8], files: &[RawFd]| bytes.is_empty() || stream.send_with_fds(&[bytes], files).is_ok();
     if message.cut.is_some() {
