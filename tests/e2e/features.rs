@@ -14,48 +14,26 @@ use vhost_ila_tests::ringpeer::card::{Card, Control};
 use vhost_ila_tests::ringpeer::hostile::{Connection, request};
 use vhost_ila_tests::ringpeer::memory::{Memory, user};
 use vhost_ila_tests::ringpeer::tcp::{Came, Family, LARGEST, Left, data};
-use vhost_ila_tests::ringpeer::{Chain, Options, Peer, bits, connect};
+use vhost_ila_tests::ringpeer::{Chain, MARKS, OFFLOADS, Options, Peer, bits, connect};
 use vhost_ila_tests::scoreboard::Check;
 use vhost_ila_tests::site::{LINK_MTU, Plan, Site, VM1, VM2, Vm};
 use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_net as net;
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 use vm_memory::GuestAddress;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What a driver of ours accepts if it is offered.
-const DRIVER: [u32; 14] = [
-    VIRTIO_F_VERSION_1,
-    VIRTIO_F_IN_ORDER,
-    VIRTIO_RING_F_EVENT_IDX,
-    VIRTIO_RING_F_INDIRECT_DESC,
-    net::VIRTIO_NET_F_MRG_RXBUF,
-    net::VIRTIO_NET_F_CSUM,
-    net::VIRTIO_NET_F_GUEST_CSUM,
-    net::VIRTIO_NET_F_HOST_TSO4,
-    net::VIRTIO_NET_F_HOST_TSO6,
-    net::VIRTIO_NET_F_HOST_ECN,
-    net::VIRTIO_NET_F_GUEST_TSO4,
-    net::VIRTIO_NET_F_GUEST_TSO6,
-    net::VIRTIO_NET_F_GUEST_ECN,
-    net::VIRTIO_NET_F_STATUS,
-];
+fn driver() -> u64 {
+    bits(&OFFLOADS) | bits(&MARKS) | bits(&[VIRTIO_F_IN_ORDER, net::VIRTIO_NET_F_STATUS])
+}
 
-/// Offloads, and what carries them.
-const COMBINED: [u32; 11] = [
-    net::VIRTIO_NET_F_CSUM,
-    net::VIRTIO_NET_F_GUEST_CSUM,
-    net::VIRTIO_NET_F_HOST_TSO4,
-    net::VIRTIO_NET_F_HOST_TSO6,
-    net::VIRTIO_NET_F_HOST_ECN,
-    net::VIRTIO_NET_F_GUEST_TSO4,
-    net::VIRTIO_NET_F_GUEST_TSO6,
-    net::VIRTIO_NET_F_GUEST_ECN,
-    net::VIRTIO_NET_F_MRG_RXBUF,
-    VIRTIO_RING_F_EVENT_IDX,
-    VIRTIO_RING_F_INDIRECT_DESC,
-];
+/// Offloads, and what carries them: of what a driver accepts, all that it may leave.
+fn combined() -> Vec<u32> {
+    let features = OFFLOADS.into_iter().chain(MARKS);
+    features.filter(|bit| *bit != VIRTIO_F_VERSION_1).collect()
+}
 
 /// A feature that has an off switch: its name, and its bit if it is one of virtio's.
 struct Switch {
@@ -149,10 +127,11 @@ fn drivers_without_any_two_features_talk_to_one_with_all() {
     let mut check = Check::begin(26, "combinations of features");
     let mut site = Site::start("e2e/feature-pairs", Plan::of(&[VM1, machine(1)])).unwrap();
     let mut full = Driver::start(&site, VM1, !0);
-    let most = check.scale(2, COMBINED.len() as u32);
-    for lacking in (0u32..1 << COMBINED.len()).filter(|lacking| lacking.count_ones() <= most) {
+    let combined = combined();
+    let most = check.scale(2, combined.len() as u32);
+    for lacking in (0u32..1 << combined.len()).filter(|lacking| lacking.count_ones() <= most) {
         let without: Vec<u32> =
-            (0..).zip(COMBINED).filter(|(at, _)| lacking >> at & 1 != 0).map(|(_, bit)| bit).collect();
+            (0..).zip(&combined).filter(|(at, _)| lacking >> at & 1 != 0).map(|(_, bit)| *bit).collect();
         let mut driver = Driver::start(&site, machine(1), !bits(&without));
         driver.talk(&mut full, &format!("without bits {without:?}"));
         check.count(1);
@@ -193,10 +172,10 @@ struct Driver {
 }
 
 impl Driver {
-    /// Of [`DRIVER`], it accepts what is in `mask`, offered, and of use.
+    /// Of [`driver`], it accepts what is in `mask`, offered, and of use.
     fn start(site: &Site, vm: Vm, mask: u64) -> Driver {
         let (virtio, _) = offered(&site.socket(&vm));
-        let mut features = bits(&DRIVER) & virtio & mask;
+        let mut features = driver() & virtio & mask;
         let has = |features: u64, bit: u32| features & 1 << bit != 0;
         // What a driver must not accept without another (virtio 1.2, 5.1.3.1).
         for (bit, needs) in [

@@ -48,9 +48,24 @@ fn daemon_in(profile: &str) -> Result<()> {
 ///
 /// Fails when it does not build.
 pub(crate) fn harness(selection: &[&str]) -> Result<PathBuf> {
-    let output = cargo()
-        .args(selection)
-        .args(["--quiet", "--package", "vhost-ila-tests", "--message-format", "json-render-diagnostics"])
+    let target = selection.last().copied().unwrap_or_default();
+    executable(cargo().args(selection).args(["--package", "vhost-ila-tests"]), target)
+}
+
+/// Builds the unit tests of the daemon, optimised and with their assertions, and returns their executable.
+///
+/// # Errors
+///
+/// Fails when they do not build.
+pub(crate) fn unit_tests() -> Result<PathBuf> {
+    let tests = ["test", "--no-run", "--profile", "e2e", "--package", "vhost-ila", "--lib"];
+    executable(cargo().args(tests), "vhost_ila")
+}
+
+/// Runs cargo; where it put the executable of `target`.
+fn executable(cargo: &mut Command, target: &str) -> Result<PathBuf> {
+    let output = cargo
+        .args(["--quiet", "--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()?;
     ensure!(output.status.success(), "the tests do not build");
@@ -58,7 +73,7 @@ pub(crate) fn harness(selection: &[&str]) -> Result<PathBuf> {
     // A test's binaries are built, and named, beside it.
     let mut executables = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        let wanted = message["target"]["name"].as_str() == selection.last().copied();
+        let wanted = message["target"]["name"].as_str() == Some(target);
         wanted.then(|| Some(PathBuf::from(message.get("executable")?.as_str()?)))?
     });
     executables.next_back().context("cargo named no executable")

@@ -23,6 +23,7 @@ mod e2e;
 mod fetch;
 mod fuzz;
 mod lint;
+mod reference;
 mod sandbox;
 mod sanitize;
 mod scoreboard;

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::e2e::{self, Outcome, Scale};
 use crate::scoreboard::{self, Row};
-use crate::{bare, bench, build, fuzz, lint, sanitize, workspace};
+use crate::{bare, bench, build, fuzz, lint, reference, sanitize, workspace};
 
 /// How long each fuzz target runs, in seconds.
 const SMOKE: u32 = 30;
@@ -69,6 +69,14 @@ pub(crate) fn run(filters: &[String], scale: Scale, record: bool) -> Result<()> 
         everything_but_guests(&mut count);
     }
     let mut rows = fuzzed(&mut count, filters, scale);
+    match reference::run(filters, scale) {
+        Ok(None) => {}
+        Ok(Some((passed, row))) => {
+            count.add((usize::from(passed), usize::from(!passed)));
+            rows.extend(row);
+        }
+        Err(error) => count.part("rings beside the reference", Err(error)),
+    }
     rows.extend(end_to_end(&mut count, filters, scale));
     if everything {
         the_readme(&mut count);

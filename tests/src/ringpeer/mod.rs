@@ -76,6 +76,24 @@ const LOG_ALL: u64 = 1 << 26;
 const RX: usize = 0;
 const TX: usize = 1;
 
+/// What a driver accepts that can do all that Linux's can with one ring pair, but for [`MARKS`]: partial checksums, super-packets both ways,
+/// mergeable buffers, indirect tables, event indices.
+pub const OFFLOADS: [u32; 10] = [
+    VIRTIO_F_VERSION_1,
+    VIRTIO_RING_F_EVENT_IDX,
+    VIRTIO_RING_F_INDIRECT_DESC,
+    net::VIRTIO_NET_F_MRG_RXBUF,
+    net::VIRTIO_NET_F_CSUM,
+    net::VIRTIO_NET_F_GUEST_CSUM,
+    net::VIRTIO_NET_F_HOST_TSO4,
+    net::VIRTIO_NET_F_HOST_TSO6,
+    net::VIRTIO_NET_F_GUEST_TSO4,
+    net::VIRTIO_NET_F_GUEST_TSO6,
+];
+
+/// Super-packets that carry marks of congestion.
+pub const MARKS: [u32; 2] = [net::VIRTIO_NET_F_HOST_ECN, net::VIRTIO_NET_F_GUEST_ECN];
+
 /// How a frame lies in the transmit ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Chain {
@@ -111,21 +129,9 @@ impl Default for Options {
 }
 
 impl Options {
-    /// A driver that can do all that Linux's can with one ring pair: partial checksums, super-packets both ways, mergeable
-    /// buffers, indirect tables, event indices.
+    /// A driver that accepts [`OFFLOADS`], and uses indirect tables.
     pub fn offloads() -> Options {
-        let features = bits(&[
-            VIRTIO_F_VERSION_1,
-            VIRTIO_RING_F_EVENT_IDX,
-            VIRTIO_RING_F_INDIRECT_DESC,
-            net::VIRTIO_NET_F_MRG_RXBUF,
-            net::VIRTIO_NET_F_CSUM,
-            net::VIRTIO_NET_F_GUEST_CSUM,
-            net::VIRTIO_NET_F_HOST_TSO4,
-            net::VIRTIO_NET_F_HOST_TSO6,
-            net::VIRTIO_NET_F_GUEST_TSO4,
-            net::VIRTIO_NET_F_GUEST_TSO6,
-        ]);
+        let features = bits(&OFFLOADS);
         Options { features, chain: Chain::Indirect, ..Options::default() }
     }
 }

@@ -25,6 +25,15 @@ use super::ring::RingFault;
 pub const LOG_PAGE: u64 = 4096;
 /// Largest log in bytes: 32 TiB of guest addresses.
 pub const MAX_LOG: u64 = 1 << 30;
+/// What any attachment may have for its log: 32 GiB of guest addresses.
+const LEAST_MAX: u64 = 1 << 20;
+
+/// Largest log in bytes for an attachment that may map `memory_max` bytes: a thousandth of it, which is 32 times what memory without holes
+/// needs.
+#[must_use]
+pub fn max_log(memory_max: u64) -> u64 {
+    (memory_max / 1024).clamp(LEAST_MAX, MAX_LOG)
+}
 
 /// Why a SET_LOG_BASE was refused.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +41,14 @@ pub enum LogError {
     /// The file cannot be mapped as described.
     #[error("dirty log: {0}")]
     Memory(#[from] MemoryError),
-    /// Above [`MAX_LOG`].
-    #[error("dirty log: {0} bytes, more than {MAX_LOG}")]
-    TooLarge(u64),
+    /// Above [`max_log`].
+    #[error("dirty log: {have} bytes, more than the {max} that go with the attachment's `memory_max`")]
+    TooLarge {
+        /// Its size.
+        have: u64,
+        /// What it may have.
+        max: u64,
+    },
     /// Some of the present memory has no bit in it.
     #[error("dirty log: {have} bytes, where the memory needs {need}")]
     TooSmall {
@@ -86,8 +100,9 @@ impl DirtyLog {
         if len == 0 {
             return Err(MemoryError::Empty.into());
         }
-        if len > MAX_LOG {
-            return Err(LogError::TooLarge(len));
+        let max = max_log(memory.max_bytes());
+        if len > max {
+            return Err(LogError::TooLarge { have: len, max });
         }
         let need = memory.end().div_ceil(8 * LOG_PAGE);
         if len < need {

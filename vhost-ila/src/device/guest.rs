@@ -1,4 +1,5 @@
-//! The guest's half, for tests and fuzzing: memory in a file, and a driver that fills rings and empties them.
+//! The guest's half, for tests and fuzzing: memory in a file, a driver that fills rings and empties them, and the bytes that drive
+//! both where a fuzzer does.
 //!
 //! What must stay true: it shares no code with `ring/`, so that a mistake there is not made twice. (virtio-queue's own mock lays the
 //! used ring over the available ring and is not used.)
@@ -14,6 +15,36 @@ use super::ring::RingAddresses;
 
 /// Added to a guest address, gives the front-end's own: what SET_VRING_ADDR carries.
 pub const UVA: u64 = 0x7000_0000_0000;
+
+/// Bytes that say what a guest or a front-end does, one decision after the other; zeros when they end.
+#[derive(Debug)]
+pub struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    /// Begins with the first of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// How many bytes are left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The next byte.
+    pub fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    /// The next two, little endian.
+    pub fn word(&mut self) -> u16 {
+        u16::from_le_bytes([self.byte(), self.byte()])
+    }
+}
 
 /// Memory of a guest: regions `(gpa, len)` one behind the other in one file.
 #[derive(Debug)]
@@ -87,8 +118,16 @@ impl Ram {
     #[must_use]
     pub fn read(&self, gpa: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        self.memory.read_slice(&mut bytes, GuestAddress(gpa)).expect("in memory");
+        self.read_into(gpa, &mut bytes);
         bytes
+    }
+
+    /// As [`Ram::read`], into `bytes`.
+    ///
+    /// # Panics
+    /// Outside the memory.
+    pub fn read_into(&self, gpa: u64, bytes: &mut [u8]) {
+        self.memory.read_slice(bytes, GuestAddress(gpa)).expect("in memory");
     }
 
     fn u16_at(&self, gpa: u64) -> u16 {
@@ -165,6 +204,12 @@ impl Driver {
     /// Writes any available index.
     pub fn expose_index(&self, ram: &Ram, index: u16) {
         ram.put_u16(self.at.available + 2, index);
+    }
+
+    /// Goes on at `index`, all that it had made available taken back.
+    pub fn go_on_at(&mut self, ram: &Ram, index: u16) {
+        (self.available, self.used) = (index, index);
+        self.expose(ram);
     }
 
     /// Chains `buffers` in the next free descriptors and makes them available; the head. Descriptors are reused in a circle.

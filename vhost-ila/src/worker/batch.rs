@@ -10,7 +10,7 @@ use nve_core::pipeline::{Fate, Origin, PortId, Question, Scratch};
 
 use super::again::Linear;
 use super::delivery::{Outlets, Source, signal_driver};
-use super::sender::Sender;
+use super::sender::{Kicked, Sender};
 use crate::device::cpu;
 use crate::device::handover::{Role, TransmitQueue};
 use crate::device::net_header::{LEN, NetHeader, READ_LEN, SenderOffloads};

@@ -21,7 +21,7 @@ use super::{Daemon, DaemonConfig, DaemonHandle};
 use crate::config::{DeviceConfig, SocketMode, UplinkConfig};
 use crate::device::connection;
 use crate::device::features::Offer;
-use crate::device::guest::{Buffer, Driver, Ram, UVA};
+use crate::device::guest::{Buffer, Driver, Ram, Script, UVA};
 use crate::device::memory::MAX_BYTES;
 use crate::device::server::Stop;
 use crate::device::session::Session;
@@ -66,7 +66,7 @@ impl Listener {
     pub fn hear(&mut self, script: &[u8]) -> u64 {
         let hand = Hand::new();
         let (mut ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let mut script = Script(script);
+        let mut script = Script::new(script);
         let (mut messages, mut bytes) = (0, 0);
         if script.byte() & 1 != 0 {
             for message in hand.set_up() {
@@ -75,7 +75,7 @@ impl Listener {
                 messages += 1;
             }
         }
-        while !script.0.is_empty() && messages < MOST_MESSAGES && bytes < MOST_BYTES {
+        while script.left() > 0 && messages < MOST_MESSAGES && bytes < MOST_BYTES {
             let message = script.message(&hand);
             if !message.files.is_empty() && !message.bytes.is_empty() {
                 let _ = ours.send_with_fds(&[&message.bytes[..]], &message.files);
@@ -188,20 +188,8 @@ fn state(ring: u32, number: u32) -> Vec<u8> {
     [ring, number].map(u32::to_le_bytes).concat()
 }
 
-/// The bytes that drive a conversation; zeros when they end.
-struct Script<'a>(&'a [u8]);
-
+/// What a conversation makes of its script.
 impl Script<'_> {
-    fn byte(&mut self) -> u8 {
-        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
-        self.0 = rest;
-        *first
-    }
-
-    fn word(&mut self) -> u16 {
-        u16::from_le_bytes([self.byte(), self.byte()])
-    }
-
     /// Any 64 bits, mostly such as mean something.
     fn number(&mut self) -> u64 {
         match self.byte() {

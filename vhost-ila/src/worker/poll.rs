@@ -16,7 +16,7 @@ use nve_core::pipeline::{Nve, PortId};
 use super::batch::Batch;
 use super::counters::WorkerCounters;
 use super::delivery::Outlets;
-use super::sender::{Commander, Sender, is_silent};
+use super::sender::{Commander, Kicked, Sender, is_silent};
 use super::turns::Turns;
 use crate::device::cpu;
 use crate::device::event::{Notifier, PeerEvent};

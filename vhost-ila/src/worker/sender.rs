@@ -17,21 +17,40 @@ pub(super) struct Sender {
     pub(super) queue: Box<TransmitQueue>,
 }
 
-impl Sender {
+/// A ring that is looked at when it is kicked.
+pub(super) trait Kicked {
+    /// Why it is left alone.
+    fn fault(&self) -> Option<RingFault>;
+
+    /// Asks the driver for kicks; whether there is work already.
+    fn ask(&mut self) -> Result<bool, RingFault>;
+
+    /// Stops using it, by name.
+    fn breaks(&mut self, out: &mut Outlets, fault: RingFault);
+
     /// Asks for kicks before the worker sleeps; whether there is work already.
-    pub(super) fn want_kicks(&mut self, out: &mut Outlets) -> bool {
-        if self.queue.fault.is_some() {
+    fn want_kicks(&mut self, out: &mut Outlets) -> bool {
+        if self.fault().is_some() {
             return false;
         }
-        self.queue.ring.want_kicks().unwrap_or_else(|fault| {
+        self.ask().unwrap_or_else(|fault| {
             self.breaks(out, fault);
             false
         })
     }
+}
 
-    /// Stops using it, by name.
+impl Kicked for Sender {
+    fn fault(&self) -> Option<RingFault> {
+        self.queue.fault
+    }
+
+    fn ask(&mut self) -> Result<bool, RingFault> {
+        self.queue.ring.want_kicks()
+    }
+
     #[cold]
-    pub(super) fn breaks(&mut self, out: &mut Outlets, fault: RingFault) {
+    fn breaks(&mut self, out: &mut Outlets, fault: RingFault) {
         let role = Role::Transmit(self.queue.pair);
         self.queue.fault = Some(fault);
         tell_fault(&mut out.notifier, &self.queue.events, (self.port, &self.queue.status, role), fault);
@@ -76,21 +95,19 @@ impl Commander {
             out.use_pairs(self.port, self.queue.pairs);
         }
     }
+}
 
-    /// As [`Sender::want_kicks`].
-    pub(super) fn want_kicks(&mut self, out: &mut Outlets) -> bool {
-        if self.queue.fault.is_some() {
-            return false;
-        }
-        self.queue.ring.want_kicks().unwrap_or_else(|fault| {
-            self.breaks(out, fault);
-            false
-        })
+impl Kicked for Commander {
+    fn fault(&self) -> Option<RingFault> {
+        self.queue.fault
     }
 
-    /// Stops using it, by name.
+    fn ask(&mut self) -> Result<bool, RingFault> {
+        self.queue.ring.want_kicks()
+    }
+
     #[cold]
-    pub(super) fn breaks(&mut self, out: &mut Outlets, fault: RingFault) {
+    fn breaks(&mut self, out: &mut Outlets, fault: RingFault) {
         self.queue.fault = Some(fault);
         let whose = (self.port, &*self.queue.status, Role::Control);
         tell_fault(&mut out.notifier, &self.queue.events, whose, fault);

@@ -169,6 +169,12 @@ impl GuestMemory {
         self.regions.len()
     }
 
+    /// How many bytes may be added in all.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.max
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
