@@ -14,7 +14,7 @@ use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{ChecksumState, Offload};
 use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
-use nve_core::setup::{Attachment, Host, Mapping, Network, Setup};
+use nve_core::setup::{Multicast, Attachment, Host, Mapping, Network, Setup};
 use nve_core::testkit::checksum::{self, Verdict};
 use nve_core::testkit::dissect::Dissected;
 use smoltcp::wire::EthernetAddress;
@@ -298,6 +298,7 @@ fn setup(checksum: ChecksumMode) -> Setup {
             "2001:db8:b1:e::123".parse().expect("an address"),
         ],
         lease4: Lease4::Subnet,
+multicast: Multicast::default(),
     };
     let attachment = |guest: &Guest| Attachment {
         name: guest.name.into(),
@@ -324,6 +325,7 @@ fn setup(checksum: ChecksumMode) -> Setup {
             network("red", 1002, "2001:db8:b1:e:0:1::/96"),
         ],
         attachments: GUESTS.iter().map(attachment).collect(),
+        listeners: vec![],
         mappings: vec![
             remote("blue", "10.1.0.3"),
             remote("blue", "2001:db8:b1:e::3"),

@@ -12,7 +12,7 @@ use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{Frame, HEAD_LEN, Offload};
 use nve_core::pipeline::{Fate, Nve, Origin, Receiver, Scratch, Walker};
-use nve_core::setup::{Attachment, Host, Mapping, Network, Setup};
+use nve_core::setup::{Attachment, Host, Mapping, Multicast, Network, Setup};
 use nve_core::testkit::frames::{self, Header};
 use smoltcp::wire::EthernetAddress;
 
@@ -44,6 +44,7 @@ fn nve(host: u8) -> Arc<Nve> {
             search: vec![],
             ntp: vec![],
             lease4: Lease4::default(),
+            multicast: Multicast::default(),
         }],
         attachments: here
             .iter()
@@ -55,6 +56,7 @@ fn nve(host: u8) -> Arc<Nve> {
                 hostname: None,
             })
             .collect(),
+        listeners: vec![],
         mappings: there
             .iter()
             .flat_map(|last| addresses(*last))

@@ -38,11 +38,15 @@ drop_reasons! {
     SpoofedMac = "spoofed-mac",
     /// The source address is not the attachment's.
     SpoofedAddress = "spoofed-address",
-    /// IPv6 multicast that the gateway does not answer.
+    /// An IPv6 group that no identifier stands for (solicited-node, ff1x, ff3x), that stays in its node, or through the router role.
     Multicast = "multicast",
-    /// IPv4 broadcast, multicast or class E that the gateway does not answer.
+    /// IPv4 in 0.0.0.0/8 or class E, or to the network's own address.
     Broadcast = "broadcast",
-    /// A link-local, loopback or unspecified destination that the gateway does not answer.
+    /// A group or broadcast that nobody else listens to, here or on another host.
+    NoListener = "no-listener",
+    /// More copies to groups and broadcasts than one attachment may send, or be sent from the fabric.
+    GroupRate = "group-rate",
+    /// A link-local, loopback or unspecified destination that the gateway does not answer, or a link-local source of what is neither UDP nor ICMP to a group.
     LinkLocal = "link-local",
     /// A tenant addressed a locator prefix, which only the fabric may.
     LocatorDestination = "locator-destination",

@@ -6,7 +6,7 @@ use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{Frame, HEAD_LEN, Offload};
 use nve_core::pipeline::{Again, Fate, Nve, Origin, Receiver, Scratch, Walker};
-use nve_core::setup::{Attachment, Host, Mapping, Network, Setup};
+use nve_core::setup::{Attachment, Host, Mapping, Multicast, Network, Setup};
 use nve_core::testkit::frames::{self, Header};
 use smoltcp::wire::EthernetAddress;
 
@@ -48,9 +48,11 @@ fn setup() -> Setup {
             search: vec![],
             ntp: vec![],
             lease4: Lease4::default(),
+            multicast: Multicast::default(),
         }],
         attachments: vec![attachment("vm1", 1), attachment("vm3", 3)],
         mappings: vec![mapping("10.1.0.2"), mapping("2001:db8:b1:e::2")],
+        listeners: vec![],
     }
 }
 
@@ -113,7 +115,7 @@ fn a_packet_costs_no_allocation() {
                         gone += 1;
                         let mut more = first.more;
                         while more {
-                            more = walker.next_piece(&frame, &mut scratch).is_some();
+                            more = walker.next_copy(&frame, &mut scratch).is_some();
                             gone += 1;
                         }
                     }

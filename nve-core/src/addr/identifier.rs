@@ -107,6 +107,10 @@ impl Identifier {
         }
         Ok(Self((4 << 61) | (vnid.get() as u64) << 32 | ((head & 0xf) as u64) << 28 | low as u64))
     }
+    /// The group that scope and MADDR6L of a type 4 stand for: `ff0S::MADDR6L`.
+    pub const fn group_address(scope: u8, group: u32) -> Ipv6Addr {
+        Ipv6Addr::from_bits((0xff00 | scope as u128) << 112 | group as u128)
+    }
     /// The key, host byte order; C is zero.
     #[inline]
     pub const fn bits(self) -> u64 {

@@ -108,9 +108,7 @@ impl Directory {
             Kind::Interface(_) | Kind::Local(_) => None,
             Kind::Ipv4(_, address) => Some(address.into()),
             Kind::Ipv6(vnid, low) => Some(self.vnet(vnid)?.address(low).into()),
-            Kind::Multicast(_, scope, group) => {
-                Some(Ipv6Addr::from_bits((0xff00 | scope as u128) << 112 | group as u128).into())
-            }
+            Kind::Multicast(_, scope, group) => Some(Identifier::group_address(scope, group).into()),
         }
     }
 }

@@ -24,14 +24,18 @@ pub enum Protocol {
     IcmpError,
     /// ICMP errors from its peers, which must not use up the others.
     PeerError,
+    /// Copies of what an attachment sends to groups and broadcasts.
+    Group,
+    /// Copies of such that an attachment is sent from the fabric.
+    GroupHeard,
 }
 
 impl Protocol {
-    const COUNT: usize = 7;
+    const COUNT: usize = 9;
     #[cfg(test)]
     const ALL: [Protocol; Self::COUNT] = {
         use Protocol::*;
-        [Arp, Nd, Ra, Dhcp, Icmp, IcmpError, PeerError]
+        [Arp, Nd, Ra, Dhcp, Icmp, IcmpError, PeerError, Group, GroupHeard]
     };
 
     /// Frames per second in the long run, and at once.
@@ -44,6 +48,8 @@ impl Protocol {
             Protocol::Dhcp => (5, 20),
             Protocol::Icmp => (1000, 1000),
             Protocol::IcmpError | Protocol::PeerError => (100, 50),
+            // A stream of 10 Mbit/s to ten listeners.
+            Protocol::Group | Protocol::GroupHeard => (10_000, 1000),
         }
     }
 }
@@ -77,6 +83,16 @@ impl Limits {
         }
         *full_at = then;
         Ok(())
+    }
+}
+
+impl Limits {
+    /// Takes `count` tokens at `now`, also those that are not there: what [`Limits::would_grant`] allowed turned out to cost so much.
+    pub fn owe(&mut self, protocol: Protocol, now: Duration, count: u32) {
+        let (rate, _) = protocol.allowance();
+        if let Some(full_at) = self.full_at.get_mut(protocol as usize) {
+            *full_at = (*full_at).max(now).saturating_add(Duration::from_secs(1) / rate * count);
+        }
     }
 }
 

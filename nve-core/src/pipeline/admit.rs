@@ -6,13 +6,14 @@
 //!
 //! What must stay true: [`Admitted`] is only made here, and nothing goes on to a peer without one.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Deref;
 
 use super::walk::Walk;
 use super::{Origin, Question};
 use crate::DropReason;
 use crate::addr::Identifier;
+use crate::gateway::GATEWAY_LINK_LOCAL;
 use crate::packet::Frame;
 use crate::policy::{Attachment, Network};
 
@@ -65,12 +66,35 @@ impl<'w> Bearer<'w> {
         self.admit(vnet.and_then(|vnet| Identifier::ipv6_address(self.0.network.vnid, vnet, source).ok()))
     }
 
+    /// Checks the IPv6 source of a packet to a group, and says which source its receivers see. An ordinary host writes to the groups of its
+    /// link from its link-local address (RFC 6724, rule 2), which says nothing of its network and has no form on the wire: the
+    /// attachment's first own one takes its place.
+    pub(crate) fn admit6_to_group(self, source: Ipv6Addr) -> Result<(Admitted<'w>, Ipv6Addr), DropReason> {
+        if !source.is_unicast_link_local() || source == GATEWAY_LINK_LOCAL {
+            return self.admit6(source).map(|admitted| (admitted, source));
+        }
+        let own = self.0.attachment.addresses.iter().find_map(|address| match address {
+            IpAddr::V6(own) => Some(*own),
+            IpAddr::V4(_) => None,
+        });
+        let own = own.ok_or(DropReason::SpoofedAddress)?;
+        self.admit6(own).map(|admitted| (admitted, own))
+    }
+
     #[inline]
     fn admit(self, source: Option<Identifier>) -> Result<Admitted<'w>, DropReason> {
         match source {
             Some(identifier) if self.0.attachment.holds(identifier) => Ok(Admitted(self.0)),
             _ => Err(DropReason::SpoofedAddress),
         }
+    }
+}
+
+impl<'w> Deref for Bearer<'w> {
+    type Target = Sender<'w>;
+    #[inline]
+    fn deref(&self) -> &Sender<'w> {
+        &self.0
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a tenant sends to nobody of its VN: the gateway's business, or a drop by name (design, section 5, "Isolation").
+//! What a tenant sends to no peer of its VN: the gateway's business, for many (`group.rs`), or a drop by name (design, section 5, "Isolation").
 //!
 //! What must stay true: from a tenant, nothing reaches a locator, SIR, another VN or the outside.
 
@@ -9,7 +9,7 @@ use ipv4_xlat::{IcmpError, Icmpv4Error, Icmpv6Error};
 use super::admit::{Bearer, Sender};
 use super::question::Form;
 use super::walk::{Stop, Walk};
-use super::{Again, Fate, Question, Scratch};
+use super::{Again, Fate, Question, Scratch, group};
 use crate::DropReason;
 use crate::gateway::{self, Answer, GatewayContext};
 use crate::packet::ipv4::Ipv4;
@@ -41,23 +41,34 @@ pub(crate) fn answer(
         Answer::Drop(reason) => Err(reason.into()),
         Answer::Owed(reason, error) => Err(Stop::Owed(reason, error)),
         Answer::Whole => Err(Stop::Again(Again::Whole)),
-        Answer::LetGo => Err(elsewhere(walk, bearer, question, frame)),
+        Answer::LetGo => elsewhere(walk, bearer, question, frame, scratch),
     }
 }
 
-/// Why a packet that the gateway let go goes nowhere.
-fn elsewhere(walk: &Walk<'_>, bearer: Bearer<'_>, question: &Question, frame: &Frame<'_>) -> Stop {
+/// What becomes of a packet that the gateway let go: it is for many, or goes nowhere.
+fn elsewhere(
+    walk: &mut Walk<'_>,
+    bearer: Bearer<'_>,
+    question: &Question,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
     match question.form {
-        Form::Elsewhere4 => match Ipv4::read(frame, ETHERNET_LEN) {
-            Ok(header) => elsewhere4(bearer, header.source(), header.destination()),
-            Err(_) => DropReason::Malformed.into(),
-        },
-        Form::Elsewhere6 => match Ipv6::read(frame, ETHERNET_LEN) {
-            Ok(header) => elsewhere6(walk, bearer, header.source(), header.destination()),
-            Err(_) => DropReason::Malformed.into(),
-        },
+        Form::Elsewhere4 => {
+            let header = Ipv4::read(frame, ETHERNET_LEN)?;
+            let (source, destination) = (header.source(), header.destination());
+            let to_many = group::from_tenant4(walk, bearer, question, (source, destination), frame, scratch);
+            to_many.unwrap_or_else(|| Err(elsewhere4(bearer, source, destination)))
+        }
+        Form::Elsewhere6 => {
+            let header = Ipv6::read(frame, ETHERNET_LEN)?;
+            if header.destination().is_multicast() {
+                return group::from_tenant6(walk, bearer, question, header, frame, scratch);
+            }
+            Err(elsewhere6(walk, bearer, header.source(), header.destination()))
+        }
         // ARP is always the gateway's; neighbour discovery that is not is hidden behind extension headers.
-        _ => DropReason::NdUnanswered.into(),
+        _ => Err(DropReason::NdUnanswered.into()),
     }
 }
 
@@ -81,10 +92,6 @@ fn elsewhere4(bearer: Bearer<'_>, source: Ipv4Addr, destination: Ipv4Addr) -> St
 }
 
 fn elsewhere6(walk: &Walk<'_>, bearer: Bearer<'_>, source: Ipv6Addr, destination: Ipv6Addr) -> Stop {
-    // As above: listener reports come from link-local or unspecified addresses.
-    if destination.is_multicast() {
-        return DropReason::Multicast.into();
-    }
     if destination.is_unicast_link_local() || destination.is_loopback() || destination.is_unspecified() {
         return DropReason::LinkLocal.into();
     }

@@ -6,12 +6,12 @@
 //! For whoever has no rings to save copies for: replaying captures, and the world in memory. The worker does the same with
 //! guest memory in place of buffers.
 
-use super::{Again, Fate, Origin, PortId, Rewritten, Scratch, Walker};
+use super::{Again, Fate, Origin, PortId, Scratch, Walker};
 use crate::DropReason;
 use crate::packet::finish::{Segments, complete_checksum};
 use crate::packet::{Frame, HEAD_LEN, Offload};
 
-/// What came of a frame; one frame can come to several (segments, fragments).
+/// What came of a frame; one frame can come to several (segments, fragments, copies).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome<'a> {
     /// An Ethernet frame for an attachment of this host.
@@ -130,28 +130,16 @@ impl CarryOut {
         tell: &mut dyn FnMut(Outcome<'_>),
     ) {
         match fate {
-            Fate::Local(port, first) => {
-                self.deliver(
-                    walker,
-                    (origin, Origin::Port(port)),
-                    bytes,
-                    frame,
-                    first,
-                    &mut |bytes, offload| {
-                        tell(Outcome::Local(port, bytes, offload));
-                    },
-                );
+            Fate::Local(_, ref first) | Fate::Uplink(ref first) => {
+                let mut more = first.more;
+                self.deliver(walker, origin, bytes, &fate, tell);
+                while more {
+                    let Some(next) = walker.next_copy(frame, &mut self.scratch) else { return };
+                    more = matches!(&next, Fate::Local(_, copy) | Fate::Uplink(copy) if copy.more);
+                    self.deliver(walker, origin, bytes, &next, tell);
+                }
             }
-            Fate::Uplink(first) => {
-                self.deliver(walker, (origin, Origin::Uplink), bytes, frame, first, &mut |bytes, offload| {
-                    tell(Outcome::Uplink(bytes, offload));
-                });
-            }
-            Fate::Reply(first, reason) => {
-                self.deliver(walker, (origin, origin), bytes, frame, first, &mut |bytes, _| {
-                    tell(Outcome::Reply(bytes, reason));
-                });
-            }
+            Fate::Reply(..) => self.deliver(walker, origin, bytes, &fate, tell),
             Fate::Drop(reason) => tell(Outcome::Dropped(reason)),
             // The frame is whole and finished: the walk has nothing left to ask for.
             Fate::Again(_) => {
@@ -161,24 +149,30 @@ impl CarryOut {
         }
     }
 
-    /// The new head and the untouched tail as one, piece after piece.
+    /// The new head and the untouched tail as one.
     fn deliver(
         &mut self,
         walker: &mut Walker,
-        (origin, to): (Origin, Origin),
+        origin: Origin,
         bytes: &[u8],
-        frame: &Frame<'_>,
-        first: Rewritten,
-        give: &mut dyn FnMut(&[u8], Offload),
+        fate: &Fate,
+        tell: &mut dyn FnMut(Outcome<'_>),
     ) {
-        let mut next = Some(first);
-        while let Some(piece) = next {
-            self.joined.clear();
-            self.joined.extend_from_slice(self.scratch.head.get(piece.head.clone()).unwrap_or_default());
-            self.joined.extend_from_slice(bytes.get(piece.tail.clone()).unwrap_or_default());
-            walker.delivered(origin, to, self.joined.len());
-            give(&self.joined, piece.offload);
-            next = if piece.more { walker.next_piece(frame, &mut self.scratch) } else { None };
-        }
+        let (to, piece) = match fate {
+            Fate::Local(port, piece) => (Origin::Port(*port), piece),
+            Fate::Uplink(piece) => (Origin::Uplink, piece),
+            Fate::Reply(piece, _) => (origin, piece),
+            Fate::Drop(_) | Fate::Again(_) => return,
+        };
+        self.joined.clear();
+        self.joined.extend_from_slice(self.scratch.head.get(piece.head.clone()).unwrap_or_default());
+        self.joined.extend_from_slice(bytes.get(piece.tail.clone()).unwrap_or_default());
+        walker.delivered(origin, to, self.joined.len());
+        tell(match fate {
+            Fate::Local(port, _) => Outcome::Local(*port, &self.joined, piece.offload),
+            Fate::Uplink(_) => Outcome::Uplink(&self.joined, piece.offload),
+            Fate::Reply(_, reason) => Outcome::Reply(&self.joined, *reason),
+            Fate::Drop(_) | Fate::Again(_) => return,
+        });
     }
 }

@@ -1,11 +1,11 @@
 //! The last step: what the receiver can take, and the bytes that go before the payload.
 //!
-//! What must stay true: nothing reaches an attachment but through [`to_port`], which saw its [`Receiving`]; what its driver did not
+//! What must stay true: nothing reaches an attachment but through [`to_port`], which saw its [`Recipient`]; what its driver did not
 //! negotiate is finished in software first.
 
 use core::net::Ipv6Addr;
 
-use super::look_up::Receiving;
+use super::look_up::Recipient;
 use super::walk::{Stop, Walk};
 use super::{Again, Scratch};
 use crate::DropReason;
@@ -17,10 +17,14 @@ use crate::packet::{ChecksumState, ETHERNET_LEN, GsoKind, Offload};
 pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
 pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
 
-/// Whether the guest behind `receiving` takes a packet with `offload` as it is.
+/// Whether the guest behind `recipient` takes a packet with `offload` as it is.
 #[inline]
-pub(crate) fn to_port(walk: &Walk<'_>, receiving: &Receiving<'_>, offload: &Offload) -> Result<(), Stop> {
-    let receiver = walk.nve.receiver(receiving.attachment.port);
+pub(crate) fn to_port<'w>(
+    walk: &Walk<'_>,
+    recipient: &impl Recipient<'w>,
+    offload: &Offload,
+) -> Result<(), Stop> {
+    let receiver = walk.nve.receiver(recipient.attachment().port);
     if !receiver.up {
         return Err(DropReason::ReceiverDown.into());
     }
@@ -57,16 +61,16 @@ fn is_partial(offload: &Offload) -> bool {
     matches!(offload.checksum, ChecksumState::Partial { .. })
 }
 
-/// Writes the Ethernet header of a frame to `receiving` at `at`.
+/// Writes the Ethernet header of a frame to `recipient` at `at`.
 #[inline]
-pub(crate) fn write_ethernet(
+pub(crate) fn write_ethernet<'w>(
     scratch: &mut Scratch,
     at: usize,
-    receiving: &Receiving<'_>,
+    recipient: &impl Recipient<'w>,
     ether_type: [u8; 2],
 ) {
     if let Some(header) = scratch.head.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<ETHERNET_LEN>()) {
-        header[..6].copy_from_slice(receiving.attachment.mac.as_bytes());
+        header[..6].copy_from_slice(&recipient.mac());
         header[6..12].copy_from_slice(GATEWAY_MAC.as_bytes());
         header[12..].copy_from_slice(&ether_type);
     }
@@ -96,6 +100,13 @@ pub(crate) fn redirect_ipv6(scratch: &mut Scratch, destination: Ipv6Addr, hop_li
     if let Some(header) = scratch.head.first_chunk_mut::<HEADER_LEN>() {
         header[7] = hop_limit(header[7]);
         header[24..].copy_from_slice(&destination.octets());
+    }
+}
+
+/// Sets the hop limit of the IPv6 header at the start of the scratch buffer.
+pub(crate) fn set_hop_limit(scratch: &mut Scratch, hop_limit: u8) {
+    if let Some(header) = scratch.head.first_chunk_mut::<HEADER_LEN>() {
+        header[7] = hop_limit;
     }
 }
 

@@ -12,13 +12,13 @@ use crate::addr::Identifier;
 use crate::policy::{Admission, NetworkId};
 use crate::tables::Target;
 
-/// Judges the source of a packet to `destination` in `network`.
+/// Judges the source of a packet to `network`, whose identifier must be of this type.
 #[inline]
 pub(crate) fn source(
     walk: &Walk<'_>,
     source: Ipv6Addr,
     network: NetworkId,
-    destination: Identifier,
+    source_type: u8,
 ) -> Result<Admission, DropReason> {
     // A locator, C = 1 and types other than 2 under SIR have no endpoint; nor has an address outside the domain.
     let Some((source_network, identifier)) = endpoint(walk, source) else {
@@ -26,7 +26,7 @@ pub(crate) fn source(
     };
     let admission =
         Admission::judge(source_network, network, &walk.world.crossings).ok_or(DropReason::ForeignNetwork)?;
-    if identifier.type_number() != destination.type_number() {
+    if identifier.type_number() != source_type {
         return Err(DropReason::IllegalSource);
     }
     match walk.nve.table.get(identifier) {

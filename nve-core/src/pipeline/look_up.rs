@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipv4_xlat::{IcmpError, Icmpv4Error, Icmpv6Error};
 
 use super::admit::Admitted;
+use super::group::Group;
 use super::walk::{Stop, Walk};
 use super::{PortId, Question};
 use crate::DropReason;
@@ -34,6 +35,36 @@ impl<'w> Receiving<'w> {
             return Err(DropReason::NoMapping);
         }
         Ok(Self { attachment, network, network_id: attachment.network, identifier })
+    }
+}
+
+/// Whoever may be given a packet: proof of it, and what the packet says of its destination. Implemented by the two proofs there are,
+/// [`Receiving`] and [`super::group::Listening`].
+pub(crate) trait Recipient<'w>: Copy {
+    fn attachment(&self) -> &'w Attachment;
+    fn network(&self) -> &'w Network;
+    /// The packet's destination.
+    fn identifier(&self) -> Identifier;
+    /// The frame's destination.
+    fn mac(&self) -> [u8; 6];
+}
+
+impl<'w> Recipient<'w> for Receiving<'w> {
+    #[inline]
+    fn attachment(&self) -> &'w Attachment {
+        self.attachment
+    }
+    #[inline]
+    fn network(&self) -> &'w Network {
+        self.network
+    }
+    #[inline]
+    fn identifier(&self) -> Identifier {
+        self.identifier
+    }
+    #[inline]
+    fn mac(&self) -> [u8; 6] {
+        self.attachment.mac.0
     }
 }
 
@@ -71,6 +102,8 @@ pub(crate) enum Wanted<'w> {
     Here(Receiving<'w>),
     /// On another host.
     There(Distant),
+    /// With whoever listens.
+    Many(Group<'w>),
 }
 
 /// An identifier that lives on another host.
@@ -93,15 +126,19 @@ pub(crate) fn from_wire<'w>(walk: &Walk<'w>, question: &Question) -> Result<Want
             let (network_id, _) = walk.world.network_of_vnid(vnid).ok_or(DropReason::UnknownNetwork)?;
             Ok(Wanted::There(Distant { identifier, network_id, locator, neutral }))
         }
-        None => Err(absent(walk, identifier)),
+        None => absent(walk, identifier),
     }
 }
 
+/// No endpoint's: perhaps a group's.
 #[cold]
-fn absent(walk: &Walk<'_>, identifier: Identifier) -> DropReason {
+fn absent<'w>(walk: &Walk<'w>, identifier: Identifier) -> Result<Wanted<'w>, DropReason> {
+    if let Some(group) = Group::of(walk.world, identifier) {
+        return Ok(Wanted::Many(group));
+    }
     match identifier.vnid() {
-        Some(vnid) if walk.world.network_of_vnid(vnid).is_none() => DropReason::UnknownNetwork,
-        _ => DropReason::NoMapping,
+        Some(vnid) if walk.world.network_of_vnid(vnid).is_none() => Err(DropReason::UnknownNetwork),
+        _ => Err(DropReason::NoMapping),
     }
 }
 

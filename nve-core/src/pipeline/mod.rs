@@ -9,6 +9,7 @@
 //!   look up  look_up.rs: identifier -> mapping                        look_up.rs: identifier local?   quote.rs: ICMPv6 errors
 //!   rewrite  rewrite6.rs, rewrite4.rs (neighbour4.rs): new head       rewrite6.rs, rewrite4.rs; wire.rs: router role
 //!   deliver  deliver.rs: what the receiver takes; shell: one copy     deliver.rs; shell: one copy
+//!   copy     group.rs, copies.rs: to many of its network              group.rs, copies.rs
 //!   steer    flow.rs: which conversation; shell: which ring           flow.rs
 //! ```
 //!
@@ -28,8 +29,10 @@ mod admit;
 mod announce;
 mod answer;
 mod carry_out;
+mod copies;
 mod deliver;
 mod flow;
+mod group;
 mod judge;
 mod look_up;
 mod neighbour4;
@@ -44,7 +47,7 @@ mod walker;
 mod wire;
 
 pub use carry_out::{CarryOut, Outcome};
-pub use nve::{ApplyError, MappingLine, Nve, PathLine, Receiver};
+pub use nve::{ApplyError, GroupLine, MappingLine, Nve, PathLine, Receiver};
 pub use question::Question;
 pub use walker::Walker;
 
@@ -137,7 +140,7 @@ pub struct Rewritten {
     pub tail: Range<usize>,
     /// Offload metadata for the receiver; offsets count from the start of the IP header.
     pub offload: Offload,
-    /// More pieces of the same packet follow (fragmentation): ask `Walker::next_piece` until it has none.
+    /// More may follow of the same packet, fragments or copies to others: ask `Walker::next_copy` until it has none.
     pub more: bool,
 }
 

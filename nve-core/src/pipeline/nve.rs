@@ -11,7 +11,7 @@
 use core::net::{IpAddr, Ipv6Addr};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -22,7 +22,7 @@ use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral};
 use crate::counters::{PortTotals, Totals, WorkerCells};
 use crate::policy::{Attachment, LocatorId, Network, Reach, World, identifier_in};
 use crate::setup::CheckedSetup;
-use crate::tables::{MappingTable, TableFull, Target};
+use crate::tables::{Groups, MappingTable, TableFull, Target};
 
 /// What the guest behind an attachment can take, as its driver negotiated it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -72,6 +72,21 @@ pub struct MappingLine {
     pub wire: Ipv6Addr,
 }
 
+/// One line of `show groups`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupLine {
+    /// Name of the network.
+    pub network: String,
+    /// The group's address, as its tenants know it.
+    pub group: IpAddr,
+    /// The key.
+    pub identifier: Identifier,
+    /// The attachments of this host that listen.
+    pub attachments: Vec<String>,
+    /// Other hosts that have listeners.
+    pub locators: Vec<Locator>,
+}
+
 /// One line of `show paths`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PathLine {
@@ -113,6 +128,8 @@ struct Registry {
 pub struct Nve {
     pub(super) world: Arc<ArcSwap<World>>,
     pub(super) table: MappingTable,
+    /// Who on this host listens to what.
+    pub(super) groups: ArcSwap<Groups>,
     pub(super) announcements: Announcements,
     receivers: Box<[AtomicU8]>,
     registry: Mutex<Registry>,
@@ -135,6 +152,7 @@ impl Nve {
         let nve = Self {
             world: Arc::new(ArcSwap::from_pointee(World::build(&setup, &ports, &registry.reaches))),
             table: MappingTable::with_capacity(mapping_capacity.max(needed)),
+            groups: ArcSwap::default(),
             announcements: Announcements::default(),
             receivers: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
             registry: Mutex::new(registry),
@@ -230,6 +248,21 @@ impl Nve {
             .map_or(Receiver::default(), |c| Receiver::unpack(c.load(Relaxed)))
     }
 
+    /// Who on this host listens to which groups, from now on: all of it.
+    pub fn publish_groups(&self, groups: Groups) {
+        self.groups.store(Arc::new(groups));
+    }
+    /// Every group that somebody listens to, here or elsewhere, ordered by network and address.
+    pub fn groups(&self) -> Vec<GroupLine> {
+        let (world, groups) = (self.world.load(), self.groups.load());
+        let distant = world.networks().flat_map(|network| network.distant_groups().map(|(group, _)| group));
+        let all: BTreeSet<Identifier> = groups.iter().map(|(group, _)| group).chain(distant).collect();
+        let mut lines: Vec<_> =
+            all.into_iter().filter_map(|group| group_line(&world, &groups, group)).collect();
+        lines.sort_by(|a, b| (&a.network, a.group).cmp(&(&b.network, b.group)));
+        lines
+    }
+
     /// Every mapping, ordered by network and address.
     pub fn mappings(&self) -> Vec<MappingLine> {
         let world = self.world.load();
@@ -278,6 +311,20 @@ fn identifier_count(setup: &CheckedSetup) -> usize {
     setup.attachments.iter().map(|a| a.addresses.len()).sum::<usize>() + setup.mappings.len()
 }
 
+fn group_line(world: &World, groups: &Groups, identifier: Identifier) -> Option<GroupLine> {
+    let (id, network) = world.network_of_vnid(identifier.vnid()?)?;
+    let group = match identifier.kind() {
+        Kind::Ipv4(_, group) => IpAddr::V4(group),
+        Kind::Multicast(_, scope, group) => IpAddr::V6(Identifier::group_address(scope, group)),
+        _ => return None,
+    };
+    let own = |port: &PortId| world.attachment(*port).filter(|attachment| attachment.network == id);
+    let attachments = groups.ports(identifier).iter().filter_map(own).map(|a| a.name.clone()).collect();
+    let hosts = network.listening_hosts(identifier).iter();
+    let locators = hosts.filter_map(|host| world.locator(*host)).collect();
+    Some(GroupLine { network: network.name.clone(), group, identifier, attachments, locators })
+}
+
 fn mapping_line(world: &World, identifier: Identifier, target: Target) -> Option<MappingLine> {
     let (_, network) = world.network_of_vnid(identifier.vnid()?)?;
     let address = match identifier.kind() {
@@ -320,10 +367,11 @@ impl Registry {
             };
             ports.insert(attachment.name.clone(), port);
         }
-        for mapping in &setup.mappings {
+        let listeners = setup.listeners.iter().map(|listener| listener.locator);
+        for locator in setup.mappings.iter().map(|mapping| mapping.locator).chain(listeners) {
             let next = LocatorId(self.reaches.len() as u32);
-            if *self.locator_ids.entry(mapping.locator).or_insert(next) == next {
-                self.reaches.push(Reach::to(mapping.locator));
+            if *self.locator_ids.entry(locator).or_insert(next) == next {
+                self.reaches.push(Reach::to(locator));
             }
         }
         Ok(ports)

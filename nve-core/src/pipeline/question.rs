@@ -257,13 +257,13 @@ fn local_identifier(world: &World, low: u64) -> Result<Identifier, DropReason> {
     let neutral = match wire.kind() {
         Kind::Interface(_) if adjusted => return Err(DropReason::ReservedType),
         Kind::Interface(_) => return Err(DropReason::HostAddress),
-        Kind::Multicast(..) => return Err(DropReason::Multicast),
         _ if !adjusted => return Ok(wire),
         Kind::Local(_) | Kind::Ipv4(..) => world.neutral,
         Kind::Ipv6(vnid, _) => {
             let network = world.network_of_vnid(vnid).ok_or(DropReason::UnknownNetwork)?.1;
             network.neutral6.ok_or(DropReason::UnknownNetwork)?
         }
+        Kind::Multicast(vnid, scope, _) => Neutral::multicast(world.locator, vnid, scope),
     };
     restore(wire, low as u16, neutral)
 }

@@ -167,7 +167,9 @@ pub(crate) fn from_wire(
     }
     let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };
     let quoted = judge_quote(walk, receiving, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
-    let from_peer = judge::source(walk, header.source(), receiving.network_id, receiving.identifier).is_ok();
+    let from_peer =
+        judge::source(walk, header.source(), receiving.network_id, receiving.identifier.type_number())
+            .is_ok();
     allow(walk, receiving, if from_peer { Protocol::PeerError } else { Protocol::IcmpError })?;
 
     learn(walk, receiving, header.source(), &quoted, (error, l4));

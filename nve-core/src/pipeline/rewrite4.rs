@@ -13,19 +13,22 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 
-use ipv4_xlat::{AddressMap, Config, Packet, Refusal, Role, SCRATCH_LEN, Translated, v4_to_v6, v6_to_v4};
+use ipv4_xlat::{
+    AddressMap, Config, Packet, Piece, Refusal, Role, SCRATCH_LEN, Translated, v4_to_v6, v6_to_v4,
+};
 
 use super::admit::Admitted;
 use super::deliver;
-use super::look_up::{Receiving, ipv4_of, peer};
+use super::group::{Group, Listening};
+use super::look_up::{Receiving, Recipient, ipv4_of, peer};
 use super::neighbour4;
 use super::quote;
 use super::rewrite6::{on_the_wire, path_mtu};
 use super::walk::{Pending, Stop, Walk};
 use super::wire::Arriving;
-use super::{Again, Fate, PortId, Question, Rewritten, Scratch};
+use super::{Again, Fate, Origin, PortId, Question, Rewritten, Scratch};
 use crate::DropReason;
-use crate::addr::{Identifier, SirPrefix, Vnid};
+use crate::addr::{Identifier, IlaAddress, SirPrefix, Vnid};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::{ETHERNET_LEN, Frame};
 use crate::policy::Network;
@@ -146,7 +149,8 @@ pub(crate) fn to_neighbour(
         quote::admit_translated(walk, receiving, scratch.head.get(..translated.head_len))?;
     }
     if !translated.is_one_piece() {
-        *walk.pieces = Some(Pending { pieces: translated.pieces(), sender, port: Some(port) });
+        let (sender, to) = (Origin::Port(sender), Origin::Port(port));
+        *walk.pending = Some(Pending::one(sender, to, translated.pieces()));
         let piece = next_local_piece(walk, port, frame, scratch)?.ok_or(DropReason::Malformed)?;
         return Ok(Fate::Local(port, piece));
     }
@@ -174,14 +178,17 @@ fn to_uplink(
         let tail = behind_ethernet(tail);
         return Ok(Fate::Uplink(Rewritten { head: 0..head_len, tail, offload, more: false }));
     }
-    *walk.pieces = Some(Pending { pieces: translated.pieces(), sender, port: None });
+    *walk.pending = Some(Pending::one(Origin::Port(sender), Origin::Uplink, translated.pieces()));
     next_uplink_piece(walk, scratch).map(Fate::Uplink).ok_or(Stop::Drop(DropReason::Malformed))
+}
+
+fn next_piece_of_pending(walk: &mut Walk<'_>, scratch: &mut Scratch) -> Option<Piece> {
+    walk.pending.as_mut()?.pieces.as_mut()?.next(&mut scratch.head)
 }
 
 /// The next fragment of the IPv6 packet in the scratch buffer.
 fn next_uplink_piece(walk: &mut Walk<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
-    let pending = walk.pieces.as_mut()?;
-    let piece = pending.pieces.next(&mut scratch.head)?;
+    let piece = next_piece_of_pending(walk, scratch)?;
     let tail = behind_ethernet(piece.tail);
     Some(Rewritten { head: 0..piece.head_len, tail, offload: Default::default(), more: true })
 }
@@ -193,13 +200,19 @@ fn next_local_piece(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Option<Rewritten>, Stop> {
-    let piece = walk.pieces.as_mut().and_then(|pending| pending.pieces.next(&mut scratch.head));
-    let Some(piece) = piece else { return Ok(None) };
+    let Some(piece) = next_piece_of_pending(walk, scratch) else { return Ok(None) };
     let identifier = scratch_destination(scratch).ok_or(DropReason::NoMapping)?;
-    let receiving = Receiving::at(walk, port, identifier)?;
     let tail = behind_ethernet(piece.tail);
-    let mut rewritten =
-        back_to_v4(walk, &receiving, piece.head_len, tail, Default::default(), frame, scratch)?;
+    let (len, none) = (piece.head_len, Default::default());
+    let for_many = walk.pending.as_ref().is_some_and(|pending| pending.copies.is_some());
+    let mut rewritten = if for_many {
+        let group = Group::of(walk.world, identifier).ok_or(DropReason::NoListener)?;
+        let listening = Listening::at(walk.world, &group, port).ok_or(DropReason::NoListener)?;
+        back_to_v4(walk, &listening, len, tail, none, frame, scratch)?
+    } else {
+        let receiving = Receiving::at(walk, port, identifier)?;
+        back_to_v4(walk, &receiving, len, tail, none, frame, scratch)?
+    };
     rewritten.more = true;
     Ok(Some(rewritten))
 }
@@ -210,47 +223,112 @@ fn scratch_destination(scratch: &Scratch) -> Option<Identifier> {
     Identifier::from_bits(u64::from_be_bytes(*low)).ok()
 }
 
-/// The next piece of a packet whose last one said that more follow.
+/// The next piece of the packet, or of the copy, whose last one said that more follow. `None`: there is none, or no more.
 ///
 /// # Errors
-/// The attachment that sent the packet, and why the rest of it is dropped.
+/// Why the rest of them is dropped.
 pub(crate) fn next_piece(
     walk: &mut Walk<'_>,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
-) -> Result<Option<Rewritten>, (PortId, DropReason)> {
-    let Some(Pending { sender, port, .. }) = *walk.pieces else { return Ok(None) };
-    let piece = match port {
-        None => Ok(next_uplink_piece(walk, scratch)),
-        Some(port) => next_local_piece(walk, port, frame, scratch),
+) -> Result<Option<Fate>, DropReason> {
+    let to = walk.pending.as_ref().and_then(|pending| pending.pieces.as_ref().map(|_| pending.to));
+    let Some(to) = to else { return Ok(None) };
+    let piece = match to {
+        Origin::Uplink => Ok(next_uplink_piece(walk, scratch).map(Fate::Uplink)),
+        Origin::Port(port) => {
+            let piece = next_local_piece(walk, port, frame, scratch);
+            piece.map(|piece| piece.map(|piece| Fate::Local(port, piece)))
+        }
     };
-    if !matches!(piece, Ok(Some(_))) {
-        *walk.pieces = None;
+    if !matches!(piece, Ok(Some(_)))
+        && let Some(pending) = walk.pending
+    {
+        pending.pieces = None;
     }
     piece.map_err(|stop| match stop {
-        Stop::Drop(reason) | Stop::Owed(reason, _) => (sender, reason),
+        Stop::Drop(reason) | Stop::Owed(reason, _) => reason,
         // What the first piece did not need, no other needs.
-        Stop::Again(_) => (sender, DropReason::Untranslatable),
+        Stop::Again(_) => DropReason::Untranslatable,
     })
+}
+
+/// A copy of an IPv4 packet for a listener on this host, through IPv6 and back.
+pub(crate) fn copy_to_neighbour(
+    walk: &mut Walk<'_>,
+    listening: &Listening<'_>,
+    hop_limit: u8,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let port = listening.attachment().port;
+    let network = listening.network();
+    let translated = to_v6(walk, network, &network.translation, frame, scratch)?;
+    if quote::is_error(&scratch.head) {
+        return Err(DropReason::QuotedPacket.into());
+    }
+    deliver::set_hop_limit(scratch, hop_limit);
+    if !translated.is_one_piece() {
+        begin_pieces(walk, Origin::Port(port), &translated);
+        let piece = next_local_piece(walk, port, frame, scratch)?.ok_or(DropReason::Malformed)?;
+        return Ok(Fate::Local(port, piece));
+    }
+    let Translated { head_len, offload, .. } = translated;
+    let tail = behind_ethernet(translated.tail);
+    back_to_v4(walk, listening, head_len, tail, offload, frame, scratch)
+        .map(|rewritten| Fate::Local(port, rewritten))
+}
+
+/// A copy of an IPv4 packet for the listeners of another host: its address on the wire, what the path carries, and the hop limit there.
+pub(crate) fn copy_to_host(
+    walk: &mut Walk<'_>,
+    network: &Network,
+    (wire, mtu, hop_limit): (IlaAddress, u16, u8),
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let config = network.translation_along(mtu);
+    let translated = to_v6(walk, network, &config, frame, scratch)?;
+    if quote::is_error(&scratch.head) {
+        return Err(DropReason::QuotedPacket.into());
+    }
+    if !wire.is_neutral() {
+        deliver::unmodified_to_uplink(&translated.offload)?;
+    }
+    deliver::redirect_ipv6(scratch, wire.ipv6(), |_| deliver::give_back_hop(hop_limit));
+    if !translated.is_one_piece() {
+        begin_pieces(walk, Origin::Uplink, &translated);
+        return next_uplink_piece(walk, scratch).map(Fate::Uplink).ok_or(Stop::Drop(DropReason::Malformed));
+    }
+    let Translated { head_len, tail, offload, .. } = translated;
+    let rewritten = Rewritten { head: 0..head_len, tail: behind_ethernet(tail), offload, more: true };
+    Ok(Fate::Uplink(rewritten))
+}
+
+/// The copy under way goes to `to` in pieces.
+fn begin_pieces(walk: &mut Walk<'_>, to: Origin, translated: &Translated) {
+    if let Some(pending) = walk.pending {
+        (pending.pieces, pending.to) = (Some(translated.pieces()), to);
+    }
 }
 
 /// The IPv6 packet `scratch[..head_len]`, then `tail` of the frame, as IPv4 for `receiving`.
 #[inline]
-fn back_to_v4(
+fn back_to_v4<'w>(
     walk: &mut Walk<'_>,
-    receiving: &Receiving<'_>,
+    receiving: &impl Recipient<'w>,
     head_len: usize,
     tail: Range<usize>,
     offload: crate::packet::Offload,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Rewritten, Stop> {
-    let map = InNetwork::new(walk, receiving.network, None);
+    let map = InNetwork::new(walk, receiving.network(), None);
     let identification = walk.next_identification();
     let (v6, v4) = scratch.head.split_at_mut(FRAME_AT);
     let out = v4.get_mut(ETHERNET_LEN..).unwrap_or_default();
     let len = head_len + tail.len();
-    let config = &receiving.network.translation;
+    let config = &receiving.network().translation;
     let packet = Packet { head: v6.get(..head_len).unwrap_or_default(), len, offload };
     let mut back = v6_to_v4::translate(&packet, &map, config, identification, out);
     if back == Err(Refusal::NeedWhole) {
@@ -291,9 +369,9 @@ fn append_payload(v6: &mut [u8], head_len: usize, tail: &Range<usize>, frame: &F
 
 /// A packet from the wire, judged, to an attachment's IPv4 address.
 #[inline]
-pub(crate) fn to_tenant(
+pub(crate) fn to_tenant<'w>(
     walk: &mut Walk<'_>,
-    receiving: &Receiving<'_>,
+    receiving: &impl Recipient<'w>,
     arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
@@ -313,9 +391,9 @@ pub(crate) fn to_tenant(
 
 /// Copies the first `len` bytes of the packet to the scratch buffer, addressed as endpoints are called.
 #[inline]
-fn copy_head(
+fn copy_head<'w>(
     walk: &Walk<'_>,
-    receiving: &Receiving<'_>,
+    receiving: &impl Recipient<'w>,
     len: usize,
     arriving: Arriving<'_>,
     scratch: &mut Scratch,
@@ -324,26 +402,26 @@ fn copy_head(
         (Some(to), Some(from)) => to.copy_from_slice(from),
         _ => return Err(DropReason::Malformed),
     }
-    let destination = walk.world.sir.address(receiving.identifier).ipv6();
+    let destination = walk.world.sir.address(receiving.identifier()).ipv6();
     deliver::redirect_ipv6(scratch, destination, |_| arriving.hop_limit);
     Ok(())
 }
 
 /// The IPv6 packet whose first `len` bytes, addressed as endpoints are called, are in the scratch buffer.
 #[inline]
-pub(crate) fn from_scratch(
+pub(crate) fn from_scratch<'w>(
     walk: &mut Walk<'_>,
-    receiving: &Receiving<'_>,
+    receiving: &impl Recipient<'w>,
     len: usize,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let map = InNetwork::new(walk, receiving.network, Some(ipv4_of(receiving.identifier)));
+    let map = InNetwork::new(walk, receiving.network(), Some(ipv4_of(receiving.identifier())));
     let identification = walk.next_identification();
     let (v6, v4) = scratch.head.split_at_mut(FRAME_AT);
     let packet = Packet { head: v6.get(..len).unwrap_or_default(), len: frame.len, offload: frame.offload };
     let out = v4.get_mut(ETHERNET_LEN..).unwrap_or_default();
-    let back = v6_to_v4::translate(&packet, &map, &receiving.network.translation, identification, out);
+    let back = v6_to_v4::translate(&packet, &map, &receiving.network().translation, identification, out);
     let back = match back {
         // An error of that size would have been cut by whoever sent it (RFC 4443, section 2.4 (c)).
         Err(Refusal::NeedWhole) if len >= frame.head.len().min(FRAME_AT) && frame.is_whole() => {
@@ -355,7 +433,7 @@ pub(crate) fn from_scratch(
     deliver::write_ethernet(scratch, FRAME_AT, receiving, deliver::IPV4);
     let head = FRAME_AT..FRAME_AT + ETHERNET_LEN + back.head_len;
     Ok(Fate::Local(
-        receiving.attachment.port,
+        receiving.attachment().port,
         Rewritten { head, tail: back.tail, offload: back.offload, more: false },
     ))
 }

@@ -12,7 +12,7 @@ use ipv4_xlat::{IcmpError, Icmpv6Error};
 
 use super::admit::Admitted;
 use super::deliver;
-use super::look_up::{Receiving, peer};
+use super::look_up::{Receiving, Recipient, peer};
 use super::quote;
 use super::walk::{Stop, Walk};
 use super::{Again, Fate, Question, Rewritten, Scratch};
@@ -67,9 +67,9 @@ pub(crate) fn from_tenant(
 
 /// To an attachment: `shown` behind an Ethernet header. The packet starts at `offset` of `frame`.
 #[inline]
-pub(crate) fn to_tenant(
+pub(crate) fn to_tenant<'w>(
     walk: &Walk<'_>,
-    receiving: &Receiving<'_>,
+    receiving: &impl Recipient<'w>,
     shown: deliver::Readdressed<'_>,
     (frame, offset): (&Frame<'_>, usize),
     scratch: &mut Scratch,
@@ -83,7 +83,7 @@ pub(crate) fn to_tenant(
         offload: frame.offload,
         more: false,
     };
-    Ok(Fate::Local(receiving.attachment.port, rewritten))
+    Ok(Fate::Local(receiving.attachment().port, rewritten))
 }
 
 /// `L:I`, neutral where the mapping has an adjustment.

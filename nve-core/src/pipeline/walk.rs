@@ -3,14 +3,17 @@
 //! What must stay true: a step that refuses knows the answer: silence, an ICMP error owed, or what the shell must do first.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use ipv4_xlat::{IcmpError, Pieces, Reason, Refusal};
 
-use super::{Again, Nve, PortId};
+use super::copies::Copies;
+use super::{Again, Nve, Origin};
 use crate::DropReason;
 use crate::gateway::Limits;
 use crate::packet::Unread;
 use crate::policy::World;
+use crate::tables::Groups;
 
 /// One worker's state, borrowed for one packet.
 pub(crate) struct Walk<'a> {
@@ -23,18 +26,38 @@ pub(crate) struct Walk<'a> {
     pub(crate) uplink_limits: &'a mut Limits,
     /// Of the next packet that needs one.
     pub(crate) identification: &'a mut u16,
+    /// Who listens to what, as of the last packet to a group.
+    pub(crate) groups: &'a mut Arc<Groups>,
     /// Of the packet that is being sent in several.
-    pub(crate) pieces: &'a mut Option<Pending>,
+    pub(crate) pending: &'a mut Option<Pending>,
 }
 
-/// A packet of which not all pieces have been sent.
+/// A packet that has not been sent to its last piece, or to its last receiver.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub(crate) pieces: Pieces,
-    /// The attachment that sent it.
-    pub(crate) sender: PortId,
-    /// The attachment they go to; `None`: the uplink.
-    pub(crate) port: Option<PortId>,
+    /// Where it came from.
+    pub(crate) sender: Origin,
+    /// What is left of the copy under way.
+    pub(crate) pieces: Option<Pieces>,
+    /// Where that goes.
+    pub(crate) to: Origin,
+    /// Who else gets a copy, where it is for many.
+    pub(crate) copies: Option<Copies>,
+    /// Copies that could not be made before the first that could, and why.
+    pub(crate) lost: (DropReason, u32),
+}
+
+impl Pending {
+    /// A packet in pieces for one receiver.
+    pub(crate) fn one(sender: Origin, to: Origin, pieces: Pieces) -> Self {
+        let lost = (DropReason::NoListener, 0);
+        Self { sender, pieces: Some(pieces), to, copies: None, lost }
+    }
+    /// A packet for many.
+    pub(crate) fn many(sender: Origin, copies: Copies) -> Self {
+        let lost = (DropReason::NoListener, 0);
+        Self { sender, pieces: None, to: Origin::Uplink, copies: Some(copies), lost }
+    }
 }
 
 impl Walk<'_> {

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use super::question::{Question, from_tenant, from_wire};
 use super::walk::{Pending, Stop, Walk};
-use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, decide, refuse, rewrite4};
+use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, copies, decide, refuse, rewrite4};
 use crate::DropReason;
 use crate::counters::{PortCounters, WorkerCells};
 use crate::gateway::{self, GatewayContext, Limits};
 use crate::packet::Frame;
 use crate::policy::World;
+use crate::tables::Groups;
 
 /// One worker's side of an [`Nve`].
 #[derive(Debug)]
@@ -27,7 +28,8 @@ pub struct Walker {
     limits: Vec<Limits>,
     uplink_limits: Limits,
     identification: u16,
-    pieces: Option<Pending>,
+    groups: Arc<Groups>,
+    pending: Option<Pending>,
     now: Duration,
 }
 
@@ -44,7 +46,8 @@ impl Walker {
             limits: Vec::new(),
             uplink_limits: Limits::default(),
             identification: 0,
-            pieces: None,
+            groups: Arc::default(),
+            pending: None,
             now: Duration::ZERO,
         };
         walker.make_room();
@@ -150,7 +153,8 @@ impl Walker {
             limits: &mut self.limits,
             uplink_limits: &mut self.uplink_limits,
             identification: &mut self.identification,
-            pieces: &mut self.pieces,
+            groups: &mut self.groups,
+            pending: &mut self.pending,
         }
     }
 
@@ -161,17 +165,38 @@ impl Walker {
         self.decide(question, frame, scratch)
     }
 
-    /// The next piece of the packet whose last piece said `more`; goes where that one went. The frame and the scratch buffer are those
-    /// of that packet, and no other has been decided since. `None`: that one was the last, or the rest is dropped and counted.
-    pub fn next_piece(&mut self, frame: &Frame<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
-        let mut walk = self.parts();
-        match rewrite4::next_piece(&mut walk, frame, scratch) {
-            Ok(piece) => piece,
-            Err((sender, reason)) => {
-                self.dropped(Origin::Port(sender), reason);
-                None
+    /// The next piece or copy of the packet whose last one said `more`, and where it goes: [`Fate::Local`] or [`Fate::Uplink`]. The frame and
+    /// the scratch buffer are those of that packet, and no other has been decided since. `None`: that one was the last, or the rest is
+    /// dropped and counted.
+    pub fn next_copy(&mut self, frame: &Frame<'_>, scratch: &mut Scratch) -> Option<Fate> {
+        let sender = self.pending.as_ref()?.sender;
+        self.count_lost(sender);
+        // Each step is another piece or another receiver, so this ends.
+        while self.pending.is_some() {
+            let mut walk = self.parts();
+            match rewrite4::next_piece(&mut walk, frame, scratch) {
+                Ok(Some(piece)) => return Some(piece),
+                Ok(None) => {}
+                Err(reason) => self.dropped(sender, reason),
+            }
+            let mut walk = self.parts();
+            match copies::step(&mut walk, frame, scratch) {
+                Ok(Some(copy)) => return Some(copy),
+                Ok(None) => self.pending = None,
+                Err(Stop::Drop(reason) | Stop::Owed(reason, _)) => self.dropped(sender, reason),
+                // What the first copy did not need, no other needs, unless its receiver has just changed.
+                Err(Stop::Again(_)) => self.dropped(sender, DropReason::ReceiverDown),
             }
         }
+        None
+    }
+
+    /// Counts what could not be made before the first copy that could.
+    fn count_lost(&mut self, sender: Origin) {
+        let Some(pending) = &mut self.pending else { return };
+        let (reason, count) = pending.lost;
+        pending.lost.1 = 0;
+        (0..count).for_each(|_| self.dropped(sender, reason));
     }
 
     /// The shell delivered `bytes` bytes (one frame or packet) that came from `origin` to `to`.

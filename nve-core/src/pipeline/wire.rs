@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Arrived (our locator)   local? ──> source judged ──> hop given back ──> IPv6 or IPv4 of the tenant
+//!                           a group: group.rs
 //!   Routed (SIR or VNET)    local: the same, one hop spent.   Elsewhere: one hop spent, L:I, back to the fabric (router role)
 //! ```
 //!
@@ -12,7 +13,7 @@ use super::look_up::{Distant, Receiving, Wanted, from_wire};
 use super::rewrite6::on_the_wire;
 use super::walk::{Stop, Walk};
 use super::{Fate, Question, Rewritten, Scratch};
-use super::{deliver, judge, quote, rewrite4, rewrite6};
+use super::{deliver, group, judge, quote, rewrite4, rewrite6};
 use crate::DropReason;
 use crate::packet::Frame;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
@@ -42,6 +43,7 @@ pub(crate) fn arrived(
             to_attachment(walk, &receiving, Arriving { question, frame, header, hop_limit }, scratch)
         }
         Wanted::There(_) => Err(DropReason::NotLocal.into()),
+        Wanted::Many(many) => group::arrived(walk, question, &many, frame, scratch),
     }
 }
 
@@ -59,6 +61,8 @@ pub(crate) fn routed(
     match from_wire(walk, question)? {
         Wanted::Here(receiving) => to_attachment(walk, &receiving, arriving, scratch),
         Wanted::There(distant) => pass_on(walk, &distant, arriving, scratch),
+        // Whoever sends to a group names each host.
+        Wanted::Many(_) => Err(DropReason::Multicast.into()),
     }
 }
 
@@ -77,7 +81,8 @@ fn to_attachment(
     if question.is_icmpv6_error(frame, 0) {
         return quote::from_wire(walk, receiving, arriving, scratch);
     }
-    let _admission = judge::source(walk, header.source(), receiving.network_id, receiving.identifier)?;
+    let _admission =
+        judge::source(walk, header.source(), receiving.network_id, receiving.identifier.type_number())?;
     match (receiving.identifier.type_number(), receiving.network.ipv6) {
         (2, _) => rewrite4::to_tenant(walk, receiving, arriving, scratch),
         (3, Some(vnet)) => {
@@ -101,7 +106,7 @@ fn pass_on(
     if question.is_icmpv6_error(frame, 0) {
         quote::passes_through(walk, question, distant.identifier, frame)?;
     } else {
-        judge::source(walk, header.source(), distant.network_id, distant.identifier)?;
+        judge::source(walk, header.source(), distant.network_id, distant.identifier.type_number())?;
     }
     let locator = walk.world.locator(distant.locator).ok_or(DropReason::NoMapping)?;
     let wire = on_the_wire(locator, distant.identifier, distant.neutral);

@@ -4,7 +4,7 @@
 //! and nothing is delivered to it under another.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
@@ -13,7 +13,8 @@ use super::{Crossing, Reach};
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
-use crate::setup::{self, CheckedSetup, default_gateway4, default_gateway6};
+use crate::setup::{self, CheckedSetup, Multicast, Setup, default_gateway4, default_gateway6};
+use crate::tables::group_in;
 
 /// A network's number within one [`World`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -56,6 +57,19 @@ pub struct Network {
     /// How its IPv4 is translated: a link and not a hop, lossless between two NVEs (design, section 5, "Inside a VN").
     pub(crate) translation: Config,
     peers4: Peers4,
+    many: Many,
+}
+
+/// Who of a network is sent what is sent to many.
+#[derive(Clone, Debug, Default)]
+struct Many {
+    flood: bool,
+    /// Its attachments on this host, in order.
+    ports: Box<[PortId]>,
+    /// Every other host that a mapping names.
+    hosts: Box<[LocatorId]>,
+    /// Other hosts that have listeners, by group.
+    listeners: HashMap<Identifier, Box<[LocatorId]>>,
 }
 
 /// The addresses of a network's IPv4 prefix that a tenant may have, host byte order.
@@ -142,7 +156,7 @@ impl World {
     pub(crate) fn build(setup: &CheckedSetup, ports: &HashMap<String, PortId>, reaches: &[Reach]) -> Self {
         let setup = setup.setup();
         let host = &setup.host;
-        let networks: Box<[Network]> = setup.networks.iter().map(|n| Network::build(n, host)).collect();
+        let mut networks: Box<[Network]> = setup.networks.iter().map(|n| Network::build(n, host)).collect();
         let mut attachments: Vec<Option<Attachment>> = Vec::new();
         for attachment in &setup.attachments {
             let Some(port) = ports.get(&attachment.name).copied() else { continue };
@@ -155,14 +169,18 @@ impl World {
                 *slot = Some(Attachment::build(attachment, port, NetworkId(index as u16), &networks[index]));
             }
         }
+        for (id, network) in (0..).map(NetworkId).zip(&mut networks) {
+            network.many.gather(&attachments, id);
+            network.many.gather_hosts(setup, (&network.name, network.vnid), reaches);
+        }
         let mut by_vnid: Vec<_> =
             networks.iter().enumerate().map(|(i, n)| (n.vnid, NetworkId(i as u16))).collect();
         by_vnid.sort_unstable_by_key(|(vnid, _)| *vnid);
         let vnet_of = |(i, n): (usize, &Network)| n.ipv6.map(|vnet| (vnet.upper(), NetworkId(i as u16)));
         let mut by_vnet: Vec<_> = networks.iter().enumerate().filter_map(vnet_of).collect();
         by_vnet.sort_unstable_by_key(|(upper, _)| *upper);
-        let known: HashSet<Locator> =
-            setup.mappings.iter().map(|m| m.locator).chain([host.locator]).collect();
+        let named = setup.mappings.iter().map(|m| m.locator).chain(setup.listeners.iter().map(|l| l.locator));
+        let known: HashSet<Locator> = named.chain([host.locator]).collect();
         let mut known_locators: Vec<Locator> = known.into_iter().collect();
         known_locators.sort_unstable();
         Self {
@@ -267,7 +285,35 @@ impl Network {
             neutral6: network.ipv6.map(|vnet| Neutral::vnet(host.locator, network.vnid, vnet)),
             translation: translation(host.uplink_mtu),
             peers4: network.ipv4.map_or(Peers4::NONE, |prefix| Peers4::of(prefix, gateway4)),
+            many: Many { flood: network.multicast == Multicast::Flood, ..Many::default() },
         }
+    }
+
+    /// Whether everybody is sent what is sent to any group.
+    pub fn floods(&self) -> bool {
+        self.many.flood
+    }
+    /// Its attachments on this host, in order.
+    pub fn ports(&self) -> &[PortId] {
+        &self.many.ports
+    }
+    /// Every other host that a mapping names.
+    pub(crate) fn hosts(&self) -> &[LocatorId] {
+        &self.many.hosts
+    }
+    /// Other hosts that have listeners to `group`.
+    pub(crate) fn listening_hosts(&self, group: Identifier) -> &[LocatorId] {
+        self.many.listeners.get(&group).map_or(&[], |hosts| hosts)
+    }
+    /// Groups that other hosts listen to.
+    pub(crate) fn distant_groups(&self) -> impl Iterator<Item = (Identifier, &[LocatorId])> {
+        self.many.listeners.iter().map(|(group, hosts)| (*group, &**hosts))
+    }
+
+    /// Whether `address` is the broadcast address of its prefix; 255.255.255.255 is every network's.
+    pub(crate) fn is_broadcast4(&self, address: Ipv4Addr) -> bool {
+        let subnets = |prefix: Ipv4Cidr| prefix.prefix_len() < 31 && prefix.broadcast() == Some(address);
+        address == Ipv4Addr::BROADCAST || self.ipv4.is_some_and(subnets)
     }
 
     /// Whether a tenant of this network may have `address`.
@@ -289,6 +335,34 @@ impl Network {
         self.ipv6.is_some_and(|vnet| vnet.contains(address))
             && address.to_bits() as u32 != 0
             && Some(address) != self.gateway6
+    }
+}
+
+impl Many {
+    /// Who of `attachments` is in the network of this number.
+    fn gather(&mut self, attachments: &[Option<Attachment>], network: NetworkId) {
+        let own = attachments.iter().flatten().filter(|attachment| attachment.network == network);
+        self.ports = own.map(|attachment| attachment.port).collect();
+    }
+
+    /// Which other hosts `setup` names for the network of this name and number.
+    fn gather_hosts(&mut self, setup: &Setup, (name, vnid): (&str, Vnid), reaches: &[Reach]) {
+        let number = |locator: Locator| {
+            let at =
+                reaches.iter().position(|reach| reach.locator == locator && locator != setup.host.locator);
+            at.map(|at| LocatorId(at as u32))
+        };
+        let mappings = setup.mappings.iter().filter(|mapping| mapping.network == name);
+        let locators: BTreeSet<Locator> = mappings.map(|mapping| mapping.locator).collect();
+        self.hosts = locators.into_iter().filter_map(number).collect();
+        let mut listeners: HashMap<Identifier, BTreeSet<Locator>> = HashMap::new();
+        for listener in setup.listeners.iter().filter(|listener| listener.network == name) {
+            if let Some(group) = group_in(vnid, listener.group) {
+                listeners.entry(group).or_default().insert(listener.locator);
+            }
+        }
+        let numbered = |locators: BTreeSet<Locator>| locators.into_iter().filter_map(number).collect();
+        self.listeners = listeners.into_iter().map(|(group, locators)| (group, numbered(locators))).collect();
     }
 }
 

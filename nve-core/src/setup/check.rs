@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 
 use smoltcp::wire::Ipv4Cidr;
 
-use super::{Attachment, Host, Mapping, Network, Setup};
-use crate::addr::Vnet;
+use super::{Attachment, Host, Listener, Mapping, Network, Setup};
+use crate::addr::{Locator, Vnet};
 use crate::gateway::names::{LONGEST_LIST, wire_len};
+use crate::tables::group_in;
 
 /// A [`Setup`] in which everything fits together.
 #[derive(Clone, Debug)]
@@ -70,6 +71,9 @@ impl Setup {
         let mut held = check_attachments(&self.attachments, &networks)?;
         for mapping in &self.mappings {
             check_mapping(mapping, &self.host, &networks, &mut held)?;
+        }
+        for listener in &self.listeners {
+            check_listener(listener, &self.host, &networks)?;
         }
         Ok(CheckedSetup(self))
     }
@@ -241,18 +245,7 @@ fn check_mapping<'a>(
         return Err(refuse(object, reason, format!("define [network.{}]", mapping.network)));
     };
     check_address(&object, mapping.address, network)?;
-    if mapping.locator.upper() == host.sir.upper() {
-        return Err(refuse(
-            object,
-            "its locator is the SIR prefix",
-            "tell the locator of the host that has it",
-        ));
-    }
-    let vnets = networks.values().filter_map(|n| n.ipv6);
-    if vnets.into_iter().any(|vnet| (vnet.prefix().to_bits() >> 64) as u64 == mapping.locator.upper()) {
-        let reason = format!("its locator {} contains a network's /96", mapping.locator);
-        return Err(refuse(object, reason, "locators and tenant prefixes must not overlap"));
-    }
+    check_locator(&object, mapping.locator, host, networks)?;
     // A mapping to ourselves repeats what an attachment says already; written by a tool that lists every host's, it does no harm.
     if mapping.locator == host.locator {
         return match held.contains_key(&(network.name.as_str(), mapping.address)) {
@@ -264,4 +257,45 @@ fn check_mapping<'a>(
         return Err(refuse(object, format!("the address is already {other}'s"), "an address has one holder"));
     }
     Ok(())
+}
+
+/// Whether `locator` can be a host's.
+fn check_locator(
+    object: &str,
+    locator: Locator,
+    host: &Host,
+    networks: &HashMap<&str, &Network>,
+) -> Result<(), SetupError> {
+    if locator.upper() == host.sir.upper() {
+        let remedy = "tell the locator of the host that has it";
+        return Err(refuse(object, "its locator is the SIR prefix", remedy));
+    }
+    let mut vnets = networks.values().filter_map(|n| n.ipv6);
+    if vnets.any(|vnet| (vnet.prefix().to_bits() >> 64) as u64 == locator.upper()) {
+        let reason = format!("its locator {locator} contains a network's /96");
+        return Err(refuse(object, reason, "locators and tenant prefixes must not overlap"));
+    }
+    Ok(())
+}
+
+fn check_listener(
+    listener: &Listener,
+    host: &Host,
+    networks: &HashMap<&str, &Network>,
+) -> Result<(), SetupError> {
+    let object = format!("listener {} in {}", listener.group, listener.network);
+    let Some(network) = networks.get(listener.network.as_str()) else {
+        let reason = format!("network {:?} is not defined", listener.network);
+        return Err(refuse(object, reason, format!("define [network.{}]", listener.network)));
+    };
+    let has_family = match listener.group {
+        IpAddr::V4(_) => network.ipv4.is_some(),
+        IpAddr::V6(_) => network.ipv6.is_some(),
+    };
+    if !has_family || group_in(network.vnid, listener.group).is_none() {
+        let reason = format!("{} is no group that network.{} carries", listener.group, network.name);
+        let remedy = "name one of 224.0.0.0/4, or of ff02::0 to ff0f::fff:ffff (docs/ila-02.md)";
+        return Err(refuse(object, reason, remedy));
+    }
+    check_locator(&object, listener.locator, host, networks)
 }

@@ -54,6 +54,19 @@ pub struct Network {
     pub ntp: Vec<IpAddr>,
     /// How DHCPv4 tells addresses.
     pub lease4: Lease4,
+    /// Who is sent what is sent to a group.
+    pub multicast: Multicast,
+}
+
+/// Who is sent what is sent to a group of a network. Broadcasts, 224.0.0.0/24 and ff02::1 go to everybody in any case (RFC 4541,
+/// sections 2.1.2 and 3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Multicast {
+    /// Whoever said so by IGMP or MLD, and the hosts of [`Setup::listeners`].
+    #[default]
+    Snoop,
+    /// Everybody of the network, here and on every host that a mapping names.
+    Flood,
 }
 
 /// One NIC of a tenant system.
@@ -82,6 +95,17 @@ pub struct Mapping {
     pub locator: Locator,
 }
 
+/// A host that has listeners to a group.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Name of its [`Network`].
+    pub network: String,
+    /// 224.0.0.0 to 239.255.255.255, or ff02::0 to ff0f::fff:ffff.
+    pub group: IpAddr,
+    /// The host that has them.
+    pub locator: Locator,
+}
+
 /// Everything, unchecked across objects (each field is checked by its type).
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -93,6 +117,8 @@ pub struct Setup {
     pub attachments: Vec<Attachment>,
     /// Addresses on other hosts.
     pub mappings: Vec<Mapping>,
+    /// Listeners on other hosts.
+    pub listeners: Vec<Listener>,
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ fn network(name: &str, vni: u32, ipv4: Option<&str>, ipv6: Option<&str>) -> Netw
         search: vec![],
         ntp: vec![],
         lease4: Lease4::default(),
+        multicast: Multicast::default(),
     }
 }
 
@@ -52,6 +53,7 @@ fn good() -> Setup {
             attachment("vm3", 3, &["10.1.0.3"]),
         ],
         mappings: vec![mapping("10.1.0.2", "2001:db8:0:2::/64"), mapping("10.1.0.1", "2001:db8:0:1::/64")],
+        listeners: vec![],
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! What must stay true: readers never block and never see half of a change; a table is never cloned or rebuilt to change an entry.
 
+mod groups;
 mod mapping;
 
+pub use groups::{Groups, Listeners, group_in};
 pub use mapping::{MappingTable, TableFull, Target};
 
 #[cfg(test)]

@@ -92,6 +92,11 @@ impl Audit {
                 let (_, prefix) = network.ok_or_else(|| format!("{destination}: no network {vnid}"))?;
                 Ok(Ipv6Addr::from_bits(prefix | u128::from(identifier as u32)))
             }
+            // ff0S::, the scope from the nibble before the group.
+            4 => {
+                let (scope, group) = (identifier >> 28 & 0xf, identifier & 0xfff_ffff);
+                Ok(Ipv6Addr::from_bits(u128::from(0xff00 | scope) << 112 | u128::from(group)))
+            }
             other => Err(format!("{destination}: identifier type {other}")),
         }
     }

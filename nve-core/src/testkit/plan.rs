@@ -10,7 +10,7 @@ use super::world::World;
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::Receiver;
-use crate::setup::{self, Attachment, Mapping, Network, Setup};
+use crate::setup::{self, Attachment, Listener, Mapping, Multicast, Network, Setup};
 
 /// How a guest gets its addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +98,8 @@ pub struct Plan {
     pub(super) hosts: Vec<HostPlan>,
     pub(super) guests: Vec<GuestPlan>,
     unmapped: Vec<(String, IpAddr)>,
+    /// Network, group and host.
+    listeners: Vec<(String, IpAddr, String)>,
 }
 
 impl Plan {
@@ -113,6 +115,7 @@ impl Plan {
             hosts: Vec::new(),
             guests: Vec::new(),
             unmapped: Vec::new(),
+            listeners: Vec::new(),
         }
     }
 
@@ -133,6 +136,7 @@ impl Plan {
             search: Vec::new(),
             ntp: Vec::new(),
             lease4: Lease4::Subnet,
+            multicast: Multicast::default(),
         });
         self
     }
@@ -169,6 +173,22 @@ impl Plan {
     pub fn guest(mut self, mut guest: GuestPlan) -> Self {
         guest.mac = EthernetAddress([0x52, 0x54, 0, 0, 0, self.guests.len() as u8 + 1]);
         self.guests.push(guest);
+        self
+    }
+    /// Sends what is sent to any group of the network added last to everybody in it.
+    pub fn flooding(mut self) -> Self {
+        if let Some(network) = self.networks.last_mut() {
+            network.multicast = Multicast::Flood;
+        }
+        self
+    }
+    /// Tells every other host that `host` has listeners to `group`.
+    ///
+    /// # Panics
+    /// If it is no address.
+    pub fn listener(mut self, network: &str, group: &str, host: &str) -> Self {
+        let group = group.parse().expect("an address");
+        self.listeners.push((network.to_owned(), group, host.to_owned()));
         self
     }
     /// Keeps `host` from knowing where `address` lives.
@@ -216,7 +236,19 @@ impl Plan {
                 .flat_map(mappings)
                 .filter(|mapping| !self.unmapped.contains(&(host.name.clone(), mapping.address)))
                 .collect(),
+            listeners: self.listeners(host, locator_of),
         }
+    }
+
+    /// What every other host knows of the listeners told by [`Plan::listener`].
+    fn listeners(&self, host: &HostPlan, locator_of: impl Fn(&str) -> Locator) -> Vec<Listener> {
+        let elsewhere = self.listeners.iter().filter(|(_, _, at)| *at != host.name);
+        let listener = |(network, group, at): &(String, IpAddr, String)| Listener {
+            network: network.clone(),
+            group: *group,
+            locator: locator_of(at),
+        };
+        elsewhere.map(listener).collect()
     }
 
     /// Brings it to life.

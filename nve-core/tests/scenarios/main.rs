@@ -12,6 +12,7 @@ mod one_host;
 mod strangers;
 mod the_link;
 mod the_world_itself;
+mod to_many;
 mod two_hosts;
 
 use core::net::{IpAddr, SocketAddr};

@@ -56,7 +56,7 @@ pub(super) struct Places {
     pub(super) uplink: Option<Item>,
     pub(super) networks: BTreeMap<String, Item>,
     pub(super) attachments: BTreeMap<String, Item>,
-    /// By nve-core's name for it, in the order of reading.
+    /// Mappings and listeners, by nve-core's name for each, in the order of reading.
     pub(super) mappings: Vec<(String, Item)>,
 }
 

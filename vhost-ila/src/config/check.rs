@@ -4,11 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use nve_core::setup::{Host, Mapping, Network, Setup};
+use nve_core::setup::{Host, Listener, Mapping, Network, Setup};
 
 use super::across::{Item, Places};
 use super::attachment::{self, Attached};
-use super::raw::{RawFile, RawHost, RawMapping, RawNetwork, RawUplink};
+use super::raw::{RawFile, RawHost, RawListener, RawMapping, RawNetwork, RawUplink};
 use super::source::Source;
 use super::value::Judge;
 use super::{Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, value};
@@ -27,6 +27,7 @@ struct Gathered {
     networks: Vec<Network>,
     attached: Vec<Attached>,
     mappings: Vec<Mapping>,
+    listeners: Vec<Listener>,
     places: Places,
 }
 
@@ -43,6 +44,7 @@ pub(super) fn check(files: &[(Source, RawFile)], runtime: Option<&Path>) -> Resu
         gathered.host_and_uplink(&mut judge, raw);
         gathered.attachments(&mut judge, raw);
         gathered.mappings(&mut judge, raw);
+        gathered.listeners(&mut judge, raw);
     }
     let whole = files.first().map(|(source, _)| source.place(0));
     if let Some(place) = whole {
@@ -122,6 +124,21 @@ impl Gathered {
         }
     }
 
+    fn listeners(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
+        for listener in &raw.listener {
+            let network_known = self.knows_network(judge, "listener", &listener.get_ref().network);
+            if let Some(checked) = listener_section(judge, listener.get_ref())
+                && network_known
+            {
+                let name = format!("listener {} in {}", checked.group, checked.network);
+                let texts = [&listener.get_ref().group, &listener.get_ref().locator];
+                let item = Item::new(judge.place(listener.span())).texts(judge.source(), texts);
+                self.places.mappings.push((name, item));
+                self.listeners.push(checked);
+            }
+        }
+    }
+
     fn knows_network(&self, judge: &mut Judge<'_>, item: &str, name: &toml::Spanned<String>) -> bool {
         let known = &self.places.networks;
         if known.contains_key(name.get_ref()) {
@@ -151,7 +168,8 @@ impl Gathered {
         let (attachments, sockets): (Vec<_>, Vec<_>) =
             self.attached.into_iter().map(|attached| (attached.facts, attached.socket)).unzip();
         let devices = attachment::devices(&attachments, sockets, &runtime)?;
-        let setup = Setup { host, networks: self.networks, attachments, mappings: self.mappings };
+        let Self { networks, mappings, listeners, .. } = self;
+        let setup = Setup { host, networks, attachments, mappings, listeners };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
         Ok(Config { setup, devices, uplink, worker: section.worker, runtime, sections })
     }
@@ -221,6 +239,10 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         Some(text) => judge.keyword(&at("dhcp4"), text, value::LEASES),
         None => Some(Default::default()),
     };
+    let multicast = match &raw.multicast {
+        Some(text) => judge.keyword(&at("multicast"), text, value::MULTICASTS),
+        None => Some(Default::default()),
+    };
     Some(Network {
         name: name.to_owned(),
         vnid: vnid?,
@@ -233,6 +255,7 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         search: search.into_iter().collect::<Option<_>>()?,
         ntp: ntp.into_iter().collect::<Option<_>>()?,
         lease4: lease4?,
+        multicast: multicast?,
     })
 }
 
@@ -241,4 +264,10 @@ fn mapping_section(judge: &mut Judge<'_>, raw: &RawMapping) -> Option<Mapping> {
         judge.parse("mapping.address", &raw.address, "write an IPv4 or IPv6 address of the network");
     let locator = judge.prefix("mapping.locator", &raw.locator, 64);
     Some(Mapping { network: raw.network.get_ref().clone(), address: address?, locator: locator? })
+}
+
+fn listener_section(judge: &mut Judge<'_>, raw: &RawListener) -> Option<Listener> {
+    let group = judge.parse("listener.group", &raw.group, "write the address of an IPv4 or IPv6 group");
+    let locator = judge.prefix("listener.locator", &raw.locator, 64);
+    Some(Listener { network: raw.network.get_ref().clone(), group: group?, locator: locator? })
 }

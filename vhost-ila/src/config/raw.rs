@@ -26,6 +26,8 @@ pub(super) struct RawFile {
     pub(super) attachment: BTreeMap<Text, RawAttachment>,
     #[serde(default)]
     pub(super) mapping: Vec<Spanned<RawMapping>>,
+    #[serde(default)]
+    pub(super) listener: Vec<Spanned<RawListener>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,6 +66,7 @@ pub(super) struct RawNetwork {
     #[serde(default)]
     pub(super) ntp: Vec<Text>,
     pub(super) dhcp4: Option<Text>,
+    pub(super) multicast: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,6 +91,14 @@ pub(super) struct RawAttachment {
 pub(super) struct RawMapping {
     pub(super) network: Text,
     pub(super) address: Text,
+    pub(super) locator: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListener {
+    pub(super) network: Text,
+    pub(super) group: Text,
     pub(super) locator: Text,
 }
 

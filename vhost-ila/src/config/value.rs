@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::Lease4;
+use nve_core::setup::Multicast;
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 use toml::Spanned;
 
@@ -26,6 +27,10 @@ pub(super) const CHECKSUMS: &[(&str, ChecksumMode)] =
 
 /// The words of `network.NAME.dhcp4`.
 pub(super) const LEASES: &[(&str, Lease4)] = &[("subnet", Lease4::Subnet), ("host-route", Lease4::HostRoute)];
+
+/// The words of `network.NAME.multicast`.
+pub(super) const MULTICASTS: &[(&str, Multicast)] =
+    &[("snoop", Multicast::Snoop), ("flood", Multicast::Flood)];
 
 /// The longest an idle worker may spin.
 const MAX_SPIN: Duration = Duration::from_secs(1);

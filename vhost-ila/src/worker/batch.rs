@@ -23,8 +23,6 @@ const UPLINK_BATCH: usize = 32;
 /// Segments that software may have to cut in one batch; a frame that asks for more (of small ones) is alone in its batch. Bytes do
 /// not tell: eight kilobytes are six segments of Linux's, or hundreds of a guest's that wants to keep the worker busy.
 const SEGMENTS: usize = 512;
-/// Pieces of one fragmented packet; 64 KiB in pieces of 1280 bytes is 52.
-const MAX_PIECES: usize = 64;
 
 /// One frame's own lines. Its size is no multiple of a page, so that neighbours do not fall on the same cache sets.
 #[repr(align(64))]
@@ -333,7 +331,7 @@ fn special_delivery(
     }
 }
 
-/// Delivers a fate and, where there are more, the packet's other pieces, all to the same place.
+/// Delivers a fate and, where there are more, the packet's other pieces and copies, each where it goes.
 pub(super) fn pieces(
     out: &mut Outlets,
     origin: Origin,
@@ -345,18 +343,11 @@ pub(super) fn pieces(
     let flow = out.flow(origin, fate, frame);
     out.perform(origin, (fate, flow), scratch, source);
     let mut more = needs_software(fate);
-    for _ in 0..MAX_PIECES {
-        if !more {
-            return;
-        }
-        let Some(piece) = out.walker.next_piece(frame, scratch) else { return };
-        more = piece.more;
-        let piece = match fate {
-            Fate::Local(port, _) => Fate::Local(*port, piece),
-            Fate::Uplink(_) => Fate::Uplink(piece),
-            Fate::Reply(_, reason) => Fate::Reply(piece, *reason),
-            Fate::Drop(_) | Fate::Again(_) => return,
-        };
-        out.perform(origin, (&piece, flow), scratch, source);
+    // The core has as many as there are pieces and receivers.
+    while more {
+        let Some(next) = out.walker.next_copy(frame, scratch) else { return };
+        more = needs_software(&next);
+        let flow = out.flow(origin, &next, frame);
+        out.perform(origin, (&next, flow), scratch, source);
     }
 }

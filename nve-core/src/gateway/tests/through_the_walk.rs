@@ -8,7 +8,7 @@ use super::*;
 use crate::addr::{ChecksumMode, Vnid};
 use crate::packet::HEAD_LEN;
 use crate::pipeline::{Again, Fate, Nve, Origin, Scratch, Walker};
-use crate::setup::{Attachment, Host, Mapping, Network, Setup};
+use crate::setup::{Attachment, Host, Mapping, Multicast, Network, Setup};
 
 fn nve() -> Arc<Nve> {
     let network = Network {
@@ -26,6 +26,7 @@ fn nve() -> Arc<Nve> {
             "2001:db8:b1:e::123".parse().expect("an address"),
         ],
         lease4: Lease4::HostRoute,
+        multicast: Multicast::default(),
     };
     let attachment = Attachment {
         name: "vm1".into(),
@@ -44,7 +45,8 @@ fn nve() -> Arc<Nve> {
         uplink_mtu: 1500,
     };
     let mappings = vec![remote(PEER4.into()), remote(PEER6.into())];
-    let setup = Setup { host, networks: vec![network], attachments: vec![attachment], mappings };
+    let setup =
+        Setup { host, networks: vec![network], attachments: vec![attachment], mappings, listeners: vec![] };
     Nve::new(setup.check().expect("a good setup"), 16)
 }
 
@@ -112,12 +114,12 @@ fn a_port_that_serves_nothing_is_unreachable_and_counted() {
 }
 
 #[test]
-fn multicast_that_is_not_the_gateways_is_dropped_by_name() {
+fn multicast_that_is_not_the_gateways_goes_on() {
     let mut walker = Walker::new(nve());
     walker.begin(Duration::from_secs(1));
     let mdns = udp4((OWN4, 5353), (Ipv4Addr::new(224, 0, 0, 251), 5353), b"");
-    assert_eq!(walk(&mut walker, &mdns).0, Fate::Drop(DropReason::Broadcast));
+    assert!(matches!(walk(&mut walker, &mdns).0, Fate::Uplink(_)));
     let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
     let mdns = ipv6(OWN_LINK_LOCAL, group, 255, IpProtocol::Udp, &[0x14, 0xe9, 0x14, 0xe9, 0, 8, 0, 0]);
-    assert_eq!(walk(&mut walker, &mdns).0, Fate::Drop(DropReason::Multicast));
+    assert_eq!(walk(&mut walker, &mdns).0, Fate::Drop(DropReason::NoListener));
 }

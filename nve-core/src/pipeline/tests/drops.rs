@@ -192,10 +192,25 @@ fn isolation() -> Vec<Case> {
             "a spoofed source to the outside",
             udp("10.1.0.3", "192.0.2.1", 1),
         ),
-        tenant(DropReason::Multicast, "mDNS", udp(A6, "ff02::fb", 1)),
-        tenant(DropReason::Broadcast, "255.255.255.255", udp("10.1.0.1", "255.255.255.255", 1)),
-        tenant(DropReason::Broadcast, "the subnet's broadcast", udp("10.1.0.1", "10.1.255.255", 1)),
-        tenant(DropReason::Broadcast, "an IPv4 group", udp("10.1.0.1", "224.0.0.251", 1)),
+        tenant(DropReason::Multicast, "a solicited-node group", udp(A6, "ff02::1:ff00:2", 1)),
+        tenant(DropReason::Multicast, "a group of the node's own", udp(A6, "ff01::fb", 1)),
+        tenant(DropReason::Multicast, "a group of a prefix", udp(A6, "ff35:40:2001:db8::1", 1)),
+        tenant(DropReason::Broadcast, "class E", udp("10.1.0.1", "240.0.0.1", 1)),
+        tenant(DropReason::Broadcast, "0.0.0.1", udp("10.1.0.1", "0.0.0.1", 1)),
+        tenant(DropReason::Broadcast, "the network's own address", udp("10.1.0.1", "10.1.0.0", 1)),
+        tenant(DropReason::NoListener, "mDNS that nobody asked for", udp(A6, "ff02::fb", 1)),
+        tenant(DropReason::NoListener, "an IPv4 group of nobody", udp("10.1.0.1", "239.1.2.3", 1)),
+        tenant(DropReason::SpoofedAddress, "another's address to all", udp("10.1.0.3", "255.255.255.255", 1)),
+        tenant(DropReason::SpoofedAddress, "another's address to a group", udp(B6, "ff02::1", 1)),
+        tenant(DropReason::SpoofedAddress, "the gateway's address to a group", udp("fe80::1", "ff02::1", 1)),
+        tenant(DropReason::HopLimit, "no hop left, to all", {
+            frames::udp(hops(0), (addr(A6), 1).into(), (addr("ff02::1"), 2).into(), b"x")
+        }),
+        tenant(DropReason::LinkLocal, "what may have a checksum", any("fe80::2", "ff02::1", 112, &[0; 20])),
+        tenant(DropReason::QuotedPacket, "an error to all", {
+            let quoted = udp(B6, A6, 20);
+            any(A6, "ff02::1", protocol::ICMPV6, &[&[1, 0, 0, 0, 0, 0, 0, 0], &quoted[..]].concat())
+        }),
         tenant(DropReason::LinkLocal, "a link-local neighbour", udp(A6, "fe80::2", 1)),
         tenant(DropReason::LinkLocal, "IPv4 loopback", udp("10.1.0.1", "127.0.0.1", 1)),
         tenant(
@@ -256,7 +271,31 @@ fn from_the_wire() -> Vec<Case> {
             "a VN's IPv6 address under SIR",
             udp(B6, "2001:db8:51:0:6000:3e9:0:1", 1),
         ),
-        wire(DropReason::Multicast, "type 4", udp(B6, &under_our_locator(4 << 61 | 0x3e9_2000_00fb), 1)),
+        wire(
+            DropReason::NoListener,
+            "a group that nobody here listens to",
+            udp(B6, &under_our_locator(4 << 61 | 0x3e9_2000_00fb), 1),
+        ),
+        wire(
+            DropReason::ForeignNetwork,
+            "red to all of blue",
+            udp("2001:db8:b1:e:0:1:0:2", &under_our_locator(4 << 61 | 0x3e9_2000_0001), 1),
+        ),
+        wire(
+            DropReason::IllegalSource,
+            "IPv4 to an IPv6 group",
+            udp(&sir_b4, &under_our_locator(4 << 61 | 0x3e9_2000_0001), 1),
+        ),
+        wire(
+            DropReason::UnregisteredSource,
+            "one of our own, from outside, to all",
+            udp(A6, &under_our_locator(4 << 61 | 0x3e9_2000_0001), 1),
+        ),
+        wire(
+            DropReason::Multicast,
+            "a group by the router role",
+            udp(&sir_b4, &sir_of("239.1.2.3").to_string(), 1),
+        ),
         wire(DropReason::UnknownNetwork, "VNI 7 with C = 0", udp(&sir_b4, &under_our_locator(unknown), 1)),
         wire(
             DropReason::UnknownNetwork,
@@ -393,11 +432,17 @@ fn a_flood_is_dropped_by_the_name_of_its_limit() {
     let error = errors::error(2, 0, 1300, ROUTER, &quoted);
     let reasons: Vec<_> = (0..5000).filter_map(|_| hv1.receive(&error).reason()).collect();
     assert!(!reasons.is_empty() && reasons.iter().all(|reason| *reason == DropReason::RateLimited));
+    let all = udp(A6, "ff02::1", 1);
+    let reasons: Vec<_> = (0..5000)
+        .flat_map(|_| hv1.send_with("vm1", &all, Offload::NONE))
+        .filter_map(|out| out.reason())
+        .collect();
+    assert!(!reasons.is_empty() && reasons.iter().all(|reason| *reason == DropReason::GroupRate));
 }
 
 #[test]
 fn every_reason_has_a_case() {
-    let in_floods = [DropReason::GatewayRate, DropReason::RateLimited];
+    let in_floods = [DropReason::GatewayRate, DropReason::RateLimited, DropReason::GroupRate];
     let cases = cases();
     for reason in DropReason::ALL {
         let here = cases.iter().any(|case| case.reason == *reason) || in_floods.contains(reason);

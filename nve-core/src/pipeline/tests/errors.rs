@@ -258,9 +258,9 @@ fn a_receiver_that_goes_down_between_two_pieces_is_counted() {
     let (frame, mut scratch) = (Frame::whole(&sent), Scratch::default());
     let fate = hv1.walker.walk(Origin::Port(hv1.port("vm1")), &frame, &mut scratch);
     assert!(matches!(fate, Fate::Local(_, piece) if piece.more));
-    assert!(hv1.walker.next_piece(&frame, &mut scratch).is_some());
+    assert!(hv1.walker.next_copy(&frame, &mut scratch).is_some());
     hv1.nve.set_receiver(hv1.port("vm3"), Receiver::default());
-    assert_eq!(hv1.walker.next_piece(&frame, &mut scratch), None);
-    assert_eq!(hv1.walker.next_piece(&frame, &mut scratch), None);
+    assert_eq!(hv1.walker.next_copy(&frame, &mut scratch), None);
+    assert_eq!(hv1.walker.next_copy(&frame, &mut scratch), None);
     assert_eq!(hv1.drops("vm1", DropReason::ReceiverDown), 1);
 }

@@ -16,7 +16,7 @@ use smoltcp::wire::EthernetAddress;
 use super::*;
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::{GATEWAY_MAC, Lease4};
-use crate::setup::{self, Setup};
+use crate::setup::{self, Multicast, Setup};
 use crate::testkit::dissect::Dissected;
 use crate::testkit::frames::{self, Header};
 
@@ -136,6 +136,7 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         search: vec![],
         ntp: vec![],
         lease4: Lease4::Subnet,
+        multicast: Multicast::default(),
     };
     let guests: [(u8, &str, &str, &str, u8, &str); 5] = [
         (1, "vm1", "10.1.0.1", "2001:db8:b1:e::1", 1, "blue"),
@@ -170,6 +171,7 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         networks: vec![network("blue"), network("red")],
         attachments: here.into_iter().map(attachment).collect(),
         mappings: there.into_iter().flat_map(mappings).collect(),
+        listeners: vec![],
     }
 }
 

@@ -54,7 +54,10 @@ impl Guest {
     fn inspect_addresses(&self, view: &Dissected<'_>) -> Result<(), String> {
         let (for_it, from_its_own) = match (view.destination, view.source) {
             (IpAddr::V4(to), IpAddr::V4(from)) => (
-                self.addresses.contains(&view.destination) || to.is_broadcast(),
+                self.addresses.contains(&view.destination)
+                    || to.is_broadcast()
+                    || to.is_multicast()
+                    || self.network.0.is_some_and(|prefix| prefix.broadcast() == Some(to)),
                 self.network.0.is_some_and(|prefix| prefix.contains_addr(&from)),
             ),
             (IpAddr::V6(to), IpAddr::V6(from)) => (

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::Lease4;
 use nve_core::pipeline::Nve;
-use nve_core::setup::{Attachment, Host, Network, Setup};
+use nve_core::setup::{Attachment, Host, Multicast, Network, Setup};
 use smoltcp::wire::EthernetAddress;
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
@@ -84,9 +84,11 @@ fn setup(count: u8) -> Setup {
             search: vec![],
             ntp: vec![],
             lease4: Lease4::Subnet,
+            multicast: Multicast::default(),
         }],
         attachments: (1..=count).map(attachment).collect(),
         mappings: vec![],
+        listeners: vec![],
     }
 }
 
