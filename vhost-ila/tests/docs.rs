@@ -207,7 +207,7 @@ fn keys() -> Vec<(String, String)> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("unknown.toml");
     let mut keys = Vec::new();
-    for table in ["[host]", "[uplink]", "[network.x]", "[attachment.x]", "[[mapping]]"] {
+    for table in ["[host]", "[uplink]", "[network.x]", "[attachment.x]", "[[mapping]]", "[[listener]]"] {
         std::fs::write(&path, format!("{table}\nqqqqqqqqqqqqqqqq = 1\n")).expect("written");
         let refused = Config::load(&path).expect_err("refused");
         let remedy = &refused.problems()[0].remedy;

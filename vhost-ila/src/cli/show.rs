@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::Table;
 use crate::authority::StaticFile;
-use crate::control::answer::{Attachment, Counters, Device, Mapping, Path, Port, Refusal};
+use crate::control::answer::{Attachment, Counters, Device, Group, Mapping, Path, Port, Refusal};
 use crate::control::client;
 
 /// `show ...`
@@ -32,6 +32,8 @@ enum Subject {
     Attachments,
     /// Where each address lives
     Mappings,
+    /// Who listens to each group
+    Groups,
     /// How large a packet the fabric carries to each host
     Paths,
 }
@@ -45,6 +47,7 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
         Subject::Counters => "/v1/counters",
         Subject::Attachments => "/v1/attachments",
         Subject::Mappings => "/v1/mappings",
+        Subject::Groups => "/v1/groups",
         Subject::Paths => "/v1/paths",
     };
     let (status, body) = client::request(&config.control_socket()?, Method::GET, path)?;
@@ -59,6 +62,7 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
         Subject::Counters => counters(&read(&body)?),
         Subject::Attachments => attachments(&read::<Vec<_>>(&body)?),
         Subject::Mappings => mappings(&read::<Vec<_>>(&body)?),
+        Subject::Groups => groups(&read::<Vec<_>>(&body)?),
         Subject::Paths => paths(&read::<Vec<_>>(&body)?),
     })
 }
@@ -175,6 +179,15 @@ fn mappings(mappings: &[Mapping]) -> String {
             mapping.attachment.clone().unwrap_or_else(|| "-".into()),
             mapping.wire.to_string(),
         ]);
+    }
+    table.to_string()
+}
+
+fn groups(groups: &[Group]) -> String {
+    let mut table = Table::new(["network", "group", "attachments", "other hosts"]);
+    for group in groups {
+        let (here, elsewhere) = (listed(&group.attachments), listed(&group.locators));
+        table.row([group.network.clone(), group.group.to_string(), here, elsewhere]);
     }
     table.to_string()
 }

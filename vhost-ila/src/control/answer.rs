@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use nve_core::counters::{PortTotals, Totals};
-use nve_core::pipeline::{MappingLine, PathLine};
+use nve_core::pipeline::{GroupLine, MappingLine, PathLine};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -167,6 +167,30 @@ pub struct Mapping {
     /// The address on the wire, in this host's checksum mode.
     #[schema(value_type = String)]
     pub wire: Ipv6Addr,
+}
+
+/// A group that somebody listens to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Group {
+    /// Its network's name.
+    pub network: String,
+    /// The group's address, as tenants know it.
+    #[schema(value_type = String)]
+    pub group: IpAddr,
+    /// The key: 64 bits, hexadecimal.
+    pub identifier: String,
+    /// Attachments of this host that said they listen.
+    pub attachments: Vec<String>,
+    /// Locators of other hosts that have listeners.
+    pub locators: Vec<String>,
+}
+
+impl From<GroupLine> for Group {
+    fn from(line: GroupLine) -> Self {
+        let GroupLine { network, group, identifier, attachments, locators } = line;
+        let locators = locators.iter().map(ToString::to_string).collect();
+        Self { network, group, identifier: format!("{identifier:016x}"), attachments, locators }
+    }
 }
 
 /// The way to another host.

@@ -10,14 +10,14 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 
 use super::Running;
-use super::answer::{Attachment, Counters, Mapping, Path, Refusal, Reloaded};
+use super::answer::{Attachment, Counters, Group, Mapping, Path, Refusal, Reloaded};
 
 /// The API of a running vhost-ila, on the Unix socket `control.sock` of its runtime directory.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(title = "vhost-ila", license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")),
     servers((url = "http://localhost", description = "any host name: the socket is the address")),
-    paths(counters, attachments, mappings, learned_paths, reload)
+    paths(counters, attachments, mappings, groups, learned_paths, reload)
 )]
 pub struct Description;
 
@@ -27,6 +27,7 @@ pub fn router(running: Arc<Running>) -> Router {
         .route("/v1/counters", get(counters))
         .route("/v1/attachments", get(attachments))
         .route("/v1/mappings", get(mappings))
+        .route("/v1/groups", get(groups))
         .route("/v1/paths", get(learned_paths))
         .route("/v1/reload", post(reload))
         .fallback(unknown)
@@ -50,6 +51,12 @@ async fn attachments(State(running): State<Arc<Running>>) -> Response {
 #[utoipa::path(get, path = "/v1/mappings", responses((status = 200, body = Vec<Mapping>)))]
 async fn mappings(State(running): State<Arc<Running>>) -> Json<Vec<Mapping>> {
     Json(running.mappings())
+}
+
+/// Every group that somebody listens to, here or on another host.
+#[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Vec<Group>)))]
+async fn groups(State(running): State<Arc<Running>>) -> Json<Vec<Group>> {
+    Json(running.groups())
 }
 
 /// Every other host, and how large a packet the fabric carries there.

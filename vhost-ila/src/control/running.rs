@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nve_core::pipeline::Nve;
 
-use super::answer::{Attachment, Counters, Device, Mapping, Path, Refusal, Reloaded, Worker};
+use super::answer::{Attachment, Counters, Device, Group, Mapping, Path, Refusal, Reloaded, Worker};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig, SocketMode};
 
@@ -114,6 +114,10 @@ impl Running {
 
     pub(super) fn mappings(&self) -> Vec<Mapping> {
         self.nve.mappings().into_iter().map(Mapping::from).collect()
+    }
+
+    pub(super) fn groups(&self) -> Vec<Group> {
+        self.nve.groups().into_iter().map(Group::from).collect()
     }
 
     pub(super) fn paths(&self) -> Vec<Path> {

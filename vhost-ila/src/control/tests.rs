@@ -126,6 +126,21 @@ fn mappings_tell_locators_and_wire_addresses() {
 }
 
 #[test]
+fn groups_tell_who_listens_here_and_elsewhere() {
+    let served = Served::start();
+    let listener =
+        "[[listener]]\nnetwork = \"blue\"\ngroup = \"239.1.2.3\"\nlocator = \"2001:db8:0:9::/64\"\n";
+    let (status, _) = served.reload(&(ONE.to_owned() + listener));
+    assert_eq!(status, StatusCode::OK);
+    let (status, groups) = served.ask(Method::GET, "/v1/groups");
+    assert_eq!((status, groups.as_array().map(Vec::len)), (StatusCode::OK, Some(1)));
+    assert_eq!((&groups[0]["network"], &groups[0]["group"]), (&"blue".into(), &"239.1.2.3".into()));
+    assert_eq!(groups[0]["identifier"], "400003e9ef010203");
+    assert_eq!(groups[0]["attachments"], Value::Array(vec![]));
+    assert_eq!(groups[0]["locators"][0], "2001:db8:0:9::/64");
+}
+
+#[test]
 fn paths_tell_what_is_sent_to_each_host() {
     let (status, paths) = Served::start().ask(Method::GET, "/v1/paths");
     assert_eq!(status, StatusCode::OK);
