@@ -28,6 +28,7 @@ mod isolation;
 mod memory_comes_and_goes_with_frames_in_it;
 mod neighbouring_networks_hear_nothing_of_each_other;
 mod offloads;
+mod ordinary_guests;
 mod pasted_arguments;
 mod queue_pairs;
 mod receivers_see_valid_headers_only;

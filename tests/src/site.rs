@@ -14,7 +14,7 @@ use crate::capture::Running;
 use crate::daemon::{Daemon, runtime};
 use crate::fabric::{Fabric, Host, SIR, TUN};
 use crate::guest::{Accel, Guest, Nic, Qemu, Spec};
-use crate::initramfs::{self, Image};
+use crate::initramfs::{self, Image, Kit};
 use crate::process::wait_for;
 use crate::sandbox;
 
@@ -130,6 +130,10 @@ pub struct Plan {
     pub queues: Vec<(&'static str, u16)>,
     /// More keys of the attachments of some machines, by name; each a line of the configuration.
     pub attachment_keys: Vec<(&'static str, String)>,
+    /// More keys of some networks, by name; each a line of the configuration of both hosts.
+    pub network_keys: Vec<(&'static str, String)>,
+    /// What all guests have.
+    pub kit: Kit,
 }
 
 impl Plan {
@@ -143,6 +147,8 @@ impl Plan {
             nic_properties: Vec::new(),
             queues: Vec::new(),
             attachment_keys: Vec::new(),
+            network_keys: Vec::new(),
+            kit: Kit::Bare,
         }
     }
 
@@ -184,6 +190,9 @@ impl Plan {
         );
         for Network { name, vni, ipv4, ipv6 } in self.networks() {
             text += &format!("\n[network.{name}]\nvni = {vni}\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n");
+            for (_, key) in self.network_keys.iter().filter(|(network, _)| *network == name) {
+                text += &format!("{key}\n");
+            }
         }
         for vm in &self.vms {
             let Vm { name, network, mac, .. } = vm;
@@ -284,7 +293,7 @@ impl Site {
     /// Fails when a QEMU ends at once.
     pub fn switch_on(&self, vms: &[Vm]) -> Result<Vec<Guest>> {
         // Not evidence, and large.
-        let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
+        let image = initramfs::make_with(Path::new(sandbox::RUNTIME), self.plan.kit)?;
         let accel = Accel::choose(&image)?;
         let start = |vm| self.power_on_one(vm, &image, accel);
         vms.iter().map(start).collect()
@@ -319,7 +328,7 @@ impl Site {
     ///
     /// Fails when QEMU does not start, or finds nobody at the socket of `vm`'s NIC.
     pub fn awaiting_migration(&self, vm: &Vm, name: &str, uri: &str) -> Result<Guest> {
-        let image = initramfs::make(Path::new(sandbox::RUNTIME))?;
+        let image = initramfs::make_with(Path::new(sandbox::RUNTIME), self.plan.kit)?;
         let spec = self.spec(vm, name, &image, Accel::choose(&image)?)?;
         Guest::start_with(&spec, &["-S", "-incoming", uri], &self.evidence)
     }

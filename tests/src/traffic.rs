@@ -1,9 +1,12 @@
 //! What guests send each other, with the programs that a guest has.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::capture::Capture;
 use crate::guest::Guest;
 
 /// The port that [`transfer`] uses.
@@ -81,6 +84,33 @@ pub fn heard(guest: &mut Guest) -> Result<String> {
     guest.run(
         "sleep 0.3; killall -INT tcpdump; while pidof tcpdump >/dev/null; do sleep 0.1; done; cat /tmp/heard",
     )
+}
+
+/// Starts a tcpdump that keeps every packet of `filter` in the guest; [`recorded`] ends it.
+///
+/// # Errors
+///
+/// Fails when tcpdump does not begin.
+pub fn record(guest: &mut Guest, filter: &str) -> Result<()> {
+    let tcpdump = format!("tcpdump -Z root --immediate-mode -U -i eth0 -w /tmp/record.pcap '{filter}'");
+    guest.spawn(&tcpdump, "/tmp/record.log")?;
+    guest.run("until grep -q 'listening on' /tmp/record.log; do sleep 0.1; done").map(drop)
+}
+
+/// Ends [`record`], and brings what was kept to `file`, a pcap.
+///
+/// # Errors
+///
+/// Fails when nothing was being recorded.
+pub fn recorded(guest: &mut Guest, file: &Path) -> Result<Capture> {
+    let hexadecimal = guest.run(
+        "sleep 0.3; killall -INT tcpdump; while pidof tcpdump >/dev/null; do sleep 0.1; done; xxd -p /tmp/record.pcap",
+    )?;
+    let digits: Vec<u8> = hexadecimal.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
+    let bytes = digits.chunks(2).map(byte).collect::<Result<Vec<u8>>>()?;
+    fs::write(file, bytes)?;
+    Ok(Capture { file: file.to_owned() })
 }
 
 /// The two ends of a TCP transfer.

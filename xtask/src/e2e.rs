@@ -30,6 +30,9 @@ pub(crate) enum Outcome {
 /// The module of the tests that need DPDK, which is large.
 const DPDK: &str = "dpdk::";
 
+/// The module of the tests whose guests bring the clients of ordinary ones.
+const ORDINARY: &str = "ordinary_guests::";
+
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
 
@@ -67,8 +70,10 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         return Ok(Vec::new());
     }
     fetch::run(&[])?;
-    if names.iter().any(|name| name.starts_with(DPDK)) {
-        fetch::run(&[fetch::Set::Dpdk])?;
+    for (module, set) in [(DPDK, fetch::Set::Dpdk), (ORDINARY, fetch::Set::Clients)] {
+        if names.iter().any(|name| name.starts_with(module)) {
+            fetch::run(&[set])?;
+        }
     }
     build::daemon()?;
     names.into_iter().map(|name| one(&binary, name, scale)).collect()

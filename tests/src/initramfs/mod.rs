@@ -4,6 +4,7 @@
 //! The kernel and its modules are Debian's, unmodified; nothing in the guest is ours but `INIT`, `UDHCPC` and the
 //! few lines that name applets.
 
+mod clients;
 mod cpio;
 mod modules;
 
@@ -36,12 +37,31 @@ pub struct Image {
     pub initramfs: PathBuf,
 }
 
+/// What a guest has beside busybox, tcpdump and what the harness needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kit {
+    /// Nothing: it boots fastest.
+    #[default]
+    Bare,
+    /// The clients that ordinary guests run (set `clients`).
+    Clients,
+}
+
 /// Makes the image in `directory`, from the sets `kernel` and `guest`.
 ///
 /// # Errors
 ///
 /// Fails when a set is missing or the disk is full.
 pub fn make(directory: &Path) -> Result<Image> {
+    make_with(directory, Kit::Bare)
+}
+
+/// As [`make`], with more in it.
+///
+/// # Errors
+///
+/// As there.
+pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
     let (kernel, guest) = (Set::open("kernel")?, Set::open("guest")?);
     let release = only_entry(&kernel.file("lib/modules")?)?;
     let mut archive = Archive::default();
@@ -84,6 +104,9 @@ pub fn make(directory: &Path) -> Result<Image> {
     }
     archive.file("etc/modules", 0o644, order.as_bytes());
 
+    if kit == Kit::Clients {
+        clients::add(&mut archive)?;
+    }
     let vmlinuz = kernel.file(&format!("boot/vmlinuz-{release}"))?;
     archive.copy("boot/vmlinuz", &vmlinuz)?;
     let image = Image { kernel: vmlinuz, initramfs: directory.join("initramfs.cpio") };
@@ -100,7 +123,8 @@ fn only_entry(directory: &Path) -> Result<String> {
 /// The shared libraries of `program`, all of them from `set`, by asking the set's own loader.
 fn libraries(set: &Set, program: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut loader = Command::new(set.file("lib64/ld-linux-x86-64.so.2")?);
-    let search = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"].map(|part| set.root().join(part));
+    let search = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/systemd"];
+    let search = search.map(|part| set.root().join(part));
     let search = search.map(|path| path.display().to_string()).join(":");
     loader.args(["--library-path", &search, "--list"]).arg(program);
     let listed = output(loader)?;

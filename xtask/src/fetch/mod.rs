@@ -34,6 +34,8 @@ pub(crate) enum Set {
     Kernel,
     /// What a guest's initramfs is made of: busybox, tcpdump, kexec, ethtool
     Guest,
+    /// What ordinary guests run: dhclient, systemd-networkd, dhcpcd, traceroute, mtr, iproute2
+    Clients,
     /// What runs on the host: iproute2, ethtool, tshark, python3 with scapy
     Net,
     /// DPDK 22.11: dpdk-testpmd and its drivers
@@ -73,6 +75,23 @@ impl Set {
             // The meta package drags in an initramfs builder, which is not wanted.
             Set::Kernel => ("kernel", "bookworm", &["linux-image-cloud-amd64"], "linux-image-"),
             Set::Guest => ("guest", "bookworm", &["busybox-static", "tcpdump", "kexec-tools", "ethtool"], ""),
+            Set::Clients => (
+                "clients",
+                "bookworm",
+                // The last three are what the clients' scripts are written for.
+                &[
+                    "isc-dhcp-client",
+                    "systemd",
+                    "dhcpcd-base",
+                    "traceroute",
+                    "mtr-tiny",
+                    "iproute2",
+                    "dash",
+                    "debianutils",
+                    "coreutils",
+                ],
+                "",
+            ),
             Set::Net => (
                 "net",
                 "bookworm",
@@ -82,7 +101,7 @@ impl Set {
             Set::Dpdk => ("dpdk", "bookworm", &["dpdk-dev", "dpdk"], ""),
             Set::Bare => ("bare", "bookworm", &["debootstrap"], ""),
         };
-        Recipe { directory, release, packages, only, libc: self == Set::Guest }
+        Recipe { directory, release, packages, only, libc: matches!(self, Set::Guest | Set::Clients) }
     }
 }
 
