@@ -306,6 +306,9 @@ multicast: Multicast::default(),
         mac: EthernetAddress(guest.mac),
         addresses: vec![guest.ipv4.into(), guest.ipv6.into()],
         hostname: Some(guest.name.into()),
+        macs: vec![],
+        prefixes: vec![],
+        shared: vec![],
     };
     let remote = |network: &str, address: &str| Mapping {
         network: network.into(),
@@ -326,6 +329,7 @@ multicast: Multicast::default(),
         ],
         attachments: GUESTS.iter().map(attachment).collect(),
         listeners: vec![],
+        routes: vec![],
         mappings: vec![
             remote("blue", "10.1.0.3"),
             remote("blue", "2001:db8:b1:e::3"),

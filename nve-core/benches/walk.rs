@@ -54,9 +54,13 @@ fn nve(host: u8) -> Arc<Nve> {
                 mac: EthernetAddress([0x52, 0x54, 0, 0, 0, *last]),
                 addresses: addresses(*last).into(),
                 hostname: None,
+                macs: vec![],
+                prefixes: vec![],
+                shared: vec![],
             })
             .collect(),
         listeners: vec![],
+        routes: vec![],
         mappings: there
             .iter()
             .flat_map(|last| addresses(*last))

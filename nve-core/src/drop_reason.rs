@@ -38,6 +38,8 @@ drop_reasons! {
     SpoofedMac = "spoofed-mac",
     /// The source address is not the attachment's.
     SpoofedAddress = "spoofed-address",
+    /// The source is a shared address, and another attachment holds it.
+    NotHolder = "not-holder",
     /// An IPv6 group that no identifier stands for (solicited-node, ff1x, ff3x), that stays in its node, or through the router role.
     Multicast = "multicast",
     /// IPv4 in 0.0.0.0/8 or class E, or to the network's own address.

@@ -22,6 +22,9 @@ fn setup() -> Setup {
             format!("2001:db8:b1:e::{last}").parse().unwrap(),
         ],
         hostname: None,
+        macs: vec![],
+        prefixes: vec![],
+        shared: vec![],
     };
     let mapping = |address: &str| Mapping {
         network: "blue".into(),
@@ -53,6 +56,7 @@ fn setup() -> Setup {
         attachments: vec![attachment("vm1", 1), attachment("vm3", 3)],
         mappings: vec![mapping("10.1.0.2"), mapping("2001:db8:b1:e::2")],
         listeners: vec![],
+        routes: vec![],
     }
 }
 

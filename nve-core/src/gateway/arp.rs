@@ -31,8 +31,8 @@ pub(super) fn answer(
         return Err(DropReason::SpoofedMac);
     }
     let probe = source.is_unspecified();
-    if !probe && !ctx.owns(source) {
-        return Err(DropReason::SpoofedAddress);
+    if !probe {
+        ctx.may_speak(source)?;
     }
     let due = match operation {
         ArpOperation::Request if probe => is_taken(ctx, target),
@@ -58,7 +58,7 @@ pub(super) fn answer(
 
 /// An address of the VN that is not the asker's, nor the prefix's network or broadcast address; or the gateway's.
 fn is_neighbour(ctx: &GatewayContext<'_>, target: Ipv4Addr) -> bool {
-    if ctx.owns(target) {
+    if ctx.is_askers(target) {
         return false;
     }
     if Some(target) == ctx.gateway4 {

@@ -120,9 +120,7 @@ pub(super) fn answer(
     if !checksum_pending && !verified {
         return Err(DropReason::BadChecksum);
     }
-    if !ctx.may_speak6(source) {
-        return Err(DropReason::SpoofedAddress);
-    }
+    ctx.may_speak6(source)?;
     let message = parse(udp.payload())?;
     let verdict = decide(ctx, &message)?;
     reply(ctx, source, &message, verdict, out)

@@ -21,9 +21,7 @@ pub(super) fn answer_v4(
     out: &mut [u8],
 ) -> Result<Rewritten, DropReason> {
     let ip = headers_v4(packet).ok_or(DropReason::Malformed)?;
-    if !ctx.owns(ip.src_addr()) {
-        return Err(DropReason::SpoofedAddress);
-    }
+    ctx.may_speak(ip.src_addr())?;
     if !ip.verify_checksum() {
         return Err(DropReason::BadChecksum);
     }
@@ -46,9 +44,7 @@ pub(super) fn answer_v6(
     out: &mut [u8],
 ) -> Result<Rewritten, DropReason> {
     let ip = headers_v6(packet).ok_or(DropReason::Malformed)?;
-    if !ctx.may_speak6(ip.src_addr()) {
-        return Err(DropReason::SpoofedAddress);
-    }
+    ctx.may_speak6(ip.src_addr())?;
     let end = 40 + usize::from(ip.payload_len());
     let echo = echo_header(packet, 40, end, frame_len)?;
     let mut emit = Emit::ethernet(out, ctx.mac, EthernetProtocol::Ipv6);

@@ -28,14 +28,16 @@ pub enum Protocol {
     Group,
     /// Copies of such that an attachment is sent from the fabric.
     GroupHeard,
+    /// Claims that move a shared address here.
+    Claim,
 }
 
 impl Protocol {
-    const COUNT: usize = 9;
+    const COUNT: usize = 10;
     #[cfg(test)]
     const ALL: [Protocol; Self::COUNT] = {
         use Protocol::*;
-        [Arp, Nd, Ra, Dhcp, Icmp, IcmpError, PeerError, Group, GroupHeard]
+        [Arp, Nd, Ra, Dhcp, Icmp, IcmpError, PeerError, Group, GroupHeard, Claim]
     };
 
     /// Frames per second in the long run, and at once.
@@ -50,6 +52,8 @@ impl Protocol {
             Protocol::IcmpError | Protocol::PeerError => (100, 50),
             // A stream of 10 Mbit/s to ten listeners.
             Protocol::Group | Protocol::GroupHeard => (10_000, 1000),
+            // A takeover moves every address of a VRRP instance at once; then it is quiet.
+            Protocol::Claim => (2, 64),
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! What must stay true:
 //!
-//! * **Only the asker is answered**, at its own MAC, and only about what its configuration says. Nothing an attachment sends here
-//!   changes what any other attachment is told: the gateway keeps no state but token buckets, one set per attachment.
+//! * **Only the asker is answered**, at the MAC it asked with, and only about what its configuration says. Nothing an attachment sends here
+//!   changes what any other attachment is told, but a claim of an address that both list: the gateway keeps no state but token
+//!   buckets, one set per attachment.
 //! * **Never more, never larger.** One frame brings at most one reply, and nothing is said unasked but router advertisements ([`advertise`]); a reply is never longer than the MTU told to the guest
 //!   (an echo reply is no longer than its request), and never more frequent than its protocol's bucket ([`Limits`]).
 //! * **Total over any bytes**: no frame panics, loops or allocates.
@@ -15,6 +16,7 @@
 //! | neighbour | `arp.rs`, `nd.rs` | every address of the VN resolves to the gateway's MAC, except the asker's own, network and broadcast |
 //! | probe | `arp.rs`, `nd.rs` | an address probe is answered only if another attachment, another host or the gateway holds the target |
 //! | silence | `arp.rs`, `nd.rs` | announcements and advertisements are never answered |
+//! | claim | `claim.rs` | an announcement of a shared address, from an attachment that lists it, moves it there |
 //! | own source | all | a MAC or an address that is not the attachment's is dropped by name |
 //! | router | `ra.rs` | RS, a change, and half an hour bring M=1, the MTU, the default router, resolvers; no prefix, because a /96 cannot SLAAC |
 //! | lease | `dhcpv4.rs`, `dhcpv6.rs` | the attachment's configured address and no other; the attachment is the client's identity |
@@ -44,6 +46,7 @@ use crate::pipeline::Rewritten;
 use crate::policy::{Attachment, Network};
 
 mod arp;
+mod claim;
 mod dhcpv4;
 mod dhcpv6;
 mod echo;
@@ -56,6 +59,7 @@ mod ra;
 #[cfg(test)]
 mod tests;
 
+pub use claim::Claim;
 pub use limits::{Limits, Protocol};
 
 /// The virtual gateway's MAC, the same on every host and in every VN, so that a guest that moves needs to learn nothing.
@@ -78,10 +82,14 @@ pub enum Lease4 {
 /// What the gateway knows of the asker: borrowed from the configuration in force, made anew for each question.
 #[derive(Clone, Copy)]
 pub struct GatewayContext<'a> {
-    /// The attachment's MAC.
+    /// The attachment's MAC: the one that it asks with, if it has several.
     pub mac: EthernetAddress,
     /// The attachment's addresses; the first of each family is the one leased.
     pub addresses: &'a [IpAddr],
+    /// Addresses that it may hold in turn with others.
+    pub shared: &'a [IpAddr],
+    /// What it may use beside its own addresses; `None`: nothing.
+    pub further: Option<&'a dyn FurtherAddresses>,
     /// Host name told by DHCPv4.
     pub hostname: Option<&'a str>,
     /// The VN's IPv4 prefix.
@@ -108,6 +116,17 @@ pub struct GatewayContext<'a> {
     pub held_by_another: &'a dyn Fn(IpAddr) -> bool,
 }
 
+/// What an attachment may use beside its own addresses: shared ones and prefixes behind it (docs/decisions/0013).
+pub trait FurtherAddresses {
+    /// Whether it may send from `address`, which is none of its own. A shared one that nobody holds is its from then on.
+    ///
+    /// # Errors
+    /// The drop's name.
+    fn may_speak(&self, address: IpAddr) -> Result<(), DropReason>;
+    /// Whether what is for `address` goes to it now.
+    fn is_behind(&self, address: IpAddr) -> bool;
+}
+
 impl<'a> GatewayContext<'a> {
     /// What the configuration in force says of `attachment` in `network`; `held_by_another` as in the field.
     pub fn new(
@@ -118,6 +137,8 @@ impl<'a> GatewayContext<'a> {
         Self {
             mac: attachment.mac,
             addresses: &attachment.addresses,
+            shared: &attachment.shared,
+            further: None,
             hostname: attachment.hostname.as_deref(),
             prefix4: network.ipv4,
             gateway4: network.gateway4,
@@ -133,8 +154,25 @@ impl<'a> GatewayContext<'a> {
         }
     }
 
-    fn owns(&self, address: impl Into<IpAddr>) -> bool {
-        self.addresses.contains(&address.into())
+    /// The same, of an attachment that asks with `mac` and may use `further`.
+    pub fn with_further(self, mac: EthernetAddress, further: &'a dyn FurtherAddresses) -> Self {
+        Self { mac, further: Some(further), ..self }
+    }
+
+    /// Whether `address` is the asker's: its own, one that it holds, or behind it.
+    fn is_askers(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
+        self.addresses.contains(&address) || self.further.is_some_and(|further| further.is_behind(address))
+    }
+
+    /// Whether it may send from `address`.
+    fn may_speak(&self, address: impl Into<IpAddr>) -> Result<(), DropReason> {
+        let address = address.into();
+        match self.further {
+            _ if self.addresses.contains(&address) => Ok(()),
+            Some(further) => further.may_speak(address),
+            None => Err(DropReason::SpoofedAddress),
+        }
     }
 
     fn first4(&self) -> Option<Ipv4Addr> {
@@ -149,9 +187,12 @@ impl<'a> GatewayContext<'a> {
         address == GATEWAY_LINK_LOCAL || Some(address) == self.gateway6
     }
 
-    /// An address the attachment may use as an IPv6 source on its own link: one of its own, or any link-local but ours.
-    fn may_speak6(&self, source: Ipv6Addr) -> bool {
-        self.owns(source) || (source.is_unicast_link_local() && source != GATEWAY_LINK_LOCAL)
+    /// Whether it may send from `source` on its own link: as elsewhere, or from any link-local address but ours.
+    fn may_speak6(&self, source: Ipv6Addr) -> Result<(), DropReason> {
+        match source.is_unicast_link_local() && source != GATEWAY_LINK_LOCAL {
+            true => Ok(()),
+            false => self.may_speak(source),
+        }
     }
 }
 
@@ -164,6 +205,8 @@ pub enum Answer {
     Drop(DropReason),
     /// As [`Answer::Drop`], and its sender, whose address is its own, is owed an ICMP error.
     Owed(DropReason, IcmpError),
+    /// The attachment claims a shared address.
+    Claim(Claim),
     /// Nothing is decided until the frame is whole. Never asked of a frame that is.
     Whole,
     /// Not for the gateway: the walk goes on.
@@ -252,6 +295,9 @@ fn try_answer(
     }
     if let Some(protocol) = kind.bucket() {
         limits.take(protocol, now)?;
+    }
+    if let Some(claim) = claim::read(ctx, kind, frame.payload())? {
+        return Ok(Answer::Claim(claim));
     }
     let reply = match kind {
         Kind::Arp => arp::answer(ctx, frame.payload(), out),

@@ -18,10 +18,10 @@ pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1
 pub(super) const ND_HOP_LIMIT: u8 = 255;
 
 const OPTION_SOURCE_LINK_LAYER: u8 = 1;
-const OPTION_TARGET_LINK_LAYER: u8 = 2;
+pub(super) const OPTION_TARGET_LINK_LAYER: u8 = 2;
 const FLAG_ROUTER: u8 = 0x80;
-const FLAG_SOLICITED: u8 = 0x40;
-const FLAG_OVERRIDE: u8 = 0x20;
+pub(super) const FLAG_SOLICITED: u8 = 0x40;
+pub(super) const FLAG_OVERRIDE: u8 = 0x20;
 
 pub(super) fn answer(
     ctx: &GatewayContext<'_>,
@@ -30,14 +30,9 @@ pub(super) fn answer(
 ) -> Result<Rewritten, DropReason> {
     let ip = Ipv6Packet::new_checked(packet).map_err(|_| DropReason::Malformed)?;
     let source = ip.src_addr();
-    if ip.hop_limit() != ND_HOP_LIMIT {
-        return Err(DropReason::NdHopLimit);
-    }
-    if !checksum_is_good(&ip) {
-        return Err(DropReason::BadChecksum);
-    }
-    if !source.is_unspecified() && !ctx.may_speak6(source) {
-        return Err(DropReason::SpoofedAddress);
+    check(&ip)?;
+    if !source.is_unspecified() {
+        ctx.may_speak6(source)?;
     }
     match ip.payload() {
         [133, 0, _, _, _, _, _, _, options @ ..] => {
@@ -53,6 +48,14 @@ pub(super) fn answer(
         [134, ..] | [137, ..] => Err(DropReason::RogueRouter),
         _ => Err(DropReason::Malformed),
     }
+}
+
+/// What every message must be (RFC 4861, 6.1 and 7.1): from this link, and whole.
+pub(super) fn check(ip: &Ipv6Packet<&[u8]>) -> Result<(), DropReason> {
+    if ip.hop_limit() != ND_HOP_LIMIT {
+        return Err(DropReason::NdHopLimit);
+    }
+    if checksum_is_good(ip) { Ok(()) } else { Err(DropReason::BadChecksum) }
 }
 
 fn answer_solicitation(
@@ -94,7 +97,7 @@ fn answer_solicitation(
 /// An address of the VN that is not the asker's, or one of the gateway's. Of link-local addresses only ours: another
 /// attachment's is not on this link.
 fn is_neighbour(ctx: &GatewayContext<'_>, target: Ipv6Addr) -> bool {
-    !ctx.owns(target) && (ctx.is_gateway6(target) || is_in_network(ctx, target))
+    !ctx.is_askers(target) && (ctx.is_gateway6(target) || is_in_network(ctx, target))
 }
 
 /// RFC 4862, 5.4: duplicate address detection asks whether an address may be taken. Answered only if it may not.
@@ -113,30 +116,41 @@ fn solicited_node(target: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low)
 }
 
-/// RFC 4861, 6.1.1 and 7.1.1: options are whole and none is empty, and an asker without an address names no MAC. Beyond the
-/// RFC: the MAC it names is the attachment's.
+/// RFC 4861, 6.1.1 and 7.1.1: an asker without an address names no MAC.
 fn check_source_link_layer(
     ctx: &GatewayContext<'_>,
     source: Ipv6Addr,
     options: &[u8],
 ) -> Result<(), DropReason> {
-    let mut rest = options;
+    let named = check_link_layer(ctx, OPTION_SOURCE_LINK_LAYER, options);
+    match source.is_unspecified() {
+        true if named != Ok(false) => Err(DropReason::Malformed),
+        _ => named.map(|_| ()),
+    }
+}
+
+/// RFC 4861, 6.1 and 7.1: options are whole and none is empty. Beyond the RFC: a MAC that option `wanted` names is the asker's. Says
+/// whether it names one.
+pub(super) fn check_link_layer(
+    ctx: &GatewayContext<'_>,
+    wanted: u8,
+    options: &[u8],
+) -> Result<bool, DropReason> {
+    let (mut rest, mut named) = (options, false);
     while let [kind, units, ..] = *rest {
         let (option, after) = match units {
             0 => return Err(DropReason::Malformed),
             _ => rest.split_at_checked(usize::from(units) * 8).ok_or(DropReason::Malformed)?,
         };
         rest = after;
-        if kind == OPTION_SOURCE_LINK_LAYER {
-            if source.is_unspecified() {
-                return Err(DropReason::Malformed);
-            }
+        if kind == wanted {
+            named = true;
             if option.get(2..8) != Some(ctx.mac.as_bytes()) {
                 return Err(DropReason::SpoofedMac);
             }
         }
     }
-    if rest.is_empty() { Ok(()) } else { Err(DropReason::Malformed) }
+    if rest.is_empty() { Ok(named) } else { Err(DropReason::Malformed) }
 }
 
 /// Whether the ICMPv6 checksum of a packet without extension headers verifies (RFC 4443, 2.3).

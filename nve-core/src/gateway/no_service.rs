@@ -15,18 +15,14 @@ pub(super) fn owed(ctx: &GatewayContext<'_>, packet: &[u8]) -> Result<Option<Icm
     let has_ports = |protocol| matches!(protocol, IpProtocol::Udp | IpProtocol::Tcp);
     if let Some(ip) = headers_v4(packet) {
         let to = ip.src_addr();
-        if !ctx.owns(to) {
-            return Err(DropReason::SpoofedAddress);
-        }
+        ctx.may_speak(to)?;
         let (icmp_type, code) = PORT_UNREACHABLE_V4;
         let error = IcmpError::V4(Icmpv4Error { to, icmp_type, code, word: 0 });
         return Ok(has_ports(ip.next_header()).then_some(error));
     }
     let ip = headers_v6(packet).ok_or(DropReason::Malformed)?;
     let to = ip.src_addr();
-    if !ctx.may_speak6(to) {
-        return Err(DropReason::SpoofedAddress);
-    }
+    ctx.may_speak6(to)?;
     let (icmp_type, code) = PORT_UNREACHABLE_V6;
     let error = IcmpError::V6(Icmpv6Error { to, icmp_type, code, word: 0 });
     Ok(has_ports(ip.next_header()).then_some(error))

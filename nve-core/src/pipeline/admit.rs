@@ -1,7 +1,8 @@
-//! Admission of what a tenant sends: the source MAC and address are the attachment's.
+//! Admission of what a tenant sends: the source MAC and address are the attachment's, or lent to it (docs/decisions/0013).
 //!
 //! ```text
 //!   port ──> Sender (attachment, network) ──MAC──> Bearer ──address──> Admitted
+//!                                                    └─ not its own ──> held as shared, or the longest prefix leads back to it
 //! ```
 //!
 //! What must stay true: [`Admitted`] is only made here, and nothing goes on to a peer without one.
@@ -9,13 +10,16 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Deref;
 
+use smoltcp::wire::EthernetAddress;
+
 use super::walk::Walk;
-use super::{Origin, Question};
+use super::{Nve, Origin, Question};
 use crate::DropReason;
 use crate::addr::Identifier;
 use crate::gateway::GATEWAY_LINK_LOCAL;
 use crate::packet::Frame;
-use crate::policy::{Attachment, Network};
+use crate::policy::{Attachment, Holder, Network};
+use crate::tables::Target;
 
 /// The attachment a frame comes from; nothing in the frame is checked yet.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +28,13 @@ pub(crate) struct Sender<'w> {
     pub(crate) network: &'w Network,
 }
 
-/// A sender whose frame bears its MAC.
+/// A sender whose frame bears one of its MACs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bearer<'w>(Sender<'w>);
+pub(crate) struct Bearer<'w> {
+    pub(crate) sender: Sender<'w>,
+    /// Its own, or a virtual one that is listed.
+    pub(crate) mac: &'w EthernetAddress,
+}
 
 /// Proof that a packet comes from an attachment under its MAC and one of its addresses.
 #[derive(Clone, Copy, Debug)]
@@ -46,47 +54,81 @@ impl<'w> Sender<'w> {
     #[inline]
     pub(crate) fn bearing(self, frame: &Frame<'_>) -> Result<Bearer<'w>, DropReason> {
         match frame.head.get(6..12) {
-            Some(mac) if mac == self.attachment.mac.as_bytes() => Ok(Bearer(self)),
-            _ => Err(DropReason::SpoofedMac),
+            Some(mac) if mac == self.attachment.mac.as_bytes() => {
+                Ok(Bearer { sender: self, mac: &self.attachment.mac })
+            }
+            other => self.bearing_virtual(other),
         }
+    }
+
+    #[cold]
+    fn bearing_virtual(self, given: Option<&[u8]>) -> Result<Bearer<'w>, DropReason> {
+        let mac = self.attachment.macs.iter().find(|mac| given == Some(mac.as_bytes()));
+        mac.map(|mac| Bearer { sender: self, mac }).ok_or(DropReason::SpoofedMac)
     }
 }
 
 impl<'w> Bearer<'w> {
     /// Checks an IPv4 source.
     #[inline]
-    pub(crate) fn admit4(self, source: Ipv4Addr) -> Result<Admitted<'w>, DropReason> {
-        self.admit(Some(Identifier::ipv4(self.0.network.vnid, source)))
+    pub(crate) fn admit4(self, nve: &Nve, source: Ipv4Addr) -> Result<Admitted<'w>, DropReason> {
+        self.admit(nve, Some(Identifier::ipv4(self.sender.network.vnid, source)))
     }
 
     /// Checks an IPv6 source.
     #[inline]
-    pub(crate) fn admit6(self, source: Ipv6Addr) -> Result<Admitted<'w>, DropReason> {
-        let vnet = self.0.network.ipv6;
-        self.admit(vnet.and_then(|vnet| Identifier::ipv6_address(self.0.network.vnid, vnet, source).ok()))
+    pub(crate) fn admit6(self, nve: &Nve, source: Ipv6Addr) -> Result<Admitted<'w>, DropReason> {
+        let Sender { network, .. } = self.sender;
+        let identifier = |vnet| Identifier::ipv6_address(network.vnid, vnet, source).ok();
+        self.admit(nve, network.ipv6.and_then(identifier))
     }
 
     /// Checks the IPv6 source of a packet to a group, and says which source its receivers see. An ordinary host writes to the groups of its
     /// link from its link-local address (RFC 6724, rule 2), which says nothing of its network and has no form on the wire: the
     /// attachment's first own one takes its place.
-    pub(crate) fn admit6_to_group(self, source: Ipv6Addr) -> Result<(Admitted<'w>, Ipv6Addr), DropReason> {
+    pub(crate) fn admit6_to_group(
+        self,
+        nve: &Nve,
+        source: Ipv6Addr,
+    ) -> Result<(Admitted<'w>, Ipv6Addr), DropReason> {
         if !source.is_unicast_link_local() || source == GATEWAY_LINK_LOCAL {
-            return self.admit6(source).map(|admitted| (admitted, source));
+            return self.admit6(nve, source).map(|admitted| (admitted, source));
         }
-        let own = self.0.attachment.addresses.iter().find_map(|address| match address {
+        let own = self.sender.attachment.addresses.iter().find_map(|address| match address {
             IpAddr::V6(own) => Some(*own),
             IpAddr::V4(_) => None,
         });
         let own = own.ok_or(DropReason::SpoofedAddress)?;
-        self.admit6(own).map(|admitted| (admitted, own))
+        self.admit6(nve, own).map(|admitted| (admitted, own))
     }
 
     #[inline]
-    fn admit(self, source: Option<Identifier>) -> Result<Admitted<'w>, DropReason> {
+    fn admit(self, nve: &Nve, source: Option<Identifier>) -> Result<Admitted<'w>, DropReason> {
         match source {
-            Some(identifier) if self.0.attachment.holds(identifier) => Ok(Admitted(self.0)),
-            _ => Err(DropReason::SpoofedAddress),
+            Some(identifier) if self.sender.attachment.holds(identifier) => Ok(Admitted(self.sender)),
+            Some(identifier) => self.admit_beyond(nve, identifier),
+            None => Err(DropReason::SpoofedAddress),
         }
+    }
+
+    /// What is none of its own addresses is admitted if it is a shared one that it holds, or takes because nobody does; or if it is
+    /// nobody's own and the longest prefix of it leads back here.
+    #[cold]
+    pub(crate) fn admit_beyond(self, nve: &Nve, source: Identifier) -> Result<Admitted<'w>, DropReason> {
+        let Sender { attachment, network } = self.sender;
+        let (port, further) = (attachment.port, network.further());
+        if let Some(shared) = further.shared(source) {
+            if !shared.lists(port) {
+                return Err(DropReason::SpoofedAddress);
+            }
+            let holder = shared.take_unheld(Holder { port, mac: *self.mac });
+            return if holder.port == port { Ok(Admitted(self.sender)) } else { Err(DropReason::NotHolder) };
+        }
+        let leads_back = || further.by_prefix(source) == Some(Target::Local(port));
+        if nve.table.get(source).is_none() && leads_back() {
+            return Ok(Admitted(self.sender));
+        }
+        Err(DropReason::SpoofedAddress)
     }
 }
 
@@ -94,7 +136,7 @@ impl<'w> Deref for Bearer<'w> {
     type Target = Sender<'w>;
     #[inline]
     fn deref(&self) -> &Sender<'w> {
-        &self.0
+        &self.sender
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! What must stay true: from a tenant, nothing reaches a locator, SIR, another VN or the outside.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use ipv4_xlat::{IcmpError, Icmpv4Error, Icmpv6Error};
 
 use super::admit::{Bearer, Sender};
+use super::claim::{self, Lent};
 use super::question::Form;
 use super::walk::{Stop, Walk};
 use super::{Again, Fate, Question, Scratch, group};
@@ -15,8 +16,6 @@ use crate::gateway::{self, Answer, GatewayContext};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::Ipv6;
 use crate::packet::{ETHERNET_LEN, Frame};
-use crate::policy::identifier_in;
-use crate::tables::Target;
 
 /// Lets the gateway answer, or names the drop.
 #[cold]
@@ -29,17 +28,21 @@ pub(crate) fn answer(
     let sender = Sender::of(walk, question)?;
     let bearer = sender.bearing(frame)?;
     let port = sender.attachment.port;
-    let table = &walk.nve.table;
-    let held_by_another = |address: IpAddr| {
-        let target = identifier_in(sender.network, address).and_then(|identifier| table.get(identifier));
-        target.is_some_and(|target| target != Target::Local(port))
-    };
+    let lent = Lent { nve: walk.nve, bearer };
+    let held_by_another = |address| lent.is_anothers(address);
     let context = GatewayContext::new(sender.attachment, sender.network, &held_by_another);
+    let context = context.with_further(*bearer.mac, &lent);
     let limits = walk.limits.get_mut(usize::from(port.0)).ok_or(DropReason::NoAttachment)?;
     match gateway::answer(&context, limits, walk.now, frame, &mut scratch.head) {
         Answer::Reply(reply) => Ok(Fate::Reply(reply, None)),
         Answer::Drop(reason) => Err(reason.into()),
         Answer::Owed(reason, error) => Err(Stop::Owed(reason, error)),
+        Answer::Claim(claim) => {
+            claim::settle(walk, bearer, claim)?;
+            // Heard; nobody answers an announcement.
+            Err(if claim.address.is_ipv4() { DropReason::ArpUnanswered } else { DropReason::NdUnanswered }
+                .into())
+        }
         Answer::Whole => Err(Stop::Again(Again::Whole)),
         Answer::LetGo => elsewhere(walk, bearer, question, frame, scratch),
     }
@@ -58,7 +61,7 @@ fn elsewhere(
             let header = Ipv4::read(frame, ETHERNET_LEN)?;
             let (source, destination) = (header.source(), header.destination());
             let to_many = group::from_tenant4(walk, bearer, question, (source, destination), frame, scratch);
-            to_many.unwrap_or_else(|| Err(elsewhere4(bearer, source, destination)))
+            to_many.unwrap_or_else(|| Err(elsewhere4(walk, bearer, source, destination)))
         }
         Form::Elsewhere6 => {
             let header = Ipv6::read(frame, ETHERNET_LEN)?;
@@ -72,13 +75,13 @@ fn elsewhere(
     }
 }
 
-fn elsewhere4(bearer: Bearer<'_>, source: Ipv4Addr, destination: Ipv4Addr) -> Stop {
+fn elsewhere4(walk: &Walk<'_>, bearer: Bearer<'_>, source: Ipv4Addr, destination: Ipv4Addr) -> Stop {
     let first = destination.octets()[0];
     // Before the source is looked at: a guest without an address yet may send these.
     if first == 0 || first >= 224 {
         return DropReason::Broadcast.into();
     }
-    let admitted = match bearer.admit4(source) {
+    let admitted = match bearer.admit4(walk.nve, source) {
         Ok(admitted) => admitted,
         Err(reason) => return reason.into(),
     };
@@ -95,7 +98,7 @@ fn elsewhere6(walk: &Walk<'_>, bearer: Bearer<'_>, source: Ipv6Addr, destination
     if destination.is_unicast_link_local() || destination.is_loopback() || destination.is_unspecified() {
         return DropReason::LinkLocal.into();
     }
-    let admitted = match bearer.admit6(source) {
+    let admitted = match bearer.admit6(walk.nve, source) {
         Ok(admitted) => admitted,
         Err(reason) => return reason.into(),
     };

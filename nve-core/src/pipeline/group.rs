@@ -164,7 +164,7 @@ pub(crate) fn from_tenant4(
 ) -> Option<Result<Fate, Stop>> {
     let identifier = Identifier::ipv4(bearer.network.vnid, destination);
     let group = Group::of(walk.world, identifier)?;
-    Some(match bearer.admit4(source) {
+    Some(match bearer.admit4(walk.nve, source) {
         Ok(_) => copies::first(walk, question, &group, Ipv6Addr::UNSPECIFIED, frame, scratch),
         Err(reason) => Err(reason.into()),
     })
@@ -183,7 +183,7 @@ pub(crate) fn from_tenant6(
     let identifier = group_in(bearer.network.vnid, header.destination().into());
     let group = identifier.and_then(|identifier| Group::of(walk.world, identifier));
     let group = group.ok_or(DropReason::Multicast)?;
-    let (_admitted, source) = bearer.admit6_to_group(header.source())?;
+    let (_admitted, source) = bearer.admit6_to_group(walk.nve, header.source())?;
     if header.hop_limit() == 0 {
         return Err(DropReason::HopLimit.into());
     }

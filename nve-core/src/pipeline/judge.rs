@@ -5,7 +5,7 @@
 
 use core::net::Ipv6Addr;
 
-use super::look_up::endpoint;
+use super::look_up::{endpoint, target};
 use super::walk::Walk;
 use crate::DropReason;
 use crate::addr::Identifier;
@@ -29,7 +29,7 @@ pub(crate) fn source(
     if identifier.type_number() != source_type {
         return Err(DropReason::IllegalSource);
     }
-    match walk.nve.table.get(identifier) {
+    match target(walk, identifier) {
         Some(Target::Remote(..)) => Ok(admission),
         _ => Err(DropReason::UnregisteredSource),
     }

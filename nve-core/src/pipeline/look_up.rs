@@ -6,6 +6,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipv4_xlat::{IcmpError, Icmpv4Error, Icmpv6Error};
+use smoltcp::wire::EthernetAddress;
 
 use super::admit::Admitted;
 use super::group::Group;
@@ -23,18 +24,21 @@ pub(crate) struct Receiving<'w> {
     pub(crate) network: &'w Network,
     pub(crate) network_id: NetworkId,
     pub(crate) identifier: Identifier,
+    /// Where its frames go: its own MAC, but for a shared address that was claimed with another.
+    pub(crate) mac: EthernetAddress,
 }
 
 impl<'w> Receiving<'w> {
-    /// The attachment of `port`, if it holds `identifier`.
+    /// The attachment of `port`, if it holds `identifier`, by itself, as shared, or in a prefix.
     #[inline]
     pub(crate) fn at(walk: &Walk<'w>, port: PortId, identifier: Identifier) -> Result<Self, DropReason> {
         let attachment = walk.world.attachment(port).ok_or(DropReason::NoMapping)?;
         let network = walk.world.network(attachment.network).ok_or(DropReason::NoMapping)?;
-        if !attachment.holds(identifier) {
-            return Err(DropReason::NoMapping);
-        }
-        Ok(Self { attachment, network, network_id: attachment.network, identifier })
+        let mac = match attachment.holds(identifier) {
+            true => attachment.mac,
+            false => mac_beyond(attachment, network, identifier).ok_or(DropReason::NoMapping)?,
+        };
+        Ok(Self { attachment, network, network_id: attachment.network, identifier, mac })
     }
 }
 
@@ -64,8 +68,30 @@ impl<'w> Recipient<'w> for Receiving<'w> {
     }
     #[inline]
     fn mac(&self) -> [u8; 6] {
-        self.attachment.mac.0
+        self.mac.0
     }
+}
+
+/// Where frames to `identifier`, which is none of the attachment's own, go if it holds it all the same.
+#[cold]
+fn mac_beyond(attachment: &Attachment, network: &Network, identifier: Identifier) -> Option<EthernetAddress> {
+    if let Some(shared) = network.further().shared(identifier) {
+        return shared.holder().filter(|holder| holder.port == attachment.port).map(|holder| holder.mac);
+    }
+    let leads = network.further().by_prefix(identifier);
+    (leads == Some(Target::Local(attachment.port))).then_some(attachment.mac)
+}
+
+/// Where `identifier` lives, or leads.
+#[inline]
+pub(crate) fn target(walk: &Walk<'_>, identifier: Identifier) -> Option<Target> {
+    walk.nve.table.get(identifier).or_else(|| beyond_table(walk, identifier))
+}
+
+#[cold]
+fn beyond_table(walk: &Walk<'_>, identifier: Identifier) -> Option<Target> {
+    let (_, network) = walk.world.network_of_vnid(identifier.vnid()?)?;
+    network.further().find(identifier)
 }
 
 /// Where a tenant's peer lives. Its network is the sender's, by the question's key.
@@ -75,14 +101,28 @@ impl<'w> Recipient<'w> for Receiving<'w> {
 #[inline]
 pub(crate) fn peer(
     walk: &Walk<'_>,
-    _: &Admitted<'_>,
+    admitted: &Admitted<'_>,
     question: &Question,
     source: IpAddr,
 ) -> Result<(Identifier, Target), Stop> {
     let identifier = question.key.ok_or(DropReason::NoMapping)?;
     match walk.nve.table.get(identifier) {
         Some(target) => Ok((identifier, target)),
-        None => Err(unreachable(source)),
+        None => peer_beyond(walk, admitted, identifier, source),
+    }
+}
+
+/// As [`peer`], of what the table does not have. Nothing leads back to its sender: a router would send it here again.
+#[cold]
+fn peer_beyond(
+    walk: &Walk<'_>,
+    admitted: &Admitted<'_>,
+    identifier: Identifier,
+    source: IpAddr,
+) -> Result<(Identifier, Target), Stop> {
+    match beyond_table(walk, identifier) {
+        Some(target) if target != Target::Local(admitted.attachment.port) => Ok((identifier, target)),
+        _ => Err(unreachable(source)),
     }
 }
 
@@ -119,7 +159,7 @@ pub(crate) struct Distant {
 #[inline]
 pub(crate) fn from_wire<'w>(walk: &Walk<'w>, question: &Question) -> Result<Wanted<'w>, DropReason> {
     let identifier = question.key.ok_or(DropReason::NotOurs)?;
-    match walk.nve.table.get(identifier) {
+    match target(walk, identifier) {
         Some(Target::Local(port)) => Receiving::at(walk, port, identifier).map(Wanted::Here),
         Some(Target::Remote(locator, neutral)) => {
             let vnid = identifier.vnid().ok_or(DropReason::NoMapping)?;

@@ -13,7 +13,7 @@
 //!   steer    flow.rs: which conversation; shell: which ring           flow.rs
 //! ```
 //!
-//! And from nowhere, by time alone: announce.rs, what the gateway says unasked ([`Walker::tick`]).
+//! claim.rs moves a shared address to whoever says that it has it. From nowhere, by time alone: announce.rs, what the gateway says unasked ([`Walker::tick`]).
 //!
 //! What must stay true: a fate is returned and not performed; whatever goes to a peer carries an `Admitted`, whatever goes to an
 //! attachment a `Receiving`; a refusal (`walk.rs`: `Stop`) knows its answer, and `refuse.rs` makes it.
@@ -29,6 +29,7 @@ mod admit;
 mod announce;
 mod answer;
 mod carry_out;
+mod claim;
 mod copies;
 mod deliver;
 mod flow;
@@ -63,12 +64,12 @@ fn decide(walk: &mut Walk<'_>, q: &Question, frame: &Frame<'_>, scratch: &mut Sc
         Form::Incomplete => Err(Stop::Again(Again::Whole)),
         Form::Peer4 => {
             let header = Ipv4::read(frame, ETHERNET_LEN)?;
-            let admitted = Sender::of(walk, q)?.bearing(frame)?.admit4(header.source())?;
+            let admitted = Sender::of(walk, q)?.bearing(frame)?.admit4(walk.nve, header.source())?;
             rewrite4::from_tenant(walk, &admitted, q, header, frame, scratch)
         }
         Form::Peer6 => {
             let header = Ipv6::read(frame, ETHERNET_LEN)?;
-            let admitted = Sender::of(walk, q)?.bearing(frame)?.admit6(header.source())?;
+            let admitted = Sender::of(walk, q)?.bearing(frame)?.admit6(walk.nve, header.source())?;
             rewrite6::from_tenant(walk, &admitted, q, header, frame, scratch)
         }
         Form::Arrived => wire::arrived(walk, q, frame, scratch),

@@ -15,12 +15,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use smoltcp::wire::EthernetAddress;
 
 use super::announce::Announcements;
 use super::{MAX_PORTS, PortId};
-use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral};
+use crate::addr::{Identifier, Kind, Locator};
 use crate::counters::{PortTotals, Totals, WorkerCells};
-use crate::policy::{Attachment, LocatorId, Network, Reach, World, identifier_in};
+use crate::policy::{Attachment, Cell, LocatorId, Network, Numbers, Reach, World, identifier_in};
 use crate::setup::CheckedSetup;
 use crate::tables::{Groups, MappingTable, TableFull, Target};
 
@@ -60,15 +61,19 @@ impl Receiver {
 pub struct MappingLine {
     /// Name of the network.
     pub network: String,
-    /// The tenant's address.
+    /// The tenant's address, or the first of a prefix.
     pub address: IpAddr,
-    /// The key.
+    /// Bits of the prefix; `None`: one address.
+    pub length: Option<u8>,
+    /// Several attachments of this host may hold it in turn.
+    pub shared: bool,
+    /// The key of `address`.
     pub identifier: Identifier,
     /// The host that has it.
     pub locator: Locator,
-    /// The attachment, where that host is this one.
+    /// The attachment, where that host is this one; `None` of a shared address that nobody holds, too.
     pub attachment: Option<String>,
-    /// The address on the wire.
+    /// `address` on the wire.
     pub wire: Ipv6Addr,
 }
 
@@ -122,6 +127,8 @@ struct Registry {
     resting: Vec<PortId>,
     reaches: Vec<Reach>,
     locator_ids: HashMap<Locator, LocatorId>,
+    /// Of the shared addresses in force.
+    holders: HashMap<Identifier, Arc<Cell>>,
 }
 
 /// One NVE: shared by all workers and the control side.
@@ -150,7 +157,7 @@ impl Nve {
         let needed = identifier_count(&setup);
         let ports = registry.number(&setup).unwrap_or_default();
         let nve = Self {
-            world: Arc::new(ArcSwap::from_pointee(World::build(&setup, &ports, &registry.reaches))),
+            world: Arc::new(ArcSwap::from_pointee(World::build(&setup, registry.numbers(&ports)))),
             table: MappingTable::with_capacity(mapping_capacity.max(needed)),
             groups: ArcSwap::default(),
             announcements: Announcements::default(),
@@ -174,9 +181,9 @@ impl Nve {
         }
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let ports = registry.number(&setup)?;
-        let world = World::build(&setup, &ports, &registry.reaches);
+        let world = World::build(&setup, registry.numbers(&ports));
         let wanted = registry.targets(&setup, &world);
-        registry.settle(ports);
+        registry.settle(ports, &world);
         drop(registry);
 
         // Identifiers that leave go first: their room is needed, and an old port must not be found under them.
@@ -263,12 +270,32 @@ impl Nve {
         lines
     }
 
-    /// Every mapping, ordered by network and address.
+    /// Who holds a shared address of `network` now, and the MAC it was claimed with.
+    pub fn holder(&self, network: &str, address: IpAddr) -> Option<(String, EthernetAddress)> {
+        let world = self.world.load();
+        let network = world.networks().find(|known| known.name == network)?;
+        let holder = network.further().shared(identifier_in(network, address)?)?.holder()?;
+        Some((world.attachment(holder.port)?.name.clone(), holder.mac))
+    }
+
+    /// Every mapping, prefixes and shared addresses among them, ordered by network and address.
     pub fn mappings(&self) -> Vec<MappingLine> {
         let world = self.world.load();
-        let mut lines: Vec<_> =
-            self.table.iter().filter_map(|(id, target)| mapping_line(&world, id, target)).collect();
-        lines.sort_by(|a, b| (&a.network, a.address).cmp(&(&b.network, b.address)));
+        let own = self.table.iter().filter_map(|(id, target)| mapping_line(&world, id, Some(target)));
+        let shared =
+            world.networks().flat_map(|network| network.further().all_shared()).filter_map(|shared| {
+                let holder = shared.holder().map(|holder| Target::Local(holder.port));
+                Some(MappingLine { shared: true, ..mapping_line(&world, shared.identifier, holder)? })
+            });
+        let prefixes = world.networks().flat_map(|network| {
+            network.further().prefixes().iter().filter_map(|(prefix, target)| {
+                let line =
+                    mapping_line(&world, identifier_in(network, prefix.address().into())?, Some(*target))?;
+                Some(MappingLine { length: Some(prefix.prefix_len()), ..line })
+            })
+        });
+        let mut lines: Vec<_> = own.chain(shared).chain(prefixes).collect();
+        lines.sort_by(|a, b| (&a.network, a.address, a.length).cmp(&(&b.network, b.address, b.length)));
         lines
     }
 
@@ -325,31 +352,28 @@ fn group_line(world: &World, groups: &Groups, identifier: Identifier) -> Option<
     Some(GroupLine { network: network.name.clone(), group, identifier, attachments, locators })
 }
 
-fn mapping_line(world: &World, identifier: Identifier, target: Target) -> Option<MappingLine> {
+/// The line of one identifier; `target` is `None` where it is here and nobody holds it.
+fn mapping_line(world: &World, identifier: Identifier, target: Option<Target>) -> Option<MappingLine> {
     let (_, network) = world.network_of_vnid(identifier.vnid()?)?;
     let address = match identifier.kind() {
         Kind::Ipv4(_, address) => IpAddr::V4(address),
         Kind::Ipv6(_, low) => IpAddr::V6(network.ipv6?.address(low)),
         _ => return None,
     };
-    let (locator, neutral, attachment) = match target {
-        // As a peer of our own mode writes it.
-        Target::Local(port) => {
-            let neutral = match (world.checksum, identifier.kind()) {
-                (ChecksumMode::Unmodified, _) => None,
-                (_, Kind::Ipv6(..)) => network.neutral6,
-                _ => Some(world.neutral),
-            };
-            (world.locator, neutral, Some(world.attachment(port)?.name.clone()))
-        }
-        Target::Remote(id, neutral) => (world.locator(id)?, neutral, None),
+    let (locator, attachment) = match target {
+        Some(Target::Local(port)) => (world.locator, Some(world.attachment(port)?.name.clone())),
+        Some(Target::Remote(id, _)) => (world.locator(id)?, None),
+        None => (world.locator, None),
     };
-    let wire = match neutral {
+    // As we write it, or would as a peer.
+    let wire = network.neutral_to(locator, address.is_ipv4(), world.checksum, world.sir);
+    let wire = match wire {
         Some(neutral) => locator.neutral(identifier, neutral),
         None => locator.unmodified(identifier),
     };
     let network = network.name.clone();
-    Some(MappingLine { network, address, identifier, locator, attachment, wire: wire.ipv6() })
+    let (length, shared) = (None, false);
+    Some(MappingLine { network, address, length, shared, identifier, locator, attachment, wire: wire.ipv6() })
 }
 
 impl Registry {
@@ -367,14 +391,18 @@ impl Registry {
             };
             ports.insert(attachment.name.clone(), port);
         }
-        let listeners = setup.listeners.iter().map(|listener| listener.locator);
-        for locator in setup.mappings.iter().map(|mapping| mapping.locator).chain(listeners) {
+        for locator in setup.locators() {
             let next = LocatorId(self.reaches.len() as u32);
             if *self.locator_ids.entry(locator).or_insert(next) == next {
                 self.reaches.push(Reach::to(locator));
             }
         }
         Ok(ports)
+    }
+
+    /// What the next world is made with.
+    fn numbers<'a>(&'a self, ports: &'a HashMap<String, PortId>) -> Numbers<'a> {
+        Numbers { ports, reaches: &self.reaches, locators: &self.locator_ids, holders: &self.holders }
     }
 
     /// Every identifier of `setup` and where it lives.
@@ -385,14 +413,9 @@ impl Registry {
             let Some(network) = by_name.get(mapping.network.as_str()) else { continue };
             let Some(identifier) = identifier_in(network, mapping.address) else { continue };
             let Some(id) = self.locator_ids.get(&mapping.locator) else { continue };
-            let neutral = match (world.checksum, identifier.kind()) {
-                _ if !identifier.has_neutral_form() => None,
-                (ChecksumMode::Unmodified, _) => None,
-                (_, Kind::Ipv6(vnid, _)) => {
-                    network.ipv6.map(|vnet| Neutral::vnet(mapping.locator, vnid, vnet))
-                }
-                _ => Some(Neutral::sir(mapping.locator, world.sir)),
-            };
+            let is_ipv4 = mapping.address.is_ipv4();
+            let neutral = network.neutral_to(mapping.locator, is_ipv4, world.checksum, world.sir);
+            let neutral = neutral.filter(|_| identifier.has_neutral_form());
             targets.insert(identifier, Target::Remote(*id, neutral));
         }
         // After the mappings: where one names this host, the attachment is the better answer.
@@ -405,8 +428,11 @@ impl Registry {
         targets
     }
 
-    /// Makes `ports` the numbers in use; the ones no longer used rest until the apply after the next.
-    fn settle(&mut self, ports: HashMap<String, PortId>) {
+    /// Makes `ports` the numbers in use; the ones no longer used rest until the apply after the next. Of shared addresses, keeps the holders
+    /// that `world` lists.
+    fn settle(&mut self, ports: HashMap<String, PortId>, world: &World) {
+        let shared = world.networks().flat_map(|network| network.further().all_shared());
+        self.holders = shared.map(|shared| (shared.identifier, shared.keep_if_listed())).collect();
         self.resting =
             self.ports.iter().filter(|(name, _)| !ports.contains_key(*name)).map(|(_, port)| *port).collect();
         self.ports = ports;

@@ -46,7 +46,7 @@ pub(crate) enum Form {
     Incomplete,
     /// From a tenant: ARP or neighbour discovery.
     Gateway,
-    /// From a tenant: IPv4 to an address of its VN.
+    /// From a tenant: IPv4 to an address of its VN, or behind one of its routers.
     Peer4,
     /// From a tenant: IPv6 to an address of its VN.
     Peer6,
@@ -106,7 +106,8 @@ pub(crate) fn from_tenant(world: &World, port: PortId, frame: &Frame<'_>) -> Que
 fn tenant_ipv4(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Question, Unread> {
     let header = Ipv4::read(frame, ETHERNET_LEN)?;
     let destination = header.destination();
-    let key = network.has_peer4(destination).then(|| Identifier::ipv4(network.vnid, destination));
+    let is_peer = network.has_peer4(destination) || network.further().leads_out4(destination);
+    let key = is_peer.then(|| Identifier::ipv4(network.vnid, destination));
     if header.protocol() == protocol::UDP && header.has_transport() {
         refuse_server(frame, ETHERNET_LEN + header.header_len(), DHCP4)?;
     }

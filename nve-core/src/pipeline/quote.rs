@@ -19,7 +19,7 @@ use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::deliver;
 use super::judge;
-use super::look_up::{Receiving, endpoint};
+use super::look_up::{Receiving, endpoint, target};
 use super::question::restore;
 use super::rewrite4;
 use super::walk::{Stop, Walk};
@@ -122,7 +122,7 @@ fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Res
     let admitted = network
         .and_then(|(id, _)| Admission::judge(receiving.network_id, id, &walk.world.crossings))
         .is_some_and(|_| identifier.type_number() == source.type_number());
-    if !admitted || walk.nve.table.get(identifier).is_none() {
+    if !admitted || target(walk, identifier).is_none() {
         return Err(DropReason::QuotedPacket);
     }
     let upper = (quoted.destination().to_bits() >> 64) as u64;
@@ -205,7 +205,7 @@ fn learn(
         return;
     };
     let Ok(mtu) = u16::try_from(u32::from_be_bytes([a, b, c, d])) else { return };
-    let Some(Target::Remote(locator, _)) = walk.nve.table.get(quoted.identifier) else { return };
+    let Some(Target::Remote(locator, _)) = target(walk, quoted.identifier) else { return };
     let Some(reach) = walk.world.reach(locator) else { return };
     let ours = reach.locator.upper() == quoted.upper && quoted.len > usize::from(mtu);
     if ours && !may_be_a_tenant(walk, from) && verifies(error, l4, from, receiver_address(walk, receiving)) {
@@ -259,7 +259,7 @@ pub(crate) fn passes_through(
     };
     let own = endpoint(walk, quoted.source()).is_some_and(|(_, source)| source == destination);
     let known = quoted_destination(walk, quoted.destination())
-        .is_some_and(|(identifier, _)| walk.nve.table.get(identifier).is_some());
+        .is_some_and(|(identifier, _)| target(walk, identifier).is_some());
     if own && known { Ok(()) } else { Err(DropReason::QuotedPacket.into()) }
 }
 

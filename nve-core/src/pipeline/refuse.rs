@@ -63,7 +63,8 @@ fn to_tenant(
         }
         IcmpError::V6(error) => (icmpv6_error(error, network.gateway6?, original, out).ok()?, IPV6),
     };
-    ethernet[..6].copy_from_slice(attachment.mac.as_bytes());
+    // Where it came from: one of the attachment's MACs, or nothing would be owed.
+    ethernet[..6].copy_from_slice(frame.head.get(6..12)?);
     ethernet[6..12].copy_from_slice(GATEWAY_MAC.as_bytes());
     ethernet[12..].copy_from_slice(&ether_type);
     Some(Rewritten::whole(0..ETHERNET_LEN + len))

@@ -1,15 +1,16 @@
 //! Networks, attachments and locators as the data path reads them.
 //!
-//! What must stay true: built only from a [`CheckedSetup`]; read-only afterwards. An attachment's identifiers are those of its addresses,
-//! and nothing is delivered to it under another.
+//! What must stay true: built only from a [`CheckedSetup`]; read-only afterwards. An attachment's identifiers are those of its addresses, of
+//! a shared address that it holds, or in a prefix behind it; nothing is delivered to it under another.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
-use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 
-use super::{Crossing, Reach};
+use super::{Cell, Crossing, Further, Reach};
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
@@ -58,6 +59,7 @@ pub struct Network {
     pub(crate) translation: Config,
     peers4: Peers4,
     many: Many,
+    further: Further,
 }
 
 /// Who of a network is sent what is sent to many.
@@ -104,16 +106,22 @@ pub struct Attachment {
     first: [u64; 4],
     /// Identifiers of the others.
     further: Box<[u64]>,
-    /// The only source MAC it may use.
+    /// Its own MAC.
     pub mac: EthernetAddress,
+    /// Virtual MACs it may also use.
+    pub macs: Box<[EthernetAddress]>,
     /// Its number, stable while its name is configured.
     pub port: PortId,
     /// Its network.
     pub network: NetworkId,
     /// Name in config, counters and captures.
     pub name: String,
-    /// The only source addresses it may use; the first of each family is the one told by DHCP.
+    /// Its own addresses; the first of each family is the one told by DHCP.
     pub addresses: Vec<IpAddr>,
+    /// Prefixes behind it.
+    pub prefixes: Box<[IpCidr]>,
+    /// Addresses it may hold in turn with others.
+    pub shared: Box<[IpAddr]>,
     /// Host name told by DHCPv4.
     pub hostname: Option<String>,
 }
@@ -151,12 +159,30 @@ pub struct World {
     known_locators: Box<[Locator]>,
 }
 
+/// What outlives a [`World`] and is part of the next.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers<'a> {
+    /// By attachment.
+    pub(crate) ports: &'a HashMap<String, PortId>,
+    /// By [`LocatorId`].
+    pub(crate) reaches: &'a [Reach],
+    pub(crate) locators: &'a HashMap<Locator, LocatorId>,
+    /// By shared address; one that has none yet gets a new one.
+    pub(crate) holders: &'a HashMap<Identifier, Arc<Cell>>,
+}
+
 impl World {
     /// Everything of `setup`, with the numbers the registry gave its attachments and locators.
-    pub(crate) fn build(setup: &CheckedSetup, ports: &HashMap<String, PortId>, reaches: &[Reach]) -> Self {
+    pub(crate) fn build(setup: &CheckedSetup, numbers: Numbers<'_>) -> Self {
+        let Numbers { ports, reaches, .. } = numbers;
         let setup = setup.setup();
         let host = &setup.host;
-        let mut networks: Box<[Network]> = setup.networks.iter().map(|n| Network::build(n, host)).collect();
+        let networks = setup.networks.iter().map(|network| {
+            let built = Network::build(network, host);
+            let further = Further::build(&built, setup, numbers);
+            Network { further, ..built }
+        });
+        let mut networks: Box<[Network]> = networks.collect();
         let mut attachments: Vec<Option<Attachment>> = Vec::new();
         for attachment in &setup.attachments {
             let Some(port) = ports.get(&attachment.name).copied() else { continue };
@@ -179,8 +205,7 @@ impl World {
         let vnet_of = |(i, n): (usize, &Network)| n.ipv6.map(|vnet| (vnet.upper(), NetworkId(i as u16)));
         let mut by_vnet: Vec<_> = networks.iter().enumerate().filter_map(vnet_of).collect();
         by_vnet.sort_unstable_by_key(|(upper, _)| *upper);
-        let named = setup.mappings.iter().map(|m| m.locator).chain(setup.listeners.iter().map(|l| l.locator));
-        let known: HashSet<Locator> = named.chain([host.locator]).collect();
+        let known: HashSet<Locator> = setup.locators().chain([host.locator]).collect();
         let mut known_locators: Vec<Locator> = known.into_iter().collect();
         known_locators.sort_unstable();
         Self {
@@ -286,6 +311,28 @@ impl Network {
             translation: translation(host.uplink_mtu),
             peers4: network.ipv4.map_or(Peers4::NONE, |prefix| Peers4::of(prefix, gateway4)),
             many: Many { flood: network.multicast == Multicast::Flood, ..Many::default() },
+            further: Further::default(),
+        }
+    }
+
+    /// What it has beside single addresses with one holder each.
+    #[cold]
+    pub(crate) fn further(&self) -> &Further {
+        &self.further
+    }
+
+    /// How an address of this network is adjusted on its way to `locator`, where its identifier has a neutral form.
+    pub(crate) fn neutral_to(
+        &self,
+        locator: Locator,
+        is_ipv4: bool,
+        mode: ChecksumMode,
+        sir: SirPrefix,
+    ) -> Option<Neutral> {
+        match mode {
+            ChecksumMode::Unmodified => None,
+            ChecksumMode::Neutral if is_ipv4 => Some(Neutral::sir(locator, sir)),
+            ChecksumMode::Neutral => self.ipv6.map(|vnet| Neutral::vnet(locator, self.vnid, vnet)),
         }
     }
 
@@ -408,10 +455,13 @@ impl Attachment {
             first,
             further: identifiers.get(4..).unwrap_or_default().into(),
             mac: attachment.mac,
+            macs: attachment.macs.clone().into(),
             port,
             network,
             name: attachment.name.clone(),
             addresses: attachment.addresses.clone(),
+            prefixes: attachment.prefixes.clone().into(),
+            shared: attachment.shared.clone().into(),
             hostname: attachment.hostname.clone(),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use smoltcp::wire::Ipv4Cidr;
 
-use super::{Attachment, Host, Listener, Mapping, Network, Setup};
+use super::{Attachment, Host, Listener, Mapping, Network, Setup, further};
 use crate::addr::{Locator, Vnet};
 use crate::gateway::names::{LONGEST_LIST, wire_len};
 use crate::tables::group_in;
@@ -35,7 +35,11 @@ pub struct SetupError {
     pub remedy: String,
 }
 
-fn refuse(object: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> SetupError {
+pub(super) fn refuse(
+    object: impl Into<String>,
+    reason: impl Into<String>,
+    remedy: impl Into<String>,
+) -> SetupError {
     SetupError { object: object.into(), reason: reason.into(), remedy: remedy.into() }
 }
 
@@ -69,11 +73,15 @@ impl Setup {
         check_networks(&self.host, &self.networks)?;
         let networks: HashMap<&str, &Network> = self.networks.iter().map(|n| (n.name.as_str(), n)).collect();
         let mut held = check_attachments(&self.attachments, &networks)?;
+        let mut behind = further::check_attachments(&self.attachments, &networks, &mut held)?;
         for mapping in &self.mappings {
             check_mapping(mapping, &self.host, &networks, &mut held)?;
         }
         for listener in &self.listeners {
             check_listener(listener, &self.host, &networks)?;
+        }
+        for route in &self.routes {
+            further::check_route(route, &self.host, &networks, &mut behind)?;
         }
         Ok(CheckedSetup(self))
     }
@@ -171,7 +179,7 @@ fn check_gateways(object: &str, network: &Network) -> Result<(), SetupError> {
 }
 
 /// Who holds an address: the object's name by (network, address).
-type Held<'a> = HashMap<(&'a str, IpAddr), String>;
+pub(super) type Held<'a> = HashMap<(&'a str, IpAddr), String>;
 
 fn check_attachments<'a>(
     attachments: &'a [Attachment],
@@ -213,9 +221,14 @@ fn check_attachments<'a>(
     Ok(held)
 }
 
-fn check_address(object: &str, address: IpAddr, network: &Network) -> Result<(), SetupError> {
+/// The network's gateway in each family.
+pub(super) fn gateways(network: &Network) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
     let gateway4 = network.gateway4.or_else(|| network.ipv4.and_then(default_gateway4));
-    let gateway6 = network.gateway6.or_else(|| network.ipv6.map(default_gateway6));
+    (gateway4, network.gateway6.or_else(|| network.ipv6.map(default_gateway6)))
+}
+
+pub(super) fn check_address(object: &str, address: IpAddr, network: &Network) -> Result<(), SetupError> {
+    let (gateway4, gateway6) = gateways(network);
     let fits = match address {
         IpAddr::V4(v4) => network.ipv4.is_some_and(|prefix| usable4(prefix, v4)) && Some(v4) != gateway4,
         IpAddr::V6(v6) => {
@@ -254,13 +267,21 @@ fn check_mapping<'a>(
         };
     }
     if let Some(other) = held.insert((network.name.as_str(), mapping.address), object.clone()) {
-        return Err(refuse(object, format!("the address is already {other}'s"), "an address has one holder"));
+        let (reason, remedy) = match other.starts_with("shared by") {
+            // Nobody would tell the other host when it moves (docs/decisions/0013).
+            true => (
+                format!("the address is {other}"),
+                "a shared address moves within one host: list it on that one",
+            ),
+            false => (format!("the address is already {other}'s"), "an address has one holder"),
+        };
+        return Err(refuse(object, reason, remedy));
     }
     Ok(())
 }
 
 /// Whether `locator` can be a host's.
-fn check_locator(
+pub(super) fn check_locator(
     object: &str,
     locator: Locator,
     host: &Host,

@@ -1,18 +1,20 @@
 //! What the operator wants, checked: the only way configuration enters the core.
 //!
-//! What must stay true: a [`Setup`] that [`Setup::check`] accepted has unique names, VNIDs, prefixes, MACs and addresses; every
-//! address lies in its network; nothing overlaps (see the errors). [`crate::pipeline::Nve::apply`] takes only a [`CheckedSetup`].
+//! What must stay true: a [`Setup`] that [`Setup::check`] accepted has unique names, VNIDs, prefixes, MACs and addresses (but for those
+//! that are meant to be shared); every address lies in its network; nothing overlaps (see the errors). [`crate::pipeline::Nve::apply`] takes only a [`CheckedSetup`].
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 
 mod check;
+mod further;
 
 pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
+pub(crate) use further::NOBODYS;
 
 /// This host's place in the fabric.
 #[derive(Clone, Debug)]
@@ -76,10 +78,17 @@ pub struct Attachment {
     pub name: String,
     /// Name of its [`Network`].
     pub network: String,
-    /// The only source MAC it may use.
+    /// Its own MAC: the only one it may use but for `macs`.
     pub mac: EthernetAddress,
-    /// The only source addresses it may use; the first of each family is the one told by DHCP.
+    /// Virtual MACs it may also use, such as those of VRRP; others may list them too.
+    pub macs: Vec<EthernetAddress>,
+    /// Its own addresses; the first of each family is the one told by DHCP.
     pub addresses: Vec<IpAddr>,
+    /// Prefixes behind it: it may send from their addresses, and is sent what is for them. IPv4: any, but for part of what is nobody's
+    /// and of the gateway; IPv6: /97 to /127 of the network's /96.
+    pub prefixes: Vec<IpCidr>,
+    /// Addresses it may hold in turn with the other attachments of this host that list them.
+    pub shared: Vec<IpAddr>,
     /// Host name told by DHCPv4.
     pub hostname: Option<String>,
 }
@@ -106,6 +115,17 @@ pub struct Listener {
     pub locator: Locator,
 }
 
+/// Behind which host one prefix is; as [`Attachment::prefixes`].
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Name of its [`Network`].
+    pub network: String,
+    /// The tenants' prefix.
+    pub prefix: IpCidr,
+    /// The host whose attachment it is behind.
+    pub locator: Locator,
+}
+
 /// Everything, unchecked across objects (each field is checked by its type).
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -119,6 +139,17 @@ pub struct Setup {
     pub mappings: Vec<Mapping>,
     /// Listeners on other hosts.
     pub listeners: Vec<Listener>,
+    /// Prefixes behind other hosts.
+    pub routes: Vec<Route>,
+}
+
+impl Setup {
+    /// The hosts that mappings, routes and listeners name.
+    pub(crate) fn locators(&self) -> impl Iterator<Item = Locator> {
+        let mappings = self.mappings.iter().map(|mapping| mapping.locator);
+        let routes = self.routes.iter().map(|route| route.locator);
+        mappings.chain(routes).chain(self.listeners.iter().map(|listener| listener.locator))
+    }
 }
 
 #[cfg(test)]

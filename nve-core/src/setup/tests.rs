@@ -28,6 +28,9 @@ fn attachment(name: &str, last: u8, addresses: &[&str]) -> Attachment {
         mac: EthernetAddress([0x52, 0x54, 0, 0, 0, last]),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         hostname: None,
+        macs: vec![],
+        prefixes: vec![],
+        shared: vec![],
     }
 }
 
@@ -54,6 +57,7 @@ fn good() -> Setup {
         ],
         mappings: vec![mapping("10.1.0.2", "2001:db8:0:2::/64"), mapping("10.1.0.1", "2001:db8:0:1::/64")],
         listeners: vec![],
+        routes: vec![],
     }
 }
 
@@ -113,6 +117,119 @@ fn whatever_does_not_fit_is_refused_with_its_objects_name() {
         let mut setup = good();
         spoil(&mut setup);
         let error = setup.check().map(|_| ()).expect_err(&format!("spoil {number}: {object}"));
+        assert!(error.object.starts_with(object), "spoil {number}: {error}");
+        assert!(error.reason.contains(reason), "spoil {number}: {error}");
+        assert!(!error.remedy.is_empty());
+    }
+}
+
+/// What is lent to vm1, the object blamed, and a word of the reason.
+type Lent = (fn(&mut Setup), &'static str, &'static str);
+
+fn prefixes(setup: &mut Setup, at: usize, prefixes: &[&str]) {
+    setup.attachments[at].prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
+}
+
+fn shared(setup: &mut Setup, at: usize, addresses: &[&str]) {
+    setup.attachments[at].shared = addresses.iter().map(|address| address.parse().unwrap()).collect();
+}
+
+fn macs(setup: &mut Setup, at: usize, macs: &[[u8; 6]]) {
+    setup.attachments[at].macs = macs.iter().map(|mac| EthernetAddress(*mac)).collect();
+}
+
+fn route(setup: &mut Setup, prefix: &str, locator: &str) {
+    let (prefix, locator) = (prefix.parse().unwrap(), locator.parse().unwrap());
+    setup.routes.push(Route { network: "blue".into(), prefix, locator });
+}
+
+#[test]
+fn prefixes_shared_addresses_and_virtual_macs_that_fit_are_accepted() {
+    let mut setup = good();
+    let all = [
+        "0.0.0.0/0",
+        "192.168.7.0/24",
+        "10.1.8.0/24",
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+        "2001:db8:b1:e::8000:0/113",
+    ];
+    prefixes(&mut setup, 0, &all);
+    prefixes(&mut setup, 1, &["192.168.7.128/25", "10.1.0.0/24", "2001:db8:b1:e::/112"]);
+    for at in [0, 1] {
+        shared(&mut setup, at, &["10.1.0.100", "2001:db8:b1:e::100"]);
+        macs(&mut setup, at, &[[0, 0, 0x5e, 0, 1, 10]]);
+    }
+    route(&mut setup, "192.168.8.0/24", "2001:db8:0:2::/64");
+    route(&mut setup, "192.168.7.0/24", "2001:db8:0:1::/64");
+    setup.mappings.push(mapping("10.1.0.100", "2001:db8:0:1::/64"));
+    setup.check().unwrap();
+}
+
+#[test]
+fn what_cannot_be_lent_is_refused_with_its_objects_name() {
+    let spoils: &[Lent] = &[
+        (|s| prefixes(s, 0, &["192.168.7.1/24"]), "attachment.vm1", "bits behind"),
+        (|s| prefixes(s, 0, &["10.1.0.0/16"]), "attachment.vm1", "covers the gateway"),
+        (|s| prefixes(s, 0, &["10.1.255.0/24"]), "attachment.vm1", "covers the gateway"),
+        (|s| prefixes(s, 0, &["10.1.0.9/32"]), "attachment.vm1", "one address"),
+        (|s| prefixes(s, 0, &["127.0.0.0/8"]), "attachment.vm1", "never behind"),
+        (|s| prefixes(s, 0, &["169.254.169.254/32"]), "attachment.vm1", "never behind"),
+        (|s| prefixes(s, 0, &["224.0.0.0/4"]), "attachment.vm1", "never behind"),
+        (|s| prefixes(s, 0, &["255.255.255.255/32"]), "attachment.vm1", "never behind"),
+        (|s| prefixes(s, 0, &["0.0.0.0/8"]), "attachment.vm1", "never behind"),
+        (|s| prefixes(s, 0, &["2001:db8:b1:e::/96"]), "attachment.vm1", "not inside the /96"),
+        (|s| prefixes(s, 0, &["::/0"]), "attachment.vm1", "not inside the /96"),
+        (|s| prefixes(s, 0, &["2001:db8:b1:f::/112"]), "attachment.vm1", "not inside the /96"),
+        (|s| prefixes(s, 0, &["2001:db8:b1:e::ffff:0/112"]), "attachment.vm1", "covers the gateway"),
+        (|s| prefixes(s, 0, &["2001:db8:b1:e::9/128"]), "attachment.vm1", "one address"),
+        (|s| prefixes(s, 0, &["2001:db8:b1:e::9/120"]), "attachment.vm1", "bits behind"),
+        (|s| prefixes(s, 0, &["192.168.7.0/24", "192.168.7.0/24"]), "attachment.vm1", "already behind"),
+        (
+            |s| [0, 1].into_iter().for_each(|at| prefixes(s, at, &["192.168.7.0/24"])),
+            "attachment.vm3",
+            "already behind attachment.vm1",
+        ),
+        (
+            |s| {
+                s.networks[0].ipv4 = None;
+                s.attachments.truncate(1);
+                s.attachments[0].addresses = vec!["2001:db8:b1:e::1".parse().unwrap()];
+                s.mappings.clear();
+                prefixes(s, 0, &["192.168.7.0/24"]);
+            },
+            "attachment.vm1",
+            "has none",
+        ),
+        (|s| shared(s, 0, &["10.2.0.1"]), "attachment.vm1", "no free address"),
+        (|s| shared(s, 0, &["10.1.0.1"]), "attachment.vm1", "vm1's own"),
+        (|s| shared(s, 0, &["10.1.0.3"]), "attachment.vm1", "vm3's own"),
+        (|s| shared(s, 0, &["10.1.0.9", "10.1.0.9"]), "attachment.vm1", "twice"),
+        (|s| shared(s, 0, &["10.1.0.2"]), "mapping 10.1.0.2", "shared by attachment.vm1"),
+        (|s| macs(s, 0, &[[1, 0, 0x5e, 0, 1, 10]]), "attachment.vm1", "a group"),
+        (|s| macs(s, 0, &[crate::gateway::GATEWAY_MAC.0]), "attachment.vm1", "gateway's"),
+        (|s| macs(s, 0, &[s.attachments[1].mac.0]), "attachment.vm1", "own"),
+        (|s| macs(s, 0, &[[0, 0, 0x5e, 0, 1, 10]; 2]), "attachment.vm1", "twice"),
+        (
+            |s| {
+                prefixes(s, 0, &["192.168.7.0/24"]);
+                route(s, "192.168.7.0/24", "2001:db8:0:2::/64");
+            },
+            "mapping 192.168.7.0/24 in blue",
+            "already behind attachment.vm1",
+        ),
+        (
+            |s| route(s, "192.168.7.0/24", "2001:db8:0:1::/64"),
+            "mapping 192.168.7.0/24",
+            "no attachment has it",
+        ),
+        (|s| route(s, "10.1.255.0/24", "2001:db8:0:2::/64"), "mapping 10.1.255.0/24", "covers the gateway"),
+        (|s| route(s, "192.168.7.0/24", "2001:db8:51::/64"), "mapping 192.168.7.0/24", "SIR prefix"),
+    ];
+    for (number, (spoil, object, reason)) in spoils.iter().enumerate() {
+        let mut setup = good();
+        spoil(&mut setup);
+        let error = setup.check().map(|_| ()).expect_err(&format!("spoil {number}: {reason}"));
         assert!(error.object.starts_with(object), "spoil {number}: {error}");
         assert!(error.reason.contains(reason), "spoil {number}: {error}");
         assert!(!error.remedy.is_empty());

@@ -1,16 +1,17 @@
 //! What a world is made of: networks, hosts and guests, and the [`Setup`] each host's NVE gets from it.
 
 use core::net::{IpAddr, Ipv6Addr};
+use std::collections::HashSet;
 
-use smoltcp::wire::EthernetAddress;
+use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use super::fabric::Link;
-use super::guest::Sends;
+use super::guest::{Lent, Sends};
 use super::world::World;
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::Receiver;
-use crate::setup::{self, Attachment, Listener, Mapping, Multicast, Network, Setup};
+use crate::setup::{self, Attachment, Listener, Mapping, Multicast, Network, Route, Setup};
 
 /// How a guest gets its addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +34,10 @@ pub struct GuestPlan {
     pub(super) network: String,
     pub(super) mac: EthernetAddress,
     pub(super) addresses: Vec<IpAddr>,
+    pub(super) macs: Vec<EthernetAddress>,
+    pub(super) prefixes: Vec<IpCidr>,
+    pub(super) shared: Vec<IpAddr>,
+    pub(super) answers: Vec<IpAddr>,
     pub(super) configured: Configured,
     pub(super) sends: Sends,
     pub(super) receives: Receiver,
@@ -50,10 +55,39 @@ impl GuestPlan {
             network: network.to_owned(),
             mac: EthernetAddress([0; 6]),
             addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
+            macs: Vec::new(),
+            prefixes: Vec::new(),
+            shared: Vec::new(),
+            answers: Vec::new(),
             configured: Configured::Statically,
             sends: Sends::Plain,
             receives: Receiver { up: true, ..Receiver::default() },
         }
+    }
+    /// Has these prefixes behind it.
+    ///
+    /// # Panics
+    /// If one of them is none.
+    pub fn before(mut self, prefixes: &[&str]) -> Self {
+        self.prefixes = prefixes.iter().map(|text| text.parse().expect("a prefix")).collect();
+        self
+    }
+    /// Its stack has these addresses too: of a prefix behind it, or shared.
+    ///
+    /// # Panics
+    /// If one of them is none.
+    pub fn answering(mut self, addresses: &[&str]) -> Self {
+        self.answers = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        self
+    }
+    /// May hold these addresses in turn with others, under its own MAC or one of `macs`.
+    ///
+    /// # Panics
+    /// If one of them is none.
+    pub fn sharing(mut self, addresses: &[&str], macs: &[EthernetAddress]) -> Self {
+        self.shared = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        self.macs = macs.to_vec();
+        self
     }
     /// Asks for its IPv4 address by DHCP.
     pub fn by_dhcp(self) -> Self {
@@ -200,6 +234,17 @@ impl Plan {
         self
     }
 
+    /// What `guest` is given beside its addresses.
+    pub(super) fn lent(&self, guest: &GuestPlan) -> Lent {
+        let neighbours = self.guests.iter().filter(|other| other.network == guest.network);
+        Lent {
+            macs: guest.macs.clone(),
+            behind: guest.prefixes.clone(),
+            shared: guest.shared.clone(),
+            of_network: neighbours.flat_map(|other| other.prefixes.clone()).collect(),
+        }
+    }
+
     /// What `host`'s operator would have written.
     pub(super) fn setup(&self, host: &HostPlan) -> Setup {
         let here = |guest: &&GuestPlan| guest.host == host.name;
@@ -211,14 +256,24 @@ impl Plan {
             name: guest.name.clone(),
             network: guest.network.clone(),
             mac: guest.mac,
+            macs: guest.macs.clone(),
             addresses: guest.addresses.clone(),
+            prefixes: guest.prefixes.clone(),
+            shared: guest.shared.clone(),
             hostname: Some(guest.name.clone()),
         };
         let mappings = |guest: &GuestPlan| {
             let locator = locator_of(&guest.host);
             let mapping = |address| Mapping { network: guest.network.clone(), address, locator };
-            guest.addresses.iter().copied().map(mapping).collect::<Vec<_>>()
+            guest.addresses.iter().chain(&guest.shared).copied().map(mapping).collect::<Vec<_>>()
         };
+        let routes = |guest: &GuestPlan| {
+            let (network, locator) = (guest.network.clone(), locator_of(&guest.host));
+            let route = |prefix| Route { network: network.clone(), prefix, locator };
+            guest.prefixes.iter().copied().map(route).collect::<Vec<_>>()
+        };
+        // Several guests of one host share an address, which has one mapping.
+        let mut mapped = HashSet::new();
         Setup {
             host: setup::Host {
                 name: host.name.clone(),
@@ -235,8 +290,10 @@ impl Plan {
                 .filter(|guest| !here(guest))
                 .flat_map(mappings)
                 .filter(|mapping| !self.unmapped.contains(&(host.name.clone(), mapping.address)))
+                .filter(|mapping| mapped.insert((mapping.network.clone(), mapping.address)))
                 .collect(),
             listeners: self.listeners(host, locator_of),
+            routes: self.guests.iter().filter(|guest| !here(guest)).flat_map(routes).collect(),
         }
     }
 

@@ -114,7 +114,7 @@ impl World {
             let network = network.expect("the setup was checked");
             let place = self.recorder.guest(&guest.name);
             let seed = self.dice.roll();
-            let plug = Plug { host: id, port, place, mtu };
+            let plug = Plug { host: id, port, place, mtu, lent: plan.lent(guest) };
             self.guests.push(Guest::new(guest, network, plug, seed, self.now));
         }
     }

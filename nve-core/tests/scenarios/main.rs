@@ -9,6 +9,8 @@ mod isolation;
 mod narrow_paths;
 mod offloads;
 mod one_host;
+mod router_vms;
+mod shared_addresses;
 mod strangers;
 mod the_link;
 mod the_world_itself;

@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::table::Table;
 use crate::authority::StaticFile;
-use crate::control::answer::{Attachment, Counters, Device, Group, Mapping, Path, Port, Refusal};
+use crate::control::answer::{
+    Attachment, Counters, Device, Group, Mapping, Path, Port, Refusal, SharedAddress,
+};
 use crate::control::client;
 
 /// `show ...`
@@ -124,6 +126,7 @@ fn attachments(attachments: &[Attachment]) -> String {
     let mut text = table.to_string();
     for attachment in attachments {
         let _ = write!(text, "\n{}", device(&attachment.name, &attachment.device));
+        text += &lent(attachment);
     }
     text
 }
@@ -165,6 +168,24 @@ fn device(name: &str, device: &Device) -> String {
     text
 }
 
+/// What it may use beside its own addresses.
+fn lent(attachment: &Attachment) -> String {
+    let mut text = String::new();
+    if !attachment.prefixes.is_empty() {
+        let _ = writeln!(text, "  behind it: {}", attachment.prefixes.join(", "));
+    }
+    for SharedAddress { address, holder, mac } in &attachment.shared {
+        let _ = match (holder, mac) {
+            (Some(holder), Some(mac)) => writeln!(text, "  shared: {address}, held by {holder} at {mac}"),
+            _ => writeln!(text, "  shared: {address}, held by nobody yet"),
+        };
+    }
+    if !attachment.macs.is_empty() {
+        let _ = writeln!(text, "  also sends from: {}", attachment.macs.join(", "));
+    }
+    text
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "-".into() } else { names.join(" ") }
 }
@@ -174,9 +195,14 @@ fn mappings(mappings: &[Mapping]) -> String {
     for mapping in mappings {
         table.row([
             mapping.network.clone(),
-            mapping.address.to_string(),
+            mapping.address.clone(),
             mapping.locator.clone(),
-            mapping.attachment.clone().unwrap_or_else(|| "-".into()),
+            match (&mapping.attachment, mapping.shared) {
+                (Some(holder), true) => format!("{holder} (shared)"),
+                (None, true) => "nobody yet (shared)".into(),
+                (Some(attachment), false) => attachment.clone(),
+                (None, false) => "-".into(),
+            },
             mapping.wire.to_string(),
         ]);
     }

@@ -62,6 +62,11 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         let what = format!("{}: an attachment without an address could send nothing", at("addresses"));
         judge.refuse(raw.addresses.span(), what, "list at least one address of its network".into());
     }
+    let macs: Vec<Option<_>> = raw.macs.iter().map(|text| judge.mac(&at("macs"), text)).collect();
+    let prefixes: Vec<Option<_>> =
+        raw.prefixes.iter().map(|text| judge.prefix_behind(&at("prefixes"), text)).collect();
+    let shared: Vec<Option<_>> =
+        raw.shared.iter().map(|text| judge.parse(&at("shared"), text, remedy)).collect();
     kind?;
     let (path, span) = match &raw.socket {
         Some(text) => (judge.path(&at("socket"), text), text.span()),
@@ -71,7 +76,10 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         name: name.to_owned(),
         network: raw.network.get_ref().clone(),
         mac: mac?,
+        macs: macs.into_iter().collect::<Option<_>>()?,
         addresses: addresses.into_iter().collect::<Option<_>>()?,
+        prefixes: prefixes.into_iter().collect::<Option<_>>()?,
+        shared: shared.into_iter().collect::<Option<_>>()?,
         hostname: hostname?,
     };
     let (mode, user, memory_max, offer) = (mode?, user?, memory_max?, offer?);

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nve_core::setup::{Host, Listener, Mapping, Network, Setup};
+use nve_core::setup::{Host, Listener, Mapping, Network, Route, Setup};
 
 use super::across::{Item, Places};
 use super::attachment::{self, Attached};
@@ -28,6 +28,7 @@ struct Gathered {
     attached: Vec<Attached>,
     mappings: Vec<Mapping>,
     listeners: Vec<Listener>,
+    routes: Vec<Route>,
     places: Places,
 }
 
@@ -102,6 +103,7 @@ impl Gathered {
             let item = format!("attachment.{}", name.get_ref());
             let network_known = self.knows_network(judge, &item, &raw.network);
             let values = std::iter::once(&raw.mac).chain(raw.addresses.get_ref());
+            let values = values.chain(&raw.prefixes).chain(&raw.shared).chain(&raw.macs);
             let written = judge.item(name).texts(judge.source(), values);
             if judge.named("attachment", name, written, &mut self.places.attachments) && network_known {
                 self.attached.extend(attachment::section(judge, name.get_ref(), raw));
@@ -112,14 +114,21 @@ impl Gathered {
     fn mappings(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
         for mapping in &raw.mapping {
             let network_known = self.knows_network(judge, "mapping", &mapping.get_ref().network);
-            if let Some(checked) = mapping_section(judge, mapping.get_ref())
-                && network_known
-            {
-                let name = format!("mapping {} in {}", checked.address, checked.network);
-                let texts = [&mapping.get_ref().address, &mapping.get_ref().locator];
-                let item = Item::new(judge.place(mapping.span())).texts(judge.source(), texts);
-                self.places.mappings.push((name, item));
-                self.mappings.push(checked);
+            let (raw, place) = (mapping.get_ref(), judge.place(mapping.span()));
+            let checked = mapping_section(judge, raw).filter(|_| network_known);
+            let name = match &checked {
+                Some(Mapped::Address(mapping)) => {
+                    format!("mapping {} in {}", mapping.address, mapping.network)
+                }
+                Some(Mapped::Prefix(route)) => format!("mapping {} in {}", route.prefix, route.network),
+                None => continue,
+            };
+            let item = Item::new(place).texts(judge.source(), [&raw.address, &raw.locator]);
+            self.places.mappings.push((name, item));
+            match checked {
+                Some(Mapped::Address(mapping)) => self.mappings.push(mapping),
+                Some(Mapped::Prefix(route)) => self.routes.push(route),
+                None => {}
             }
         }
     }
@@ -168,8 +177,8 @@ impl Gathered {
         let (attachments, sockets): (Vec<_>, Vec<_>) =
             self.attached.into_iter().map(|attached| (attached.facts, attached.socket)).unzip();
         let devices = attachment::devices(&attachments, sockets, &runtime)?;
-        let Self { networks, mappings, listeners, .. } = self;
-        let setup = Setup { host, networks, attachments, mappings, listeners };
+        let Self { networks, mappings, listeners, routes, .. } = self;
+        let setup = Setup { host, networks, attachments, mappings, listeners, routes };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
         Ok(Config { setup, devices, uplink, worker: section.worker, runtime, sections })
     }
@@ -259,11 +268,23 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
     })
 }
 
-fn mapping_section(judge: &mut Judge<'_>, raw: &RawMapping) -> Option<Mapping> {
+/// What a `[[mapping]]` says.
+enum Mapped {
+    Address(Mapping),
+    Prefix(Route),
+}
+
+fn mapping_section(judge: &mut Judge<'_>, raw: &RawMapping) -> Option<Mapped> {
+    let (network, item) = (raw.network.get_ref().clone(), "mapping.address");
+    if raw.address.get_ref().contains('/') {
+        let prefix = judge.prefix_behind(item, &raw.address);
+        let locator = judge.prefix("mapping.locator", &raw.locator, 64);
+        return Some(Mapped::Prefix(Route { network, prefix: prefix?, locator: locator? }));
+    }
     let address =
-        judge.parse("mapping.address", &raw.address, "write an IPv4 or IPv6 address of the network");
+        judge.parse(item, &raw.address, "write an IPv4 or IPv6 address of the network, or a prefix");
     let locator = judge.prefix("mapping.locator", &raw.locator, 64);
-    Some(Mapping { network: raw.network.get_ref().clone(), address: address?, locator: locator? })
+    Some(Mapped::Address(Mapping { network, address: address?, locator: locator? }))
 }
 
 fn listener_section(judge: &mut Judge<'_>, raw: &RawListener) -> Option<Listener> {

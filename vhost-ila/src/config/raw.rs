@@ -77,7 +77,13 @@ pub(super) struct RawAttachment {
     pub(super) socket: Option<Text>,
     pub(super) mode: Option<Text>,
     pub(super) mac: Text,
+    #[serde(default)]
+    pub(super) macs: Vec<Text>,
     pub(super) addresses: Spanned<Vec<Text>>,
+    #[serde(default)]
+    pub(super) prefixes: Vec<Text>,
+    #[serde(default)]
+    pub(super) shared: Vec<Text>,
     pub(super) hostname: Option<Text>,
     pub(super) user: Option<Text>,
     pub(super) memory_max: Option<Text>,

@@ -116,6 +116,47 @@ fn optional_values_are_refused_at_their_lines() {
 }
 
 #[test]
+fn prefixes_shared_addresses_and_virtual_macs_are_refused_at_their_lines() {
+    let attachment = |line: &str| format!("network = \"blue\"\n{line}");
+    let network = "network = \"blue\"";
+    refused(network, &attachment("prefixes = [\"10.9\"]"), 13, "attachment.vm1.prefixes", "ADDRESS/LENGTH");
+    refused(network, &attachment("prefixes = [\"192.168.7.1\"]"), 13, "is no prefix", "192.168.7.0/24");
+    refused(network, &attachment("prefixes = [\"192.168.7.1/24\"]"), 13, "bits behind", "192.168.7.0/24");
+    refused(network, &attachment("prefixes = [\"10.1.255.0/24\"]"), 13, "the gateway", "without its gateway");
+    refused(network, &attachment("prefixes = [\"::/0\"]"), 13, "not inside the /96", "/97 to /127");
+    refused(network, &attachment("shared = [\"10.1.0.1\"]"), 13, "vm1's own", "under shared only");
+    refused(network, &attachment("shared = [\"10.9.0.1\"]"), 13, "no free address", "inside its ipv4");
+    refused(network, &attachment("macs = [\"01:00:5e:00:00:01\"]"), 13, "attachment.vm1.macs", "unicast");
+    refused(network, &attachment("macs = [\"02:49:4c:41:00:01\"]"), 13, "the gateway's", "unicast");
+}
+
+#[test]
+fn a_mapping_of_a_prefix_leads_to_the_host_that_has_it() {
+    let mapping = |address: &str| {
+        format!(
+            "{HOST}{BLUE}[[mapping]]\nnetwork = \"blue\"\naddress = \"{address}\"\nlocator = \"2001:db8:0:2::/64\"\n"
+        )
+    };
+    let config = load(&mapping("192.168.7.0/24")).expect("accepted");
+    assert_eq!(config.setup.setup().routes[0].prefix.to_string(), "192.168.7.0/24");
+    for (address, what) in
+        [("192.168.7.1/24", "bits behind"), ("10.1.0.0/16", "the gateway"), ("10.1.0.9/33", "no prefix")]
+    {
+        let problems = load(&mapping(address)).expect_err("refused");
+        let [problem] = problems.problems() else { panic!("one problem: {problems}") };
+        assert_eq!(problem.place.line, 17, "{problems}");
+        assert!(problem.what.contains(what), "{problems}");
+    }
+    // Nobody would tell the other host when it moves.
+    let shared = mapping("10.1.0.9").replace("mac = ", "shared = [\"10.1.0.9\"]\nmac = ");
+    let problems = load(&shared).expect_err("refused").to_string();
+    assert!(
+        problems.contains("shared by attachment.vm1") && problems.contains("within one host"),
+        "{problems}"
+    );
+}
+
+#[test]
 fn one_run_names_every_problem() {
     let text = format!("{HOST}{BLUE}").replace("1001", "0").replace("52:54:00:00:00:01", "x");
     let refused = load(&text).expect_err("refused");

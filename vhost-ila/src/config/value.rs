@@ -13,7 +13,7 @@ use std::time::Duration;
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::Lease4;
 use nve_core::setup::Multicast;
-use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 use toml::Spanned;
 
 use super::across::Item;
@@ -181,6 +181,18 @@ impl<'a> Judge<'a> {
         let what = format!("{item}: \"{}\" is not the IPv4 prefix of a network", text.get_ref());
         self.refuse(text.span(), what, remedy);
         None
+    }
+
+    /// A prefix behind an attachment, of either family; what may be behind one is nve-core's to say.
+    pub(super) fn prefix_behind(&mut self, item: &str, text: &Text) -> Option<IpCidr> {
+        let prefix = text.get_ref().parse().ok();
+        if prefix.is_none() {
+            let what = format!("{item}: \"{}\" is no prefix", text.get_ref());
+            let remedy =
+                "write ADDRESS/LENGTH, such as 192.168.7.0/24, 0.0.0.0/0 or 2001:db8:b1:e::8000:0/113";
+            self.refuse(text.span(), what, remedy.into());
+        }
+        prefix
     }
 
     /// A virtual network identifier.

@@ -74,11 +74,20 @@ pub struct Attachment {
     pub name: String,
     /// Its virtual network.
     pub network: String,
-    /// The only MAC address it may send from.
+    /// Its own MAC address: the only one it may send from, but for `macs`.
     pub mac: String,
-    /// The only addresses it may send from.
+    /// Virtual MAC addresses that it may also send from.
+    #[serde(default)]
+    pub macs: Vec<String>,
+    /// Its own addresses.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
+    /// Prefixes behind it.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
+    /// Addresses that it may hold in turn with others.
+    #[serde(default)]
+    pub shared: Vec<SharedAddress>,
     /// Bytes of the largest IP packet it is told to send.
     pub mtu: u16,
     /// Path of its vhost-user socket.
@@ -88,6 +97,18 @@ pub struct Attachment {
     pub mode: String,
     /// What runs behind the socket.
     pub device: Device,
+}
+
+/// An address that several attachments may hold, one at a time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SharedAddress {
+    /// The address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The attachment that holds it now.
+    pub holder: Option<String>,
+    /// Where frames for it go: the MAC address that it was claimed with.
+    pub mac: Option<String>,
 }
 
 /// A vhost-user connection and what was negotiated over it.
@@ -155,16 +176,18 @@ pub struct Ring {
 pub struct Mapping {
     /// Its virtual network.
     pub network: String,
-    /// The tenant's address.
-    #[schema(value_type = String)]
-    pub address: IpAddr,
-    /// Its identifier, 16 hexadecimal digits, C = 0.
+    /// The tenant's address, or a prefix that is behind a router VM (`192.168.7.0/24`).
+    pub address: String,
+    /// Several attachments of this host may hold it in turn.
+    #[serde(default)]
+    pub shared: bool,
+    /// Its identifier, 16 hexadecimal digits, C = 0; of a prefix, that of its first address.
     pub identifier: String,
     /// The locator of the host that has it, a /64.
     pub locator: String,
-    /// The attachment, where that host is this one.
+    /// The attachment, where that host is this one; null while nobody holds a shared address.
     pub attachment: Option<String>,
-    /// The address on the wire, in this host's checksum mode.
+    /// The address on the wire, in this host's checksum mode; of a prefix, its first address.
     #[schema(value_type = String)]
     pub wire: Ipv6Addr,
 }
@@ -276,7 +299,11 @@ impl From<MappingLine> for Mapping {
     fn from(line: MappingLine) -> Self {
         Self {
             network: line.network,
-            address: line.address,
+            address: match line.length {
+                Some(length) => format!("{}/{length}", line.address),
+                None => line.address.to_string(),
+            },
+            shared: line.shared,
             identifier: format!("{:016x}", line.identifier.bits()),
             locator: line.locator.to_string(),
             attachment: line.attachment,

@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nve_core::pipeline::Nve;
 
-use super::answer::{Attachment, Counters, Device, Group, Mapping, Path, Refusal, Reloaded, Worker};
+use super::answer::{
+    Attachment, Counters, Device, Group, Mapping, Path, Refusal, Reloaded, SharedAddress, Worker,
+};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig, SocketMode};
 
@@ -99,8 +102,11 @@ impl Running {
             .map(|(facts, device)| Attachment {
                 name: facts.name.clone(),
                 network: facts.network.clone(),
-                mac: device.mac.map(|byte| format!("{byte:02x}")).join(":"),
+                mac: written(device.mac),
+                macs: facts.macs.iter().map(|mac| written(mac.0)).collect(),
                 addresses: facts.addresses.clone(),
+                prefixes: facts.prefixes.iter().map(ToString::to_string).collect(),
+                shared: facts.shared.iter().map(|address| self.shared(&facts.network, *address)).collect(),
                 mtu: self.nve.port(&facts.name).map_or(0, |port| self.nve.mtu(port)),
                 socket: device.socket.clone(),
                 mode: match device.mode {
@@ -110,6 +116,11 @@ impl Running {
                 device: status.remove(&facts.name).unwrap_or_default(),
             })
             .collect()
+    }
+
+    fn shared(&self, network: &str, address: IpAddr) -> SharedAddress {
+        let (holder, mac) = self.nve.holder(network, address).unzip();
+        SharedAddress { address, holder, mac: mac.map(|mac| written(mac.0)) }
     }
 
     pub(super) fn mappings(&self) -> Vec<Mapping> {
@@ -123,6 +134,11 @@ impl Running {
     pub(super) fn paths(&self) -> Vec<Path> {
         self.nve.paths(crate::epoch::now()).into_iter().map(Path::from).collect()
     }
+}
+
+/// A MAC address as the configuration writes it.
+fn written(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 impl Config {

@@ -57,6 +57,8 @@ fn context() -> GatewayContext<'static> {
     GatewayContext {
         mac: MAC,
         addresses: &ADDRESSES,
+        shared: &[],
+        further: None,
         hostname: Some("vm1"),
         prefix4: Some(Ipv4Cidr::new(Ipv4Addr::new(10, 1, 0, 0), 16)),
         gateway4: Some(GATEWAY4),

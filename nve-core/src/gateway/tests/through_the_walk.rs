@@ -34,6 +34,9 @@ fn nve() -> Arc<Nve> {
         mac: MAC,
         addresses: ADDRESSES.to_vec(),
         hostname: Some("vm1".into()),
+        macs: vec![],
+        prefixes: vec![],
+        shared: vec![],
     };
     let remote =
         |address| Mapping { network: "blue".into(), address, locator: "2001:db8:0:2::/64".parse().unwrap() };
@@ -45,8 +48,14 @@ fn nve() -> Arc<Nve> {
         uplink_mtu: 1500,
     };
     let mappings = vec![remote(PEER4.into()), remote(PEER6.into())];
-    let setup =
-        Setup { host, networks: vec![network], attachments: vec![attachment], mappings, listeners: vec![] };
+    let setup = Setup {
+        host,
+        networks: vec![network],
+        attachments: vec![attachment],
+        mappings,
+        listeners: vec![],
+        routes: vec![],
+    };
     Nve::new(setup.check().expect("a good setup"), 16)
 }
 

@@ -152,6 +152,9 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         mac: mac(last),
         addresses: vec![addr(v4), addr(v6)],
         hostname: None,
+        macs: vec![],
+        prefixes: vec![],
+        shared: vec![],
     };
     let mappings = |(host, _, v4, v6, _, network): (u8, &str, &str, &str, u8, &str)| {
         [v4, v6].map(|address| setup::Mapping {
@@ -172,6 +175,7 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         attachments: here.into_iter().map(attachment).collect(),
         mappings: there.into_iter().flat_map(mappings).collect(),
         listeners: vec![],
+        routes: vec![],
     }
 }
 

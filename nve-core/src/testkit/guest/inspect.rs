@@ -2,6 +2,8 @@
 
 use core::net::IpAddr;
 
+use smoltcp::wire::EthernetAddress;
+
 use super::Guest;
 use crate::gateway::{GATEWAY_LINK_LOCAL, GATEWAY_MAC};
 use crate::packet::{ChecksumState, Gso, GsoKind, Offload};
@@ -25,7 +27,10 @@ impl Guest {
         let (Some(destination), Some(source)) = (frame.get(..6), frame.get(6..12)) else {
             return Err(format!("a frame of {} bytes", frame.len()));
         };
-        if destination != self.mac.as_bytes() && destination.first().is_some_and(|first| first & 1 == 0) {
+        let bears = |mac: &EthernetAddress| destination == mac.as_bytes();
+        if !self.lent.macs.iter().chain([&self.mac]).any(bears)
+            && destination.first().is_some_and(|first| first & 1 == 0)
+        {
             return Err(format!("a frame for {destination:02x?}"));
         }
         if source != GATEWAY_MAC.as_bytes() {
@@ -52,20 +57,21 @@ impl Guest {
 
     /// Isolation, seen from the receiving end: for this guest, and from its own network.
     fn inspect_addresses(&self, view: &Dissected<'_>) -> Result<(), String> {
+        let its = self.addresses.contains(&view.destination) || self.lent.destination(view.destination);
         let (for_it, from_its_own) = match (view.destination, view.source) {
             (IpAddr::V4(to), IpAddr::V4(from)) => (
-                self.addresses.contains(&view.destination)
-                    || to.is_broadcast()
+                its || to.is_broadcast()
                     || to.is_multicast()
                     || self.network.0.is_some_and(|prefix| prefix.broadcast() == Some(to)),
                 self.network.0.is_some_and(|prefix| prefix.contains_addr(&from)),
             ),
             (IpAddr::V6(to), IpAddr::V6(from)) => (
-                self.addresses.contains(&view.destination) || to.is_multicast() || to.is_unicast_link_local(),
+                its || to.is_multicast() || to.is_unicast_link_local(),
                 self.network.1.is_some_and(|vnet| vnet.contains(from)) || from == GATEWAY_LINK_LOCAL,
             ),
             _ => (false, false),
         };
+        let from_its_own = from_its_own || self.lent.source(view.source);
         if for_it && from_its_own { Ok(()) } else { Err(format!("not for this guest: {view:?}")) }
     }
 

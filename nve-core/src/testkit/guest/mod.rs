@@ -49,11 +49,39 @@ pub struct Guest {
     /// What it may be called, and by whom: its own addresses, and its network's prefixes.
     addresses: Vec<IpAddr>,
     network: (Option<Ipv4Cidr>, Option<Vnet>),
+    /// What it may get and hear from beside.
+    lent: Lent,
     pub(super) device: NetDevice,
     pub(super) sockets: SocketSet<'static>,
     interface: Option<Interface>,
     dhcp: Option<SocketHandle>,
     lease: Option<Lease>,
+}
+
+/// What a plan lends to a guest, and to the others of its network.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lent {
+    /// Virtual MACs of its own.
+    pub(super) macs: Vec<EthernetAddress>,
+    /// Prefixes behind it.
+    pub(super) behind: Vec<IpCidr>,
+    /// Addresses it may hold in turn with others.
+    pub(super) shared: Vec<IpAddr>,
+    /// Prefixes behind anybody of its network.
+    pub(super) of_network: Vec<IpCidr>,
+}
+
+impl Lent {
+    fn destination(&self, address: IpAddr) -> bool {
+        self.shared.contains(&address) || contains(&self.behind, address)
+    }
+    fn source(&self, address: IpAddr) -> bool {
+        contains(&self.of_network, address)
+    }
+}
+
+fn contains(prefixes: &[IpCidr], address: IpAddr) -> bool {
+    prefixes.iter().any(|prefix| prefix.contains_addr(&address.into()))
 }
 
 /// Where a guest is plugged in, and the MTU it is told there.
@@ -62,6 +90,7 @@ pub(super) struct Plug {
     pub(super) port: PortId,
     pub(super) place: Place,
     pub(super) mtu: u16,
+    pub(super) lent: Lent,
 }
 
 /// smoltcp's idea of virtual time.
@@ -96,6 +125,7 @@ impl Guest {
             receives: plan.receives,
             addresses: plan.addresses.clone(),
             network: (network.ipv4, network.ipv6),
+            lent: plug.lent,
             device,
             sockets,
             interface,
@@ -122,6 +152,9 @@ impl Guest {
                 (IpAddr::V6(v6), _) => cidrs.push(IpCidr::new((*v6).into(), 128)),
             }
         }
+        let host =
+            |address: &IpAddr| IpCidr::new((*address).into(), if address.is_ipv4() { 32 } else { 128 });
+        cidrs.extend(plan.answers.iter().map(host));
         interface.update_ip_addrs(|all| {
             cidrs.into_iter().for_each(|cidr| all.push(cidr).expect("room for the addresses of a guest"));
         });

@@ -63,6 +63,9 @@ fn setup(count: u8) -> Setup {
             format!("2001:db8:b1:e::{n}").parse().unwrap(),
         ],
         hostname: None,
+        macs: vec![],
+        prefixes: vec![],
+        shared: vec![],
     };
     Setup {
         host: Host {
@@ -89,6 +92,7 @@ fn setup(count: u8) -> Setup {
         attachments: (1..=count).map(attachment).collect(),
         mappings: vec![],
         listeners: vec![],
+        routes: vec![],
     }
 }
 

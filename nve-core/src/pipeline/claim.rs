@@ -1,0 +1,81 @@
+//! A shared address goes to the attachment that says it has it (docs/decisions/0013).
+//!
+//! ```text
+//!   gateway/claim.rs: gratuitous ARP, unsolicited NA, listed, its MAC ──> a token, if the holder changes ──> one store
+//! ```
+//!
+//! What must stay true: a claim moves an address of the claimant's own network between attachments that list it, and nothing else; what
+//! repeats what is so already costs nothing.
+
+use core::net::IpAddr;
+
+use super::admit::{Bearer, Sender};
+use super::nve::Nve;
+use super::walk::Walk;
+use crate::DropReason;
+use crate::gateway::{Claim, FurtherAddresses, Protocol};
+use crate::policy::{Holder, identifier_in};
+use crate::tables::Target;
+
+/// What the asker may use beside its own addresses, and what belongs to others.
+pub(super) struct Lent<'w> {
+    pub(super) nve: &'w Nve,
+    pub(super) bearer: Bearer<'w>,
+}
+
+impl Lent<'_> {
+    /// Whether somebody else, here or on another host, has `address`: by himself, or in a prefix; or it is shared, and not with the asker.
+    pub(super) fn is_anothers(&self, address: IpAddr) -> bool {
+        let Sender { attachment, network } = self.bearer.sender;
+        let Some(identifier) = identifier_in(network, address) else { return false };
+        match self.nve.table.get(identifier) {
+            Some(target) => target != Target::Local(attachment.port),
+            None => match network.further().shared(identifier) {
+                Some(shared) => !shared.lists(attachment.port),
+                None => {
+                    let target = network.further().by_prefix(identifier);
+                    target.is_some_and(|target| target != Target::Local(attachment.port))
+                }
+            },
+        }
+    }
+}
+
+impl FurtherAddresses for Lent<'_> {
+    fn may_speak(&self, address: IpAddr) -> Result<(), DropReason> {
+        let identifier =
+            identifier_in(self.bearer.sender.network, address).ok_or(DropReason::SpoofedAddress)?;
+        self.bearer.admit_beyond(self.nve, identifier).map(|_| ())
+    }
+
+    fn is_behind(&self, address: IpAddr) -> bool {
+        let Sender { attachment, network } = self.bearer.sender;
+        let Some(identifier) = identifier_in(network, address) else { return false };
+        let own = Some(Target::Local(attachment.port));
+        self.nve.table.get(identifier).is_none() && network.further().find(identifier) == own
+    }
+}
+
+/// Carries out `claim` of the attachment of `bearer`.
+///
+/// # Errors
+/// Another holds the address and the claim does not override, or the claimant moves addresses more often than it may.
+#[cold]
+pub(super) fn settle(walk: &mut Walk<'_>, bearer: Bearer<'_>, claim: Claim) -> Result<(), DropReason> {
+    let Sender { attachment, network } = bearer.sender;
+    let identifier = identifier_in(network, claim.address).ok_or(DropReason::SpoofedAddress)?;
+    let shared = network.further().shared(identifier).filter(|shared| shared.lists(attachment.port));
+    let shared = shared.ok_or(DropReason::SpoofedAddress)?;
+    let claimant = Holder { port: attachment.port, mac: *bearer.mac };
+    match shared.holder() {
+        Some(holder) if holder == claimant => return Ok(()),
+        Some(holder) if holder.port != claimant.port && !claim.overrides => {
+            return Err(DropReason::NotHolder);
+        }
+        _ => {}
+    }
+    let limits = walk.limits.get_mut(usize::from(attachment.port.0)).ok_or(DropReason::NoAttachment)?;
+    limits.take(Protocol::Claim, walk.now)?;
+    shared.move_to(claimant);
+    Ok(())
+}
