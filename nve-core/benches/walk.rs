@@ -45,6 +45,7 @@ fn nve(host: u8) -> Arc<Nve> {
             ntp: vec![],
             lease4: Lease4::default(),
             multicast: Multicast::default(),
+            metadata: true,
         }],
         attachments: here
             .iter()

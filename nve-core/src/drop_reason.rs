@@ -62,6 +62,8 @@ drop_reasons! {
     GatewayRate = "gateway-rate",
     /// Addressed to the virtual gateway, which serves nothing at that protocol or port.
     GatewayNoService = "gateway-no-service",
+    /// The slow path has as many frames of this attachment to serve as may wait.
+    PuntFull = "punt-full",
     /// The gateway's answer does not fit into the reply buffer.
     GatewayNoRoom = "gateway-no-room",
     /// ARP that gets no answer: an announcement, a reply, a probe of a free address, or a target outside the network.

@@ -13,6 +13,7 @@
 //!   Setup (checked config) ───────────── Nve::apply ─────> World (small, swapped whole) + mapping table
 //!   Frame {head copied once, len, offload} ── Walker ────> classify > answer > admit > look up > rewrite
 //!   Fate {Local | Uplink | Reply | Drop | Again} <──────── new head in Scratch, tail = range of the original
+//!   Fate::Punt(desk) ── slow thread, frame by frame ─────> punt::Desks (state that guests can grow, capped) ──> frames
 //! ```
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ pub mod gateway;
 pub mod packet;
 pub mod pipeline;
 pub mod policy;
+pub mod punt;
 pub mod setup;
 pub mod tables;
 

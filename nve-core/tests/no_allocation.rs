@@ -52,6 +52,7 @@ fn setup() -> Setup {
             ntp: vec![],
             lease4: Lease4::default(),
             multicast: Multicast::default(),
+            metadata: true,
         }],
         attachments: vec![attachment("vm1", 1), attachment("vm3", 3)],
         mappings: vec![mapping("10.1.0.2"), mapping("2001:db8:b1:e::2")],

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod device;
 mod epoch;
+pub mod punt;
 pub mod replay;
 pub mod uplink;
 pub mod worker;

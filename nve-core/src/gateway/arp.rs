@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetProtocol};
 
 use super::emit::Emit;
-use super::{GATEWAY_MAC, GatewayContext, whole};
+use super::{GATEWAY_MAC, GatewayContext, service, whole};
 use crate::DropReason;
 use crate::pipeline::Rewritten;
 
@@ -56,12 +56,12 @@ pub(super) fn answer(
     whole(emit.finish())
 }
 
-/// An address of the VN that is not the asker's, nor the prefix's network or broadcast address; or the gateway's.
+/// An address of the VN that is not the asker's, nor the prefix's network or broadcast address; or one that the gateway serves.
 fn is_neighbour(ctx: &GatewayContext<'_>, target: Ipv4Addr) -> bool {
     if ctx.is_askers(target) {
         return false;
     }
-    if Some(target) == ctx.gateway4 {
+    if Some(target) == ctx.gateway4 || service::is_offered(ctx, target) {
         return true;
     }
     ctx.prefix4.is_some_and(|prefix| {
@@ -75,6 +75,7 @@ fn is_neighbour(ctx: &GatewayContext<'_>, target: Ipv4Addr) -> bool {
 /// RFC 5227, 2.1.1: a probe asks whether an address may be taken. Answered only if it may not.
 fn is_taken(ctx: &GatewayContext<'_>, target: Ipv4Addr) -> bool {
     Some(target) == ctx.gateway4
+        || service::is_offered(ctx, target)
         || (ctx.prefix4.is_some_and(|prefix| prefix.contains_addr(&target))
             && (ctx.held_by_another)(IpAddr::V4(target)))
 }

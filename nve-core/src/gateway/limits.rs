@@ -20,6 +20,8 @@ pub enum Protocol {
     Dhcp,
     /// Echo to the gateway.
     Icmp,
+    /// What the gateway's own TCP/IP stack is asked.
+    Service,
     /// ICMP errors that the virtual edge makes for this attachment, or that come from the fabric (RFC 4443, 2.4 (f); RFC 1812, 4.3.2.8).
     IcmpError,
     /// ICMP errors from its peers, which must not use up the others.
@@ -33,11 +35,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const COUNT: usize = 10;
+    const COUNT: usize = 11;
     #[cfg(test)]
     const ALL: [Protocol; Self::COUNT] = {
         use Protocol::*;
-        [Arp, Nd, Ra, Dhcp, Icmp, IcmpError, PeerError, Group, GroupHeard, Claim]
+        [Arp, Nd, Ra, Dhcp, Icmp, Service, IcmpError, PeerError, Group, GroupHeard, Claim]
     };
 
     /// Frames per second in the long run, and at once.
@@ -49,6 +51,8 @@ impl Protocol {
             Protocol::Ra => (1, 6),
             Protocol::Dhcp => (5, 20),
             Protocol::Icmp => (1000, 1000),
+            // A whole tree of metadata is some hundred segments at once, and then nothing until the next boot.
+            Protocol::Service => (500, 1000),
             Protocol::IcmpError | Protocol::PeerError => (100, 50),
             // A stream of 10 Mbit/s to ten listeners.
             Protocol::Group | Protocol::GroupHeard => (10_000, 1000),

@@ -23,12 +23,13 @@
 //! | options | `dhcpv4.rs`, `dhcpv6.rs` | resolvers, time servers, search list, host name, MTU: those that the client asks for |
 //! | relay | `dhcpv4.rs`, `dhcpv6.rs` | relayed messages are refused by name |
 //! | echo | `echo.rs` | every gateway address answers ping |
+//! | service | `service/` | what needs a TCP/IP stack is punted: the slow path has one for each attachment |
 //! | refusal | `no_service.rs` | a port of the gateway that serves nothing is unreachable |
 //!
 //! ```text
-//!   frame ──> addressed to us? ──> whole? ──> its bucket ───> its file ──> Reply: head in `out`, tail of the frame
+//!   frame ──> addressed to us? ──> whole? ──> its bucket ───> its file ──> Reply: head in `out`, tail of the frame; or Punt
 //!                  │ no              │ no        │ empty           │ not due
-//!                  LetGo             Whole       Drop(GatewayRate)  Drop(reason)
+//!                  LetGo             Again       Drop(GatewayRate)  Drop(reason)
 //! ```
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -42,7 +43,7 @@ use smoltcp::wire::{
 use crate::DropReason;
 use crate::addr::Vnet;
 use crate::packet::{ChecksumState, Frame};
-use crate::pipeline::Rewritten;
+use crate::pipeline::{Again, Desk, Rewritten};
 use crate::policy::{Attachment, Network};
 
 mod arp;
@@ -56,11 +57,13 @@ pub(crate) mod names;
 mod nd;
 mod no_service;
 mod ra;
+pub(crate) mod service;
 #[cfg(test)]
 mod tests;
 
 pub use claim::Claim;
 pub use limits::{Limits, Protocol};
+pub use service::{METADATA4, METADATA6};
 
 /// The virtual gateway's MAC, the same on every host and in every VN, so that a guest that moves needs to learn nothing.
 /// (Locally administered; the middle bytes spell "ILA".)
@@ -112,6 +115,8 @@ pub struct GatewayContext<'a> {
     pub mtu: u16,
     /// How DHCPv4 tells the address.
     pub lease4: Lease4,
+    /// Whether the VN has the metadata service.
+    pub metadata: bool,
     /// Whether an attachment other than the asker, here or on another host, holds this address of the VN.
     pub held_by_another: &'a dyn Fn(IpAddr) -> bool,
 }
@@ -150,6 +155,7 @@ impl<'a> GatewayContext<'a> {
             ntp: &network.ntp,
             mtu: network.mtu,
             lease4: network.lease4,
+            metadata: network.metadata,
             held_by_another,
         }
     }
@@ -207,8 +213,10 @@ pub enum Answer {
     Owed(DropReason, IcmpError),
     /// The attachment claims a shared address.
     Claim(Claim),
-    /// Nothing is decided until the frame is whole. Never asked of a frame that is.
-    Whole,
+    /// Nothing is decided until the shell has done this. Never asked of a frame that is whole and finished.
+    Again(Again),
+    /// The slow path answers, of its own time: the frame is whole, finished and from one of the attachment's addresses.
+    Punt(Desk),
     /// Not for the gateway: the walk goes on.
     LetGo,
 }
@@ -224,6 +232,8 @@ enum Kind {
     Dhcp6,
     Echo4,
     Echo6,
+    /// What the gateway's own TCP/IP stack serves.
+    Service,
     /// Addressed to the gateway, and nothing it serves.
     NoService,
 }
@@ -236,6 +246,7 @@ impl Kind {
             Kind::Rs => Some(Protocol::Ra),
             Kind::Dhcp4 | Kind::Dhcp6 => Some(Protocol::Dhcp),
             Kind::Echo4 | Kind::Echo6 => Some(Protocol::Icmp),
+            Kind::Service => Some(Protocol::Service),
             Kind::NoService => None,
         }
     }
@@ -262,7 +273,7 @@ pub fn answer(
 ) -> Answer {
     let Some(kind) = classify(ctx, frame.head) else { return Answer::LetGo };
     if !frame.is_whole() && kind.reads_everything() {
-        return Answer::Whole;
+        return Answer::Again(Again::Whole);
     }
     try_answer(ctx, limits, now, kind, frame, out).unwrap_or_else(Answer::Drop)
 }
@@ -290,6 +301,9 @@ fn try_answer(
     if frame.src_addr() != ctx.mac {
         return Err(DropReason::SpoofedMac);
     }
+    if kind == Kind::Service {
+        return service::admit(ctx, limits, now, asked);
+    }
     if asked.offload.gso.is_some() || (is_pending(asked) && !kind.is_udp()) {
         return Err(DropReason::BadOffload);
     }
@@ -306,7 +320,7 @@ fn try_answer(
         Kind::Dhcp6 => dhcpv6::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
         Kind::Echo6 => echo::answer_v6(ctx, frame.payload(), asked.len, out),
-        Kind::NoService => {
+        Kind::Service | Kind::NoService => {
             let error = no_service::owed(ctx, frame.payload())?.ok_or(DropReason::GatewayNoService)?;
             return Ok(Answer::Owed(DropReason::GatewayNoService, error));
         }
@@ -333,9 +347,13 @@ fn classify(ctx: &GatewayContext<'_>, head: &[u8]) -> Option<Kind> {
 
 fn classify_v4(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
     let ip = headers_v4(packet)?;
-    let to_gateway = Some(ip.dst_addr()) == ctx.gateway4;
     let first_fragment = ip.frag_offset() == 0;
     let transport = packet.get(usize::from(ip.header_len())..)?;
+    if service::is_offered(ctx, ip.dst_addr()) {
+        let whole = first_fragment && !ip.more_frags();
+        return Some(service::kind(ip.next_header(), transport).filter(|_| whole).unwrap_or(Kind::NoService));
+    }
+    let to_gateway = Some(ip.dst_addr()) == ctx.gateway4;
     match ip.next_header() {
         // What a tenant asks another by unicast is theirs (its answer is refused, `rogue-server`); what is broadcast is ours.
         IpProtocol::Udp if first_fragment && (to_gateway || ip.dst_addr().is_broadcast()) => {
@@ -354,8 +372,11 @@ fn classify_v4(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
 
 fn classify_v6(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
     let ip = headers_v6(packet)?;
-    let to_gateway = ctx.is_gateway6(ip.dst_addr());
     let transport = packet.get(40..)?;
+    if service::is_offered(ctx, ip.dst_addr()) {
+        return service::kind(ip.next_header(), transport).or(Some(Kind::NoService));
+    }
+    let to_gateway = ctx.is_gateway6(ip.dst_addr());
     if ip.next_header() == IpProtocol::Udp && ip.dst_addr() == dhcpv6::SERVERS {
         return (transport.get(2..4)? == dhcpv6::SERVER_PORT.to_be_bytes()).then_some(Kind::Dhcp6);
     }

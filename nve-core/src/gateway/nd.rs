@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use smoltcp::wire::{EthernetAddress, EthernetProtocol, IpProtocol, Ipv6Packet, checksum};
 
 use super::emit::Emit;
-use super::{GATEWAY_MAC, GatewayContext, ra, whole};
+use super::{GATEWAY_MAC, GatewayContext, ra, service, whole};
 use crate::DropReason;
 use crate::pipeline::Rewritten;
 
@@ -97,12 +97,16 @@ fn answer_solicitation(
 /// An address of the VN that is not the asker's, or one of the gateway's. Of link-local addresses only ours: another
 /// attachment's is not on this link.
 fn is_neighbour(ctx: &GatewayContext<'_>, target: Ipv6Addr) -> bool {
-    !ctx.is_askers(target) && (ctx.is_gateway6(target) || is_in_network(ctx, target))
+    !ctx.is_askers(target) && (is_ours(ctx, target) || is_in_network(ctx, target))
 }
 
 /// RFC 4862, 5.4: duplicate address detection asks whether an address may be taken. Answered only if it may not.
 fn is_taken(ctx: &GatewayContext<'_>, target: Ipv6Addr) -> bool {
-    ctx.is_gateway6(target) || (is_in_network(ctx, target) && (ctx.held_by_another)(IpAddr::V6(target)))
+    is_ours(ctx, target) || (is_in_network(ctx, target) && (ctx.held_by_another)(IpAddr::V6(target)))
+}
+
+fn is_ours(ctx: &GatewayContext<'_>, target: Ipv6Addr) -> bool {
+    ctx.is_gateway6(target) || service::is_offered(ctx, target)
 }
 
 fn is_in_network(ctx: &GatewayContext<'_>, target: Ipv6Addr) -> bool {

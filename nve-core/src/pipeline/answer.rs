@@ -10,7 +10,7 @@ use super::admit::{Bearer, Sender};
 use super::claim::{self, Lent};
 use super::question::Form;
 use super::walk::{Stop, Walk};
-use super::{Again, Fate, Question, Scratch, group};
+use super::{Fate, Question, Scratch, group};
 use crate::DropReason;
 use crate::gateway::{self, Answer, GatewayContext};
 use crate::packet::ipv4::Ipv4;
@@ -43,7 +43,8 @@ pub(crate) fn answer(
             Err(if claim.address.is_ipv4() { DropReason::ArpUnanswered } else { DropReason::NdUnanswered }
                 .into())
         }
-        Answer::Whole => Err(Stop::Again(Again::Whole)),
+        Answer::Again(again) => Err(Stop::Again(again)),
+        Answer::Punt(desk) => Ok(Fate::Punt(desk)),
         Answer::LetGo => elsewhere(walk, bearer, question, frame, scratch),
     }
 }

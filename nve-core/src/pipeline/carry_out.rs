@@ -6,7 +6,7 @@
 //! For whoever has no rings to save copies for: replaying captures, and the world in memory. The worker does the same with
 //! guest memory in place of buffers.
 
-use super::{Again, Fate, Origin, PortId, Scratch, Walker};
+use super::{Again, Desk, Fate, Origin, PortId, Scratch, Walker};
 use crate::DropReason;
 use crate::packet::finish::{Segments, complete_checksum};
 use crate::packet::{Frame, HEAD_LEN, Offload};
@@ -21,6 +21,8 @@ pub enum Outcome<'a> {
     /// An answer to where the frame came from: an Ethernet frame to an attachment, an IPv6 packet to the uplink. The frame itself
     /// may have been dropped for the reason given.
     Reply(&'a [u8], Option<DropReason>),
+    /// The slow path's: this frame, whole and finished.
+    Punted(Desk, &'a [u8]),
     /// Nothing: dropped and counted.
     Dropped(DropReason),
 }
@@ -140,6 +142,7 @@ impl CarryOut {
                 }
             }
             Fate::Reply(..) => self.deliver(walker, origin, bytes, &fate, tell),
+            Fate::Punt(desk) => tell(Outcome::Punted(desk, bytes)),
             Fate::Drop(reason) => tell(Outcome::Dropped(reason)),
             // The frame is whole and finished: the walk has nothing left to ask for.
             Fate::Again(_) => {
@@ -162,7 +165,7 @@ impl CarryOut {
             Fate::Local(port, piece) => (Origin::Port(*port), piece),
             Fate::Uplink(piece) => (Origin::Uplink, piece),
             Fate::Reply(piece, _) => (origin, piece),
-            Fate::Drop(_) | Fate::Again(_) => return,
+            Fate::Drop(_) | Fate::Again(_) | Fate::Punt(_) => return,
         };
         self.joined.clear();
         self.joined.extend_from_slice(self.scratch.head.get(piece.head.clone()).unwrap_or_default());
@@ -172,7 +175,7 @@ impl CarryOut {
             Fate::Local(port, _) => Outcome::Local(*port, &self.joined, piece.offload),
             Fate::Uplink(_) => Outcome::Uplink(&self.joined, piece.offload),
             Fate::Reply(_, reason) => Outcome::Reply(&self.joined, *reason),
-            Fate::Drop(_) | Fate::Again(_) => return,
+            Fate::Drop(_) | Fate::Again(_) | Fate::Punt(_) => return,
         });
     }
 }

@@ -115,10 +115,29 @@ pub enum Fate {
     /// An answer to where the packet came from (ARP, ND, DHCP, ICMP): whole in the scratch buffer. The reason, where the packet
     /// itself was also dropped (an ICMP error), is counted already.
     Reply(Rewritten, Option<DropReason>),
+    /// To the slow path, whole as it is and with nothing left to finish: the gateway cannot answer it from the packet alone. Its source
+    /// is the attachment's own, and its attachment's allowance for it is paid.
+    Punt(Desk),
     /// Dropped and counted.
     Drop(DropReason),
     /// The shell must do something first and bring the result through the same door.
     Again(Again),
+}
+
+/// Who serves what is punted: see [`crate::punt`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Desk {
+    /// The gateway's own TCP/IP stack, one for each attachment.
+    Service,
+}
+
+impl Desk {
+    /// The name in captures and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+        }
+    }
 }
 
 /// What the shell must do before the walk can go on.

@@ -143,6 +143,12 @@ impl Walker {
         gateway::advertise(&GatewayContext::new(attachment, network, &|_| false), &mut scratch.head)
     }
 
+    /// Whether an answer of the slow path, an Ethernet frame, is for the attachment that `port` is now: a reload may have come between.
+    pub fn bears_its_mac(&self, port: PortId, frame: &[u8]) -> bool {
+        let mac = self.world.attachment(port).map(|attachment| attachment.mac);
+        mac.is_some_and(|mac| frame.get(..6) == Some(mac.as_bytes()))
+    }
+
     /// The state of this worker, borrowed for one packet.
     #[inline]
     pub(super) fn parts(&mut self) -> Walk<'_> {

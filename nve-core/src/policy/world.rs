@@ -51,6 +51,8 @@ pub struct Network {
     pub ntp: Vec<IpAddr>,
     /// How DHCPv4 tells addresses.
     pub lease4: Lease4,
+    /// Whether it has the metadata service.
+    pub metadata: bool,
     /// Told to guests: uplink MTU minus 20 where the network has IPv4 (design, section 5), never below 1280 where it has IPv6.
     pub mtu: u16,
     /// Adjustment between our locator and the /96.
@@ -306,6 +308,7 @@ impl Network {
             },
             ntp: network.ntp.clone(),
             lease4: network.lease4,
+            metadata: network.metadata,
             mtu,
             neutral6: network.ipv6.map(|vnet| Neutral::vnet(host.locator, network.vnid, vnet)),
             translation: translation(host.uplink_mtu),

@@ -58,6 +58,8 @@ pub struct Network {
     pub lease4: Lease4,
     /// Who is sent what is sent to a group.
     pub multicast: Multicast,
+    /// Whether the gateway serves each attachment's metadata at its well-known addresses.
+    pub metadata: bool,
 }
 
 /// Who is sent what is sent to a group of a network. Broadcasts, 224.0.0.0/24 and ff02::1 go to everybody in any case (RFC 4541,

@@ -18,6 +18,7 @@ fn network(name: &str, vni: u32, ipv4: Option<&str>, ipv6: Option<&str>) -> Netw
         ntp: vec![],
         lease4: Lease4::default(),
         multicast: Multicast::default(),
+        metadata: true,
     }
 }
 

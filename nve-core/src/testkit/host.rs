@@ -18,6 +18,7 @@ use super::recorder::Place;
 use crate::DropReason;
 use crate::packet::Offload;
 use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Scratch, Walker};
+use crate::punt::{Desks, Outbox, Punted};
 use crate::setup::Setup;
 
 /// Identifiers a host has room for.
@@ -46,6 +47,7 @@ pub(super) struct Host {
     pub(super) card_finishes: bool,
     walker: Walker,
     carry_out: CarryOut,
+    desks: Desks,
 }
 
 impl Host {
@@ -58,6 +60,7 @@ impl Host {
         let checked = setup.clone().check().unwrap_or_else(|error| panic!("{name}: {error}"));
         let nve = Nve::new(checked, MAPPING_CAPACITY);
         let walker = Walker::new(Arc::clone(&nve));
+        let desks = Desks::new(Arc::clone(&nve), id.0 as u64);
         Self {
             name,
             id,
@@ -69,6 +72,7 @@ impl Host {
             card_finishes,
             walker,
             carry_out: CarryOut::default(),
+            desks,
         }
     }
 
@@ -81,6 +85,8 @@ impl Host {
         offload: Offload,
     ) -> Vec<Made> {
         let mut made = Vec::new();
+        let mut said = Outbox::default();
+        let desks = &mut self.desks;
         self.walker.begin(now);
         self.carry_out.carry_out(&mut self.walker, origin, bytes, offload, &mut |outcome| {
             made.push(match outcome {
@@ -88,9 +94,34 @@ impl Host {
                 Outcome::Uplink(bytes, offload) => Made::Uplink(bytes.to_vec(), offload),
                 Outcome::Reply(bytes, reason) => Made::Reply(bytes.to_vec(), reason),
                 Outcome::Dropped(reason) => Made::Dropped(reason),
+                Outcome::Punted(desk, frame) => {
+                    let Origin::Port(port) = origin else { panic!("{desk:?} is asked by the fabric") };
+                    return desks.take(now, &Punted { port, desk, frame }, &mut said);
+                }
             });
         });
+        made.extend(self.said(said));
         made
+    }
+
+    /// What the slow path has to do now.
+    pub(super) fn desks(&mut self, now: Duration) -> Vec<Made> {
+        let mut said = Outbox::default();
+        self.desks.tick(now, &mut said);
+        self.said(said).collect()
+    }
+
+    /// When that is again.
+    pub(super) fn desks_due(&self, now: Duration) -> Option<Duration> {
+        self.desks.until_tick(now).map(|wait| now + wait)
+    }
+
+    fn said(&mut self, said: Outbox) -> impl Iterator<Item = Made> {
+        let walker = &mut self.walker;
+        said.frames.into_iter().map(|(port, frame)| {
+            walker.delivered(Origin::Port(port), Origin::Port(port), frame.len());
+            Made::Local(port, frame, Offload::NONE)
+        })
     }
 
     /// What the gateway says unasked.

@@ -171,6 +171,7 @@ impl Plan {
             ntp: Vec::new(),
             lease4: Lease4::Subnet,
             multicast: Multicast::default(),
+            metadata: true,
         });
         self
     }

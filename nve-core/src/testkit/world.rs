@@ -135,7 +135,8 @@ impl World {
             let now = self.now;
             let event = self.events.keys().next().map(|(at, _)| *at);
             let stack = self.guests.iter_mut().filter_map(|guest| guest.due(now)).min();
-            let next = event.into_iter().chain(stack).min().unwrap_or(end);
+            let desks = self.hosts.iter().filter_map(|host| host.desks_due(now)).min();
+            let next = event.into_iter().chain(stack).chain(desks).min().unwrap_or(end);
             // A stack that wants to be polled at once still waits a moment: time moves on.
             self.now = next.max(now + Duration::from_micros(1));
             if self.now > end {
@@ -161,10 +162,20 @@ impl World {
                 Event::OwnPacket(host, crossing) => self.enter_nve(host, &crossing, false),
             }
         }
+        self.serve_desks();
         for index in 0..self.guests.len() {
             self.guests[index].poll(self.now);
             for (frame, offload) in core::mem::take(&mut self.guests[index].device.outbox) {
                 self.frame_leaves(index, &frame, offload);
+            }
+        }
+    }
+
+    /// What the hosts' slow paths have to do in this instant.
+    fn serve_desks(&mut self) {
+        for index in 0..self.hosts.len() {
+            for made in self.hosts[index].desks(self.now) {
+                self.perform(HostId(index), made);
             }
         }
     }

@@ -265,6 +265,7 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         ntp: ntp.into_iter().collect::<Option<_>>()?,
         lease4: lease4?,
         multicast: multicast?,
+        metadata: raw.metadata.unwrap_or(true),
     })
 }
 

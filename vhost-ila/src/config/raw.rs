@@ -67,6 +67,7 @@ pub(super) struct RawNetwork {
     pub(super) ntp: Vec<Text>,
     pub(super) dhcp4: Option<Text>,
     pub(super) multicast: Option<Text>,
+    pub(super) metadata: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,8 @@
 //!
 //! * It is the pipeline of the daemon, with the same config; only rings and uplink are missing.
 //! * The capture's timestamps are the clock, so that the same capture has the same fate tomorrow. The clock never goes back.
-//! * Nothing vanishes: each packet of the input comes out as what became of it, or as itself with the comment `drop=NAME`.
+//! * Nothing vanishes: each packet of the input comes out as what became of it, or as itself with the comment `drop=NAME`; what goes to
+//!   the slow path with the comment `punt=DESK`, before the answer. The desks have no time but that of the packets.
 //!
 //! ```text
 //!   in.pcap(ng) ── input.rs ──> CarryOut over Walker ──┬─ local, reply ──> interface of an attachment (Ethernet)
@@ -26,6 +27,7 @@ use anyhow::Result;
 use nve_core::DropReason;
 use nve_core::packet::Offload;
 use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, Receiver, Walker};
+use nve_core::punt::{Desks, Outbox, Punted};
 
 use input::Input;
 use output::Output;
@@ -61,18 +63,29 @@ pub fn replay(nve: &Arc<Nve>, origin: Origin, input: &Path, output: &Path) -> Re
     let mut output = Output::create(output, &names)?;
     let mut walker = Walker::new(Arc::clone(nve));
     let mut shell = CarryOut::default();
+    // A capture is replayed the same way tomorrow.
+    let mut desks = Desks::new(Arc::clone(nve), 0);
     let mut summary = Summary::default();
     while let Some(packet) = input.next()? {
         summary.packets += 1;
         walker.begin(packet.now);
         let mut written = Ok(());
+        let mut said = Outbox::default();
+        desks.tick(packet.now, &mut said);
         shell.carry_out(&mut walker, origin, &packet.bytes, Offload::NONE, &mut |outcome| {
             summary.count(&outcome, &names);
+            if let (Outcome::Punted(desk, frame), Origin::Port(port)) = (&outcome, origin) {
+                desks.take(packet.now, &Punted { port, desk: *desk, frame }, &mut said);
+            }
             if written.is_ok() {
                 written = output.write(packet.time, origin, &packet.bytes, &outcome);
             }
         });
         written?;
+        for (port, frame) in said.frames {
+            summary.replies += 1;
+            output.answered(packet.time, port, &frame)?;
+        }
     }
     output.finish()?;
     Ok(summary)
@@ -91,6 +104,8 @@ impl Summary {
                 self.replies += 1;
                 reason.map(&mut drop);
             }
+            // What its desk says is counted as answers.
+            Outcome::Punted(..) => {}
             Outcome::Dropped(reason) => drop(*reason),
         }
     }

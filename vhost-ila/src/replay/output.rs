@@ -69,8 +69,16 @@ impl Output {
                 }
                 self.delivered(time, origin, bytes)
             }
+            Outcome::Punted(desk, frame) => {
+                self.commented(time, origin, frame, format!("punt={}", desk.name()))
+            }
             Outcome::Dropped(reason) => self.dropped(time, origin, input, *reason),
         }
+    }
+
+    /// An answer of the slow path's to an attachment.
+    pub(super) fn answered(&mut self, time: Duration, port: PortId, frame: &[u8]) -> Result<()> {
+        self.delivered(time, Origin::Port(port), frame)
     }
 
     fn delivered(&mut self, time: Duration, to: Origin, bytes: &[u8]) -> Result<()> {
@@ -82,11 +90,16 @@ impl Output {
     }
 
     fn dropped(&mut self, time: Duration, from: Origin, bytes: &[u8], reason: DropReason) -> Result<()> {
+        self.commented(time, from, bytes, format!("drop={}", reason.name()))
+    }
+
+    /// What came from `from` and goes no further.
+    fn commented(&mut self, time: Duration, from: Origin, bytes: &[u8], comment: String) -> Result<()> {
         let direction = match from {
             Origin::Port(_) => Direction::Out,
             Origin::Uplink => Direction::In,
         };
-        self.packet(time, from, bytes, direction, Some(format!("drop={}", reason.name())))
+        self.packet(time, from, bytes, direction, Some(comment))
     }
 
     fn packet(

@@ -6,7 +6,7 @@ use std::io;
 
 use nve_core::DropReason;
 use nve_core::packet::{ETHERNET_LEN, Frame, GsoKind, HEAD_LEN, MAX_FRAME, Offload};
-use nve_core::pipeline::{Fate, Origin, PortId, Question, Scratch};
+use nve_core::pipeline::{Fate, Origin, PortId, Question, Rewritten, Scratch};
 
 use super::again::Linear;
 use super::delivery::{Outlets, Source, signal_driver};
@@ -227,6 +227,35 @@ impl Batch {
         }
     }
 
+    /// What the slow path answers, a batch of it; how many frames there were.
+    #[inline]
+    pub(super) fn answers(&mut self, out: &mut Outlets) -> usize {
+        (0..BATCH).take_while(|_| self.answer(out)).count()
+    }
+
+    /// One such answer; false if there is none.
+    #[inline]
+    fn answer(&mut self, out: &mut Outlets) -> bool {
+        let Some((port, frame)) = out.punts.answer() else { return false };
+        self.deliver_answer(out, port, &frame);
+        true
+    }
+
+    #[cold]
+    fn deliver_answer(&mut self, out: &mut Outlets, port: PortId, frame: &[u8]) {
+        let origin = Origin::Port(port);
+        let is_its_own = out.walker.bears_its_mac(port, frame);
+        let Some((slot, header)) = self.slots.first_mut().zip(frame.first_chunk::<ETHERNET_LEN>()) else {
+            return;
+        };
+        if !is_its_own {
+            return out.walker.dropped(origin, DropReason::NoAttachment);
+        }
+        slot.scratch.head[..ETHERNET_LEN].copy_from_slice(header);
+        let said = Rewritten { tail: ETHERNET_LEN..frame.len(), ..Rewritten::whole(0..ETHERNET_LEN) };
+        out.perform(origin, (&Fate::Reply(said, None), 0), &slot.scratch, Source::Own(frame));
+    }
+
     /// One batch from the uplink; how many packets there were.
     ///
     /// # Errors
@@ -287,11 +316,11 @@ fn segments_of(offload: &Offload, len: usize) -> usize {
     offload.gso.map_or(0, |gso| len / usize::from(gso.size).max(1))
 }
 
-/// Whether a fate must be carried out before the next frame is decided.
+/// Whether a fate must be carried out before the next frame is decided, and is more than one delivery.
 #[inline]
 fn needs_software(fate: &Fate) -> bool {
     match fate {
-        Fate::Again(_) => true,
+        Fate::Again(_) | Fate::Punt(_) => true,
         Fate::Local(_, r) | Fate::Uplink(r) | Fate::Reply(r, _) => r.more,
         Fate::Drop(_) => false,
     }
@@ -340,6 +369,9 @@ pub(super) fn pieces(
     scratch: &mut Scratch,
     source: Source<'_>,
 ) {
+    if let Fate::Punt(desk) = fate {
+        return out.punt(origin, *desk, frame);
+    }
     let flow = out.flow(origin, fate, frame);
     out.perform(origin, (fate, flow), scratch, source);
     let mut more = needs_software(fate);

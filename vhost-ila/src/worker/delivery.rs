@@ -2,7 +2,7 @@
 
 use nve_core::DropReason;
 use nve_core::packet::{ChecksumState, Frame, GsoKind, Offload};
-use nve_core::pipeline::{Fate, Nve, Origin, PortId, Rewritten, Scratch, Walker};
+use nve_core::pipeline::{Desk, Fate, Nve, Origin, PortId, Rewritten, Scratch, Walker};
 use std::sync::Arc;
 
 use super::counters::WorkerCounters;
@@ -13,6 +13,7 @@ use crate::device::memory::Payload;
 use crate::device::net_header::{LEN, NetHeader};
 use crate::device::ring::{Chains, NoRoom, RingFault};
 use crate::device::status::{Status, Uses};
+use crate::punt::WorkerEnd;
 use crate::uplink::Uplink;
 
 /// Where frames to one attachment go.
@@ -68,6 +69,8 @@ pub(super) struct Outlets {
     /// Ports that the present batch goes to.
     expected: Vec<u16>,
     pub(super) uplink: Box<dyn Uplink>,
+    /// The way to the slow path and back.
+    pub(super) punts: WorkerEnd,
     pub(super) notifier: Notifier,
     pub(super) counters: Arc<WorkerCounters>,
 }
@@ -76,6 +79,7 @@ impl Outlets {
     pub(super) fn new(
         nve: Arc<Nve>,
         uplink: Box<dyn Uplink>,
+        punts: WorkerEnd,
         notifier: Notifier,
         counters: Arc<WorkerCounters>,
     ) -> Self {
@@ -87,6 +91,7 @@ impl Outlets {
             touched: Vec::new(),
             expected: Vec::new(),
             uplink,
+            punts,
             notifier,
             counters,
         }
@@ -175,8 +180,21 @@ impl Outlets {
                 Origin::Port(port) => self.give_to_port(origin, (port, flow), rewritten, scratch, source),
                 Origin::Uplink => self.give_to_uplink(origin, rewritten, scratch, source),
             },
-            // Counted by the core; asked for again by `again.rs`.
-            Fate::Drop(_) | Fate::Again(_) => {}
+            // Counted by the core; asked for again by `again.rs`; punted where the frame is whole.
+            Fate::Drop(_) | Fate::Again(_) | Fate::Punt(_) => {}
+        }
+    }
+
+    /// Hands a whole frame to the slow path.
+    #[cold]
+    pub(super) fn punt(&mut self, origin: Origin, desk: Desk, frame: &Frame<'_>) {
+        let punted = match origin {
+            Origin::Port(port) => self.punts.punt(port, desk, frame.head),
+            // The gateway serves attachments only.
+            Origin::Uplink => Err(DropReason::NotOurs),
+        };
+        if let Err(reason) = punted {
+            self.walker.dropped(origin, reason);
         }
     }
 

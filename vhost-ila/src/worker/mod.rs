@@ -1,4 +1,4 @@
-//! The daemon's threads: one control thread per attachment, and the worker that moves packets.
+//! The daemon's threads: one control thread per attachment, the worker that moves packets, and the slow path's (`punt/`).
 //!
 //! What must stay true:
 //!
@@ -8,7 +8,7 @@
 //! * Every port gets its turn: at most one batch of each ring, then the next; and no more of the worker's time than its neighbours.
 //!
 //! ```text
-//!   poll.rs      turn: requests > each transmit ring > commands > uplink > signals;  no work: spin, then sleep in epoll
+//!   poll.rs      turn: requests > each transmit ring > commands > answers > uplink > signals;  no work: spin, then sleep in epoll
 //!   sender.rs    what a guest brings: a transmit ring, a control queue
 //!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all
 //!   delivery.rs  one frame to one place: a receive ring, the uplink, or a counter
@@ -31,6 +31,7 @@ mod tests;
 mod turns;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -38,11 +39,13 @@ use std::time::Duration;
 
 pub use counters::{WorkerCounters, WorkerReport};
 use nve_core::pipeline::Nve;
+use nve_core::punt::Desks;
 
 use crate::config::{DeviceConfig, UplinkConfig};
 use crate::device::handover::{self, WorkerLink};
 use crate::device::server::Server;
 use crate::device::status::AttachmentReport;
+use crate::punt::{self, PuntReport, Serve};
 use crate::uplink::{self, Uplink};
 use poll::Worker;
 
@@ -78,11 +81,26 @@ impl Daemon {
     /// # Errors
     /// The system's.
     pub fn start_with(uplink: Box<dyn Uplink>, spin: Duration, nve: Arc<Nve>) -> io::Result<DaemonHandle> {
+        let desks = Desks::new(Arc::clone(&nve), RandomState::new().hash_one(()));
+        Self::start_on(uplink, spin, nve, desks)
+    }
+
+    /// The same, with what serves the slow path.
+    fn start_on(
+        uplink: Box<dyn Uplink>,
+        spin: Duration,
+        nve: Arc<Nve>,
+        desks: impl Serve,
+    ) -> io::Result<DaemonHandle> {
         let (link, inbox) = handover::link()?;
+        let (punts, desks_end) = punt::ends(1)?;
+        let Some(punts) = punts.into_iter().next() else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let punt = punt::Thread::start(desks_end, desks)?;
         let counters = Arc::new(WorkerCounters::default());
-        let worker = Worker::new(Arc::clone(&nve), inbox, uplink, spin, Arc::clone(&counters))?;
+        let worker = Worker::new(Arc::clone(&nve), inbox, uplink, punts, spin, Arc::clone(&counters))?;
         let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || worker.run())?;
-        Ok(DaemonHandle { nve, link, counters, thread: Mutex::new(Some(thread)), servers: Mutex::default() })
+        let thread = Mutex::new(Some(thread));
+        Ok(DaemonHandle { nve, link, counters, thread, punt, servers: Mutex::default() })
     }
 }
 
@@ -97,6 +115,8 @@ pub struct DaemonHandle {
     link: WorkerLink,
     counters: Arc<WorkerCounters>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The slow path, which ends after the worker.
+    punt: punt::Thread,
     servers: Mutex<BTreeMap<String, Device>>,
 }
 
@@ -163,6 +183,12 @@ impl DaemonHandle {
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerReport> {
         vec![self.counters.report()]
+    }
+
+    /// What the slow path did.
+    #[must_use]
+    pub fn punt(&self) -> PuntReport {
+        self.punt.report()
     }
 
     /// Whether the worker still moves packets. It ends by itself only by a bug.

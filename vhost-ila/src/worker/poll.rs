@@ -23,6 +23,7 @@ use crate::device::event::{Notifier, PeerEvent};
 use crate::device::handover::{Queue, Request, Role, WorkerInbox};
 use crate::device::memory::poisoned_mappings;
 use crate::device::ring::RingFault;
+use crate::punt::WorkerEnd;
 use crate::uplink::Uplink;
 
 /// Turns between two looks at an uplink that had nothing last time: a look is a system call.
@@ -67,16 +68,18 @@ impl Worker {
         nve: Arc<Nve>,
         inbox: WorkerInbox,
         uplink: Box<dyn Uplink>,
+        punts: WorkerEnd,
         spin: Duration,
         counters: Arc<WorkerCounters>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.watch(inbox.wake(), Events::EPOLLIN)?;
+        poll.watch(&punts, Events::EPOLLIN | Events::EPOLLET)?;
         if let Some(fd) = uplink.readable() {
             poll.watch(&fd, Events::EPOLLIN)?;
         }
         Ok(Self {
-            out: Outlets::new(nve, uplink, Notifier::new()?, counters),
+            out: Outlets::new(nve, uplink, punts, Notifier::new()?, counters),
             batch: Batch::new(),
             inbox,
             poll,
@@ -139,6 +142,7 @@ impl Worker {
         let waiting = self.turns.settle(last);
         let commands = self.commands();
         self.batch.announce(&mut self.out);
+        let answers = self.batch.answers(&mut self.out);
         let mut polls = self.senders.len() as u64;
         self.uplink_skipped += 1;
         if !self.uplink_lost && (self.uplink_busy || self.uplink_skipped >= UPLINK_PAUSE) {
@@ -157,7 +161,7 @@ impl Worker {
         let counters = &self.out.counters;
         counters.polls.add(polls);
         if packets == 0 {
-            return commands > 0 || waiting;
+            return commands > 0 || answers > 0 || waiting;
         }
         counters.busy_polls.add(busy);
         counters.packets.add(packets);

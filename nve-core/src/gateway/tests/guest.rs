@@ -33,7 +33,7 @@ impl TxToken for &mut Link {
         match answer(&context(), &mut self.limits, self.now, &Frame::whole(&frame), &mut out) {
             Answer::Reply(reply) => self.to_guest.push_back(bytes_of(&reply, &out, &frame)),
             Answer::Drop(reason) => self.drops.push(reason),
-            Answer::Owed(..) | Answer::Claim(_) | Answer::Whole | Answer::LetGo => {}
+            Answer::Owed(..) | Answer::Claim(_) | Answer::Again(_) | Answer::Punt(_) | Answer::LetGo => {}
         }
         result
     }

@@ -21,6 +21,7 @@ mod guest;
 mod nd;
 mod no_service;
 mod rates;
+mod service;
 mod through_the_walk;
 
 const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 1]);
@@ -70,6 +71,7 @@ fn context() -> GatewayContext<'static> {
         ntp: &CLOCKS,
         mtu: 1480,
         lease4: Lease4::Subnet,
+        metadata: true,
         held_by_another: &peers,
     }
 }

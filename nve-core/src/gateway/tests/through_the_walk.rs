@@ -27,6 +27,7 @@ fn nve() -> Arc<Nve> {
         ],
         lease4: Lease4::HostRoute,
         multicast: Multicast::default(),
+        metadata: true,
     };
     let attachment = Attachment {
         name: "vm1".into(),

@@ -9,9 +9,10 @@ const B6: &str = "2001:db8:b1:e::2";
 const ROUTER: &str = "2001:db8:ffff::1";
 
 /// Reasons that no single walk can have, with the test that has them.
-const ELSEWHERE: [(DropReason, &str); 4] = [
+const ELSEWHERE: [(DropReason, &str); 5] = [
     (DropReason::NotHolder, "nve-core/tests/scenarios/shared_addresses.rs"),
     (DropReason::ReceiverFull, "vhost-ila/src/worker/: a receive ring without room"),
+    (DropReason::PuntFull, "vhost-ila/src/worker/tests/punt.rs: a slow path that stalls"),
     (DropReason::UplinkFull, "vhost-ila/src/worker/: an uplink that takes nothing"),
     (
         DropReason::GatewayNoRoom,

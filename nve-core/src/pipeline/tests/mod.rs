@@ -33,6 +33,7 @@ pub(super) enum Out {
     Local(String, Vec<u8>, Offload),
     Uplink(Vec<u8>, Offload),
     Reply(Vec<u8>, Option<DropReason>),
+    Punted(Desk, Vec<u8>),
     Dropped(DropReason),
 }
 
@@ -44,6 +45,7 @@ impl Out {
             Self::Uplink(packet, _) => packet,
             Self::Reply(bytes, _) if bytes[0] >> 4 == 6 => bytes,
             Self::Reply(bytes, _) => &bytes[14..],
+            Self::Punted(_, frame) => &frame[14..],
             Self::Dropped(reason) => panic!("dropped: {}", reason.name()),
         }
     }
@@ -137,6 +139,7 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         ntp: vec![],
         lease4: Lease4::Subnet,
         multicast: Multicast::default(),
+        metadata: true,
     };
     let guests: [(u8, &str, &str, &str, u8, &str); 5] = [
         (1, "vm1", "10.1.0.1", "2001:db8:b1:e::1", 1, "blue"),
@@ -209,6 +212,7 @@ impl Lab {
                 }
                 Outcome::Uplink(packet, offload) => Out::Uplink(packet.to_vec(), offload),
                 Outcome::Reply(bytes, reason) => Out::Reply(bytes.to_vec(), reason),
+                Outcome::Punted(desk, frame) => Out::Punted(desk, frame.to_vec()),
                 Outcome::Dropped(reason) => Out::Dropped(reason),
             });
         });

@@ -246,7 +246,7 @@ impl Host {
                 reached.push((tenant.expect("delivered to somebody"), frame.to_vec()));
             }
             Outcome::Uplink(packet, _) => to_fabric.push(packet.to_vec()),
-            Outcome::Reply(..) | Outcome::Dropped(_) => {}
+            Outcome::Reply(..) | Outcome::Punted(..) | Outcome::Dropped(_) => {}
         });
     }
 

@@ -7,6 +7,7 @@ mod hostile;
 mod life_cycle;
 mod order;
 mod pairs;
+mod punt;
 mod traffic;
 mod uplink;
 
@@ -88,6 +89,7 @@ fn setup(count: u8) -> Setup {
             ntp: vec![],
             lease4: Lease4::Subnet,
             multicast: Multicast::default(),
+            metadata: true,
         }],
         attachments: (1..=count).map(attachment).collect(),
         mappings: vec![],
