@@ -39,7 +39,10 @@ pub fn control(bytes: &[u8]) {
                 queue.ring = start(&pair);
             }
             Step::Rest => rest(&mut pair, &mut queue.ring),
-            Step::Serve => {
+            step @ (Step::Serve | Step::Flow) => {
+                if step == Step::Flow {
+                    pair.refill(script.byte());
+                }
                 if serve(&mut pair, &mut queue).is_err() {
                     pair.set_up_again();
                     queue.ring = start(&pair);

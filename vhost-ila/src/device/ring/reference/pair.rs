@@ -59,6 +59,8 @@ pub(super) enum Step {
     Restart,
     /// Buffers are served.
     Serve,
+    /// For a while, the driver making available as many as it gets back.
+    Flow,
 }
 
 /// What is mapped once.
@@ -142,7 +144,10 @@ impl Pair {
         let start = if start & 1 == 0 { 0 } else { 0u16.wrapping_sub(start.into()) };
         let event_idx = flags & 1 != 0;
         let memories = IDLE.take().unwrap_or_else(Memories::new);
-        let (driver, twin) = (Driver::new(RING, size), Driver::new(RING, size));
+        let (mut driver, mut twin) = (Driver::new(RING, size), Driver::new(RING, size));
+        // Across the end of a page, so that a part of it that is not logged is seen.
+        let used = TABLES - PAGE - 4 * u64::from(size);
+        (driver.at.used, twin.at.used) = (used, used);
         let mut queue = Queue::new(MOST).expect("a good size");
         queue.set_size(size);
         queue.try_set_desc_table_address(GuestAddress(driver.at.descriptors)).expect("aligned");
@@ -249,7 +254,8 @@ impl Pair {
             5..9 => self.push(script),
             9 => self.wish(script),
             10 => return Step::Rest,
-            11 if script.byte() >= 128 => return Step::Restart,
+            11 if script.byte() >= if self.steady.is_some() { 250 } else { 128 } => return Step::Restart,
+            15 => return Step::Flow,
             _ => return Step::Serve,
         }
         if op < 5 { Step::Written } else { Step::Driven }
@@ -289,7 +295,12 @@ impl Pair {
     fn lay(&self, script: &mut Script<'_>, indirect: bool) {
         let (shape, place, stride) = (script.byte(), script.byte(), script.byte());
         let size = self.driver.size;
-        let count = if shape == 255 { size } else { (1 + u16::from(shape % 12)).min(size) };
+        let count = match shape {
+            255 => size,
+            b @ 224.. => 2 * u16::from(b - 223),
+            b => 1 + u16::from(b % 12),
+        };
+        let count = count.min(size);
         // An odd stride visits every entry of a table whose size is a power of two.
         let entries = if indirect { count.next_power_of_two() } else { size };
         let (first, stride) = (if indirect { 0 } else { u16::from(place) }, u16::from(stride) | 1);
@@ -347,14 +358,21 @@ impl Pair {
 
     /// Makes heads available: any, in steps; sometimes more than a ring has.
     fn push(&mut self, script: &mut Script<'_>) {
-        let (count, first, stride) = (script.byte(), script.byte(), script.byte());
+        self.make_available((script.byte(), script.byte(), script.byte()));
+    }
+
+    /// As many as there is room for, beginning at `first`.
+    pub(super) fn refill(&mut self, first: u8) {
+        self.make_available((u8::MAX, first, 1));
+    }
+
+    fn make_available(&mut self, (count, first, stride): (u8, u8, u8)) {
         let (size, memories) = (self.driver.size, self.memories.as_deref().expect("there until the end"));
+        let room = size.saturating_sub(self.driver.available().wrapping_sub(self.queue.next_avail()));
+        // One more than it has, or many.
         let far = first == 255 && stride >= 192;
-        for i in 0..=u16::from(count) {
-            let waiting = self.driver.available().wrapping_sub(self.queue.next_avail());
-            if waiting >= size && !far {
-                break;
-            }
+        let most = if far { room + 1 + 40 * u16::from(count % 4) } else { room.min(1 + u16::from(count)) };
+        for i in 0..most {
             let head = u16::from(first).wrapping_add(i.wrapping_mul(stride.into()));
             let head = if first == 254 && i == 3 { head } else { head % size };
             self.driver.push(&memories.ours, head);

@@ -27,6 +27,7 @@ pub fn receive(bytes: &[u8]) {
             }
             Step::Rest => run.look_ahead(script.byte()),
             Step::Serve => run.serve(&mut script),
+            Step::Flow => run.flow(&mut script),
         };
         if broken.is_err() {
             run.pair.compare_memory();
@@ -71,17 +72,33 @@ impl Run {
         ours
     }
 
-    /// Delivers some frames, and publishes.
+    /// Delivers some frames.
     fn serve(&mut self, script: &mut Script<'_>) -> Result<(), RingFault> {
-        let frames = 1 + script.byte() % 8;
+        let shapes: Vec<u16> = (0..=script.byte() % 8).map(|_| script.word()).collect();
+        self.batch(&shapes)
+    }
+
+    /// A guest that receives for a while, and gives as it takes: what was fetched ahead is hardly ever used up.
+    fn flow(&mut self, script: &mut Script<'_>) -> Result<(), RingFault> {
+        let (first, stride) = (script.word(), script.word());
+        for lap in 0..32u16 {
+            self.pair.refill(stride as u8);
+            let shape = |frame: u16| first.wrapping_add((4 * lap + frame).wrapping_mul(stride));
+            self.batch(&[0, 1, 2, 3].map(shape))?;
+        }
+        Ok(())
+    }
+
+    /// Delivers a batch, and publishes it.
+    fn batch(&mut self, shapes: &[u16]) -> Result<(), RingFault> {
         if self.pair.has_jumped() {
             // What was fetched before is still good; the jump is seen when more is.
             self.restart();
         }
         self.pair.watch();
         let (mut count, mut end) = (0, Ok(()));
-        for _ in 0..frames {
-            match self.deliver(script.word()) {
+        for shape in shapes {
+            match self.deliver(*shape) {
                 Ok(buffers) => count += buffers,
                 Err(NoRoom::Full) => break,
                 Err(NoRoom::Broken(fault)) => {
@@ -99,7 +116,7 @@ impl Run {
 
     /// Delivers one frame; how many buffers it took.
     fn deliver(&mut self, shape: u16) -> Result<usize, NoRoom> {
-        let len = usize::from(if shape >= 0xf000 { shape & 0x3fff } else { shape % 1600 });
+        let len = usize::from(if shape >= 0xc000 { shape & 0x3fff } else { shape % 1600 });
         self.frame.clear();
         self.frame.resize(LEN, 0);
         self.frame.extend((0..len).map(|at| (at as u8).wrapping_add(self.delivered)));

@@ -24,7 +24,10 @@ pub fn transmit(bytes: &[u8]) {
                 ring = start(&pair);
             }
             Step::Rest => rest(&mut pair, &mut ring, script.byte()),
-            Step::Serve => {
+            step @ (Step::Serve | Step::Flow) => {
+                if step == Step::Flow {
+                    pair.refill(script.byte());
+                }
                 let keep = script.byte();
                 if serve(&mut pair, &mut ring, &mut chains, keep, &mut frames).is_err() {
                     pair.set_up_again();
