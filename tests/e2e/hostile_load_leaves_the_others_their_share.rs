@@ -18,7 +18,7 @@ use vhost_ila_tests::ringpeer::neighbours::{Neighbours, datagram};
 use vhost_ila_tests::ringpeer::ring::Part;
 use vhost_ila_tests::ringpeer::{Options, Peer};
 use vhost_ila_tests::scoreboard::{Check, long};
-use vhost_ila_tests::site::{Plan, Site, VM1, Vm};
+use vhost_ila_tests::site::{Plan, Site, VM1, VM2, Vm};
 use vm_memory::Bytes;
 
 /// Whose throughput is measured.
@@ -49,16 +49,26 @@ enum Act {
     Bytes,
     /// A front-end whose ring breaks at once, again and again.
     Breaking,
+    /// The same at another daemon: what it costs the machine, and not the worker.
+    Elsewhere,
 }
 
-const ACTS: [Act; 7] =
-    [Act::Nothing, Act::Broken, Act::Segments, Act::Flood, Act::Kicks, Act::Bytes, Act::Breaking];
+const ACTS: [Act; 8] = [
+    Act::Nothing,
+    Act::Broken,
+    Act::Segments,
+    Act::Flood,
+    Act::Kicks,
+    Act::Bytes,
+    Act::Breaking,
+    Act::Elsewhere,
+];
 
 #[test]
 #[ignore = "end to end: run by cargo xtask test"]
 fn a_port_that_does_its_worst() {
     let mut check = Check::begin(31, "measurements");
-    let vms = [VM1, HONEST, HOSTILE, VICTIM, SINK];
+    let vms = [VM1, HONEST, HOSTILE, VICTIM, SINK, VM2];
     let mut site = Site::start("e2e/hostile-load", Plan::of(&vms)).unwrap();
     let neighbours = Neighbours::begin(&site, &VM1, &HONEST, &HOSTILE).unwrap();
     let _sink = Peer::connect(&site.socket(&SINK), Options::default()).unwrap();
@@ -70,7 +80,8 @@ fn a_port_that_does_its_worst() {
     let mut waits = ACTS.map(|_| Vec::new());
     for _ in 0..check.scale(1, 5) {
         for ((act, rates), waits) in ACTS.into_iter().zip(&mut rates).zip(&mut waits) {
-            beside(act, &site.socket(&HOSTILE), || {
+            let place = if act == Act::Elsewhere { VM2 } else { HOSTILE };
+            beside(act, &site.socket(&place), || {
                 waits.extend((0..bursts).map(|_| burst(&mut victim, &[small])));
                 rates.push(pump(&mut victim, &[small], time));
             });
@@ -102,9 +113,14 @@ fn a_port_that_does_its_worst() {
     }
     // Throughput is judged on a machine that does nothing else. One that is broken costs nothing; of two who have frames all the time
     // each has half the worker, of which nine tenths are asked.
-    for (act, least) in [(Act::Broken, 0.98), (Act::Segments, 0.45)] {
-        let share = rates[act as usize] / rates[0];
-        assert!(!long() || share >= least, "beside {act:?} the victim has {share:.3} of its throughput");
+    for (act, without, least) in [
+        (Act::Broken, Act::Nothing, 0.98),
+        (Act::Segments, Act::Nothing, 0.45),
+        // Whoever breaks its ring all day keeps a processor busy, wherever that is done.
+        (Act::Breaking, Act::Elsewhere, 0.98),
+    ] {
+        let share = rates[act as usize] / rates[without as usize];
+        assert!(!long() || share >= least, "beside {act:?} the victim has {share:.3} of what it has beside {without:?}");
     }
     assert!(slowest < Duration::from_secs(1), "the neighbours once waited {slowest:?}");
     // Frames of every kind were in them; what else the machine does may lengthen a few.
@@ -139,7 +155,7 @@ fn beside(act: Act, socket: &Path, measure: impl FnOnce()) {
                             thread::sleep(Duration::from_micros(100));
                         }
                     }
-                    Act::Breaking => {
+                    Act::Breaking | Act::Elsewhere => {
                         drop(peer);
                         peer = Peer::connect(socket, options(act)).unwrap();
                         begun(&mut peer);
@@ -166,7 +182,7 @@ fn options(act: Act) -> Options {
 
 /// What is done once, when it is attached.
 fn act_once(act: Act, peer: &mut Peer, frame: Part) {
-    if act == Act::Broken || act == Act::Breaking {
+    if matches!(act, Act::Broken | Act::Breaking | Act::Elsewhere) {
         let at = peer.tx().descriptor(0);
         // A loop of one.
         peer.tx().write_raw(at, frame.address.0, frame.length, 1, 0).unwrap();

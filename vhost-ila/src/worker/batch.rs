@@ -14,7 +14,7 @@ use super::sender::{Kicked, Sender};
 use crate::device::cpu;
 use crate::device::handover::{Role, TransmitQueue};
 use crate::device::net_header::{LEN, NetHeader, READ_LEN, SenderOffloads};
-use crate::device::ring::{BATCH, Chains};
+use crate::device::ring::{BATCH, BATCH_BYTES, Chains};
 use crate::device::status::Uses;
 use crate::uplink::MAX_PACKET;
 
@@ -263,9 +263,9 @@ impl Batch {
     pub(super) fn receive(&mut self, out: &mut Outlets) -> io::Result<usize> {
         self.meta.clear();
         let origin = Origin::Uplink;
-        let mut segments = 0;
+        let (mut segments, mut bytes) = (0, 0);
         for packet in &mut self.packets {
-            if segments > SEGMENTS {
+            if segments > SEGMENTS || bytes >= BATCH_BYTES {
                 break;
             }
             let (len, header) = match out.uplink.receive(packet) {
@@ -277,6 +277,7 @@ impl Batch {
                 Err(_) => break,
             };
             let len = len.min(packet.len());
+            bytes += len;
             let mut meta = Meta { len, offload: Offload::NONE, question: None };
             match header.offload(SenderOffloads::ALL, 0, len) {
                 Ok(offload) => {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use super::*;
 use crate::device::memory::Payload;
 use crate::device::net_header::NetHeader;
+use crate::device::ring::BATCH_BYTES;
 
 /// An uplink that fails in one way, and counts how often it was asked.
 struct Failing(fn() -> io::Error, Arc<AtomicU32>);
@@ -55,4 +56,31 @@ fn an_uplink_is_given_up_when_it_is_gone_and_not_for_one_odd_packet() {
     assert_eq!(looks(), 1, "given up");
     assert!(daemon.is_running(), "guests of this host still talk");
     assert!(daemon.workers()[0].uplink_lost, "and an operator sees it");
+}
+
+/// An uplink with so many packets of 64 KB, one after the other.
+struct Large(u32);
+
+impl Uplink for Large {
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    fn receive(&mut self, packet: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>> {
+        let Some(left) = self.0.checked_sub(1) else { return Ok(None) };
+        self.0 = left;
+        Ok(Some((packet.len(), NetHeader::default())))
+    }
+    fn send(&mut self, _: NetHeader, _: &[u8], _: Payload<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_flood_from_the_fabric_takes_no_longer_turns_than_a_guests() {
+    const PACKETS: u32 = 640;
+    let daemon = Daemon::start_with(Box::new(Large(PACKETS)), Duration::from_secs(60), nve(1)).unwrap();
+    until("all were taken", || daemon.workers()[0].packets == u64::from(PACKETS));
+    let turns: u64 = daemon.workers()[0].turns.iter().sum();
+    let bytes = u64::from(PACKETS) * 65_535 / turns;
+    assert!(bytes <= BATCH_BYTES as u64 + 65_535, "{turns} turns, {bytes} bytes in each");
 }
