@@ -120,7 +120,10 @@ fn a_port_that_does_its_worst() {
         (Act::Breaking, Act::Elsewhere, 0.98),
     ] {
         let share = rates[act as usize] / rates[without as usize];
-        assert!(!long() || share >= least, "beside {act:?} the victim has {share:.3} of what it has beside {without:?}");
+        assert!(
+            !long() || share >= least,
+            "beside {act:?} the victim has {share:.3} of what it has beside {without:?}"
+        );
     }
     assert!(slowest < Duration::from_secs(1), "the neighbours once waited {slowest:?}");
     // Frames of every kind were in them; what else the machine does may lengthen a few.

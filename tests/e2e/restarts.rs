@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use vhost_ila_tests::guest::Guest;
+use vhost_ila_tests::ringpeer::beside::GATEWAY;
 use vhost_ila_tests::scoreboard::Check;
 use vhost_ila_tests::site::{self, Plan, Site, VM1, VM2};
 use vhost_ila_tests::stage::{LIMIT, Stage, befall};
@@ -73,6 +74,27 @@ fn killed(evidence: &str, plan: Plan, both: u32) {
     let times = front_ends.scale(both, 100);
     stage.series(&mut front_ends, ("both killed, QEMU started first", times), befall::killed_both).unwrap();
     stage.end().unwrap();
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn a_qemu_that_comes_back_again_and_again_costs_no_more_than_once() {
+    let mut check = Check::begin(21, "reconnects of a living QEMU");
+    let site = Site::start("e2e/reconnects", Plan::of(&[VM1, VM2])).unwrap();
+    let mut vm1 = site.power_on_only(&[VM1]).unwrap().remove(0);
+    site::address(&VM1, &mut vm1).unwrap();
+    // What the guest's driver does not know of may be withdrawn; the connection is closed, and QEMU comes back.
+    let mut held = Vec::new();
+    for round in 0..check.scale(5, 50) {
+        let without = if round % 2 == 0 { "without = [\"reset_device\"]" } else { "" };
+        let attachment_keys = vec![(VM1.name, without.to_owned())];
+        site.reconfigure(0, &Plan { attachment_keys, ..Plan::of(&[VM1, VM2]) }).unwrap();
+        answered(&mut vm1, &GATEWAY.to_string());
+        held.push(site.daemons[0].footprint().unwrap());
+        check.count(1);
+    }
+    println!("{held:?}");
+    held.last().unwrap().must_be_no_more_than(&held[1]).unwrap();
 }
 
 /// A slow TCP stream runs while each host's daemon is killed and started again; all bytes arrive.

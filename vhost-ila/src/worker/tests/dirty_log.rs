@@ -2,6 +2,7 @@
 
 use vhost::VhostUserDirtyLogRegion;
 
+use super::pairs::{send_flows, with_two_pairs};
 use super::*;
 
 const PAGE: u64 = 4096;
@@ -90,6 +91,32 @@ fn what_is_written_is_marked_while_logging_is_on_and_only_then() {
         b.rx.expose(&b.ram);
     }
     assert_eq!(lab.report(1).pages_marked, 0, "the neighbour logs nothing");
+}
+
+#[test]
+fn every_pair_marks_what_it_writes() {
+    let lab = Lab::new(2);
+    let mut a = Guest::connect(&lab.socket(1));
+    let (mut b, mut second) = with_two_pairs(&lab, 2, accepted());
+    let log = log_of(0x1000);
+    assert!(b.set_log(&log, 0x1000));
+    let before = b.memory();
+    b.frontend.set_features(accepted() | LOG_ALL).unwrap();
+    send_flows(&mut a, 20, 3);
+    let (mut by_first, mut by_second) = (0, 0);
+    until("all arrive", || {
+        by_first += b.rx.take_used(&b.ram).len();
+        by_second += second.take(&b).len();
+        by_first + by_second == 60
+    });
+    assert!(by_first > 6 && by_second > 6, "{by_first} and {by_second}");
+    // The worker has let go of the rings when this is answered, and of all marks with them.
+    b.frontend.set_features(accepted()).unwrap();
+    let marks = take_marks(&log);
+    let changed = changed(&before, &b.memory());
+    let missing: Vec<_> = changed.iter().filter(|page| !marks.contains(page)).collect();
+    assert!(missing.is_empty(), "{missing:x?} changed and are not marked");
+    assert!(changed.contains(&(second.driver.at.used / PAGE)), "the second pair's used ring is among them");
 }
 
 #[test]

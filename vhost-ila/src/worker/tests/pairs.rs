@@ -15,9 +15,9 @@ const COMMAND: u64 = 0x3f_0000;
 const ANSWER: u64 = 0x3f_8000;
 
 /// One more ring of a guest.
-struct Ring {
+pub(super) struct Ring {
     index: usize,
-    driver: Driver,
+    pub(super) driver: Driver,
     kick: EventFd,
     call: EventFd,
 }
@@ -58,7 +58,7 @@ impl Ring {
     }
 
     /// Payloads of the frames that came; each buffer is used once.
-    fn take(&mut self, guest: &Guest) -> Vec<Vec<u8>> {
+    pub(super) fn take(&mut self, guest: &Guest) -> Vec<Vec<u8>> {
         let base = 0x25_0000 + 0x2_0000 * (self.index as u64 / 2);
         let used = self.driver.take_used(&guest.ram);
         let frame = |(head, len): &(u32, u32)| {
@@ -97,7 +97,7 @@ impl Ring {
 }
 
 /// A guest whose second pair receives too; ring 2 and its buffers.
-fn with_two_pairs(lab: &Lab, n: u8, features: u64) -> (Guest, Ring) {
+pub(super) fn with_two_pairs(lab: &Lab, n: u8, features: u64) -> (Guest, Ring) {
     let mut guest = Guest::with_features(&lab.socket(n), features);
     let mut second = Ring::new(2);
     second.fill(&guest);
@@ -114,7 +114,7 @@ fn of_flow(flow: u8, place: u8) -> Vec<u8> {
 }
 
 /// Sends `flows` x `each` datagrams, the flows in turn.
-fn send_flows(guest: &mut Guest, flows: u8, each: u8) {
+pub(super) fn send_flows(guest: &mut Guest, flows: u8, each: u8) {
     for place in 0..each {
         (0..flows).for_each(|flow| guest.queue(&of_flow(flow, place)));
     }
