@@ -158,7 +158,7 @@ impl Told {
 }
 
 /// `frame` with one hop left.
-fn with_one_hop(mut frame: Vec<u8>) -> Vec<u8> {
+pub(crate) fn with_one_hop(mut frame: Vec<u8>) -> Vec<u8> {
     if frame[12] == 0x86 {
         frame[ETHERNET + 7] = 1;
         return frame;

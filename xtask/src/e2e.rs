@@ -30,8 +30,8 @@ pub(crate) enum Outcome {
 /// The module of the tests that need DPDK, which is large.
 const DPDK: &str = "dpdk::";
 
-/// The module of the tests whose guests bring the clients of ordinary ones.
-const ORDINARY: &str = "ordinary_guests::";
+/// The modules of the tests whose guests bring the programs of ordinary ones.
+const ORDINARY: [&str; 3] = ["ordinary_guests::", "fragments_and_traceroute::", "one_host_and_two::"];
 
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
@@ -70,8 +70,8 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         return Ok(Vec::new());
     }
     fetch::run(&[])?;
-    for (module, set) in [(DPDK, fetch::Set::Dpdk), (ORDINARY, fetch::Set::Clients)] {
-        if names.iter().any(|name| name.starts_with(module)) {
+    for (modules, set) in [(&[DPDK][..], fetch::Set::Dpdk), (&ORDINARY, fetch::Set::Clients)] {
+        if names.iter().any(|name| modules.iter().any(|module| name.starts_with(module))) {
             fetch::run(&[set])?;
         }
     }
