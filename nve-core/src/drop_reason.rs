@@ -46,6 +46,10 @@ drop_reasons! {
     Broadcast = "broadcast",
     /// A group or broadcast that nobody else listens to, here or on another host.
     NoListener = "no-listener",
+    /// IGMP or MLD that is malformed, has a bad checksum, or was not sent as its version is sent.
+    BadReport = "bad-report",
+    /// A tenant plays querier: it asks others which groups they listen to, by IGMP or MLD.
+    RogueQuerier = "rogue-querier",
     /// More copies to groups and broadcasts than one attachment may send, or be sent from the fabric.
     GroupRate = "group-rate",
     /// A link-local, loopback or unspecified destination that the gateway does not answer, or a link-local source of what is neither UDP nor ICMP to a group.

@@ -30,16 +30,18 @@ pub enum Protocol {
     Group,
     /// Copies of such that an attachment is sent from the fabric.
     GroupHeard,
+    /// IGMP and MLD reports.
+    Report,
     /// Claims that move a shared address here.
     Claim,
 }
 
 impl Protocol {
-    const COUNT: usize = 11;
+    const COUNT: usize = 12;
     #[cfg(test)]
     const ALL: [Protocol; Self::COUNT] = {
         use Protocol::*;
-        [Arp, Nd, Ra, Dhcp, Icmp, Service, IcmpError, PeerError, Group, GroupHeard, Claim]
+        [Arp, Nd, Ra, Dhcp, Icmp, Service, IcmpError, PeerError, Group, GroupHeard, Report, Claim]
     };
 
     /// Frames per second in the long run, and at once.
@@ -56,6 +58,8 @@ impl Protocol {
             Protocol::IcmpError | Protocol::PeerError => (100, 50),
             // A stream of 10 Mbit/s to ten listeners.
             Protocol::Group | Protocol::GroupHeard => (10_000, 1000),
+            // All that an attachment may listen to, by IGMPv2 (one report each, twice), at once.
+            Protocol::Report => (50, 200),
             // A takeover moves every address of a VRRP instance at once; then it is quiet.
             Protocol::Claim => (2, 64),
         }

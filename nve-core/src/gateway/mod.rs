@@ -5,7 +5,7 @@
 //! * **Only the asker is answered**, at the MAC it asked with, and only about what its configuration says. Nothing an attachment sends here
 //!   changes what any other attachment is told, but a claim of an address that both list: the gateway keeps no state but token
 //!   buckets, one set per attachment.
-//! * **Never more, never larger.** One frame brings at most one reply, and nothing is said unasked but router advertisements ([`advertise`]); a reply is never longer than the MTU told to the guest
+//! * **Never more, never larger.** One frame brings at most one reply, and nothing is said unasked but router advertisements ([`advertise`]) and, every two minutes, queries ([`group`]); a reply is never longer than the MTU told to the guest
 //!   (an echo reply is no longer than its request), and never more frequent than its protocol's bucket ([`Limits`]).
 //! * **Total over any bytes**: no frame panics, loops or allocates.
 //!
@@ -24,6 +24,7 @@
 //! | relay | `dhcpv4.rs`, `dhcpv6.rs` | relayed messages are refused by name |
 //! | echo | `echo.rs` | every gateway address answers ping |
 //! | service | `service/` | what needs a TCP/IP stack is punted: the slow path has one for each attachment |
+//! | listener | `group/` | IGMP and MLD reports are checked and punted: the slow path keeps who listens to what; queries are the gateway's alone |
 //! | refusal | `no_service.rs` | a port of the gateway that serves nothing is unreachable |
 //!
 //! ```text
@@ -52,6 +53,7 @@ mod dhcpv4;
 mod dhcpv6;
 mod echo;
 mod emit;
+pub mod group;
 mod limits;
 pub(crate) mod names;
 mod nd;
@@ -234,6 +236,8 @@ enum Kind {
     Echo6,
     /// What the gateway's own TCP/IP stack serves.
     Service,
+    /// IGMP or MLD: who listens to what.
+    Report,
     /// Addressed to the gateway, and nothing it serves.
     NoService,
 }
@@ -247,6 +251,7 @@ impl Kind {
             Kind::Dhcp4 | Kind::Dhcp6 => Some(Protocol::Dhcp),
             Kind::Echo4 | Kind::Echo6 => Some(Protocol::Icmp),
             Kind::Service => Some(Protocol::Service),
+            Kind::Report => Some(Protocol::Report),
             Kind::NoService => None,
         }
     }
@@ -313,6 +318,9 @@ fn try_answer(
     if let Some(claim) = claim::read(ctx, kind, frame.payload())? {
         return Ok(Answer::Claim(claim));
     }
+    if kind == Kind::Report {
+        return group::check(ctx, asked.head).map(|()| Answer::Punt(Desk::Group));
+    }
     let reply = match kind {
         Kind::Arp => arp::answer(ctx, frame.payload(), out),
         Kind::Nd | Kind::Rs => nd::answer(ctx, frame.payload(), out),
@@ -320,7 +328,7 @@ fn try_answer(
         Kind::Dhcp6 => dhcpv6::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
         Kind::Echo6 => echo::answer_v6(ctx, frame.payload(), asked.len, out),
-        Kind::Service | Kind::NoService => {
+        Kind::Service | Kind::Report | Kind::NoService => {
             let error = no_service::owed(ctx, frame.payload())?.ok_or(DropReason::GatewayNoService)?;
             return Ok(Answer::Owed(DropReason::GatewayNoService, error));
         }
@@ -355,6 +363,7 @@ fn classify_v4(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
     }
     let to_gateway = Some(ip.dst_addr()) == ctx.gateway4;
     match ip.next_header() {
+        IpProtocol::Igmp if first_fragment => Some(Kind::Report),
         // What a tenant asks another by unicast is theirs (its answer is refused, `rogue-server`); what is broadcast is ours.
         IpProtocol::Udp if first_fragment && (to_gateway || ip.dst_addr().is_broadcast()) => {
             match transport.get(2..4)? {
@@ -379,6 +388,9 @@ fn classify_v6(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
     let to_gateway = ctx.is_gateway6(ip.dst_addr());
     if ip.next_header() == IpProtocol::Udp && ip.dst_addr() == dhcpv6::SERVERS {
         return (transport.get(2..4)? == dhcpv6::SERVER_PORT.to_be_bytes()).then_some(Kind::Dhcp6);
+    }
+    if group::is_mld(packet) {
+        return Some(Kind::Report);
     }
     match (ip.next_header(), transport.first()) {
         (IpProtocol::Icmpv6, Some(133)) => Some(Kind::Rs),

@@ -71,6 +71,7 @@ fn elsewhere(
             }
             Err(elsewhere6(walk, bearer, header.source(), header.destination()))
         }
+        Form::Options6 => Err(DropReason::ExtensionHeader.into()),
         // ARP is always the gateway's; neighbour discovery that is not is hidden behind extension headers.
         _ => Err(DropReason::NdUnanswered.into()),
     }

@@ -74,7 +74,9 @@ fn decide(walk: &mut Walk<'_>, q: &Question, frame: &Frame<'_>, scratch: &mut Sc
         }
         Form::Arrived => wire::arrived(walk, q, frame, scratch),
         Form::Routed => wire::routed(walk, q, frame, scratch),
-        Form::Gateway | Form::Elsewhere4 | Form::Elsewhere6 => answer::answer(walk, q, frame, scratch),
+        Form::Gateway | Form::Elsewhere4 | Form::Elsewhere6 | Form::Options6 => {
+            answer::answer(walk, q, frame, scratch)
+        }
     }
 }
 
@@ -129,6 +131,8 @@ pub enum Fate {
 pub enum Desk {
     /// The gateway's own TCP/IP stack, one for each attachment.
     Service,
+    /// Who listens to which groups.
+    Group,
 }
 
 impl Desk {
@@ -136,6 +140,7 @@ impl Desk {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Service => "service",
+            Self::Group => "group",
         }
     }
 }

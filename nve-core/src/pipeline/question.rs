@@ -54,6 +54,8 @@ pub(crate) enum Form {
     Elsewhere4,
     /// From a tenant: IPv6 to the gateway, link-local, a group, or outside.
     Elsewhere6,
+    /// From a tenant: IPv6 with hop-by-hop options to a group, which is MLD or refused.
+    Options6,
     /// From the uplink: to our locator.
     Arrived,
     /// From the uplink: to a SIR prefix or /96 that is routed to us.
@@ -130,13 +132,26 @@ fn tenant_ipv6(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Q
     let key =
         network.has_peer6(destination).then(|| Identifier::ipv6(network.vnid, destination.to_bits() as u32));
     let form = if key.is_some() { Form::Peer6 } else { Form::Elsewhere6 };
-    let mut question = ipv6_question(origin, frame, ETHERNET_LEN, header, form, key)?;
+    let mut question = match ipv6_question(origin, frame, ETHERNET_LEN, header, form, key) {
+        Err(unread) => return with_options(origin, header, unread),
+        Ok(question) => question,
+    };
     if question.is_neighbour_discovery(frame, ETHERNET_LEN)? {
         question.form = Form::Gateway;
     } else if question.protocol == protocol::UDP && question.has_transport {
         refuse_server(frame, ETHERNET_LEN + usize::from(question.l4), DHCP6)?;
     }
     Ok(question)
+}
+
+/// Hop-by-hop options are refused, but where listeners report with them (RFC 2710, section 3).
+#[cold]
+fn with_options(origin: Origin, header: Ipv6<'_>, unread: Unread) -> Result<Question, Unread> {
+    let refused = unread == Unread::Refused(DropReason::ExtensionHeader);
+    if refused && header.next_header() == 0 && header.destination().is_multicast() {
+        return Ok(Question::bare(origin, Form::Options6));
+    }
+    Err(unread)
 }
 
 /// Source and destination port of what DHCP servers say to clients (RFC 2131, 4.1; RFC 8415, 7.2).

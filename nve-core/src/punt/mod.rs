@@ -19,6 +19,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use crate::gateway::group::Snooper;
 use crate::gateway::service::Stacks;
 use crate::pipeline::{Desk, Nve, PortId};
 
@@ -44,6 +45,7 @@ pub struct Outbox {
 pub struct Desks {
     nve: Arc<Nve>,
     service: Stacks,
+    groups: Snooper,
 }
 
 impl core::fmt::Debug for Desks {
@@ -55,7 +57,7 @@ impl core::fmt::Debug for Desks {
 impl Desks {
     /// Desks of `nve` with nothing on them. `seed`, which nobody should guess, decides the sequence numbers of their connections.
     pub fn new(nve: Arc<Nve>, seed: u64) -> Self {
-        Self { nve, service: Stacks::new(seed) }
+        Self { nve, service: Stacks::new(seed), groups: Snooper::default() }
     }
 
     /// Serves one frame at `now`, of the epoch of [`crate::pipeline::Walker::begin`].
@@ -67,6 +69,10 @@ impl Desks {
                 self.service
                     .take(&world, now, (port, frame), &mut |port, frame| out.frames.push((port, frame)));
             }
+            Desk::Group => {
+                self.groups
+                    .take(&self.nve, now, (port, frame), &mut |port, frame| out.frames.push((port, frame)));
+            }
         }
     }
 
@@ -74,15 +80,18 @@ impl Desks {
     pub fn tick(&mut self, now: Duration, out: &mut Outbox) {
         let world = self.nve.world();
         self.service.tick(&world, now, &mut |port, frame| out.frames.push((port, frame)));
+        self.groups.tick(&self.nve, now, &mut |port, frame| out.frames.push((port, frame)));
     }
 
     /// How long from `now` until [`Desks::tick`] has something to do; `None`: until something else happens.
     pub fn until_tick(&self, now: Duration) -> Option<Duration> {
-        self.service.due().map(|due| due.saturating_sub(now))
+        let due = self.service.due().into_iter().chain([self.groups.due()]).min();
+        due.map(|due| due.saturating_sub(now))
     }
 
     /// Drops all that is kept for an attachment.
     pub fn forget(&mut self, port: PortId) {
         self.service.forget(port);
+        self.groups.forget(port);
     }
 }

@@ -50,7 +50,7 @@ pub use audit::Verified;
 pub use dice::Dice;
 pub use fabric::{Filter, Link, Verdict};
 pub use guest::{Guest, Lease, Sends};
-pub use plan::{GuestPlan, Plan};
+pub use plan::{GuestPlan, Plan, plain_network};
 pub use recorder::{Direction, Record};
 pub use traffic::TransferError;
 pub use world::World;

@@ -158,21 +158,8 @@ impl Plan {
     /// # Panics
     /// If one of them is not what it should be.
     pub fn network(mut self, name: &str, vni: u32, ipv4: &str, ipv6: &str) -> Self {
-        self.networks.push(Network {
-            name: name.to_owned(),
-            vnid: Vnid::new(vni).expect("a VNID of 28 bits"),
-            ipv4: (!ipv4.is_empty()).then(|| ipv4.parse().expect("an IPv4 prefix")),
-            ipv6: (!ipv6.is_empty()).then(|| ipv6.parse().expect("a /96")),
-            gateway4: None,
-            gateway6: None,
-            dns: Vec::new(),
-            domain: None,
-            search: Vec::new(),
-            ntp: Vec::new(),
-            lease4: Lease4::Subnet,
-            multicast: Multicast::default(),
-            metadata: true,
-        });
+        let network = plain_network(name, vni, ipv4, ipv6);
+        self.networks.push(Network { multicast: Multicast::Flood, ..network });
         self
     }
 
@@ -210,10 +197,11 @@ impl Plan {
         self.guests.push(guest);
         self
     }
-    /// Sends what is sent to any group of the network added last to everybody in it.
-    pub fn flooding(mut self) -> Self {
+    /// Snoops in the network added last: its guests are asked for their groups, and told nothing of others. Without it what is sent to any
+    /// group goes to everybody, and no query comes between a scenario's frames.
+    pub fn snooping(mut self) -> Self {
         if let Some(network) = self.networks.last_mut() {
-            network.multicast = Multicast::Flood;
+            network.multicast = Multicast::Snoop;
         }
         self
     }
@@ -315,5 +303,27 @@ impl Plan {
     /// If a host's setup is refused.
     pub fn start(self) -> World {
         World::new(self)
+    }
+}
+
+/// A network with its VNID and prefixes, and otherwise as a configuration that says no more; an empty `ipv4` or `ipv6` means it has none.
+///
+/// # Panics
+/// If one of them is not what it should be.
+pub fn plain_network(name: &str, vni: u32, ipv4: &str, ipv6: &str) -> Network {
+    Network {
+        name: name.to_owned(),
+        vnid: Vnid::new(vni).expect("a VNID of 28 bits"),
+        ipv4: (!ipv4.is_empty()).then(|| ipv4.parse().expect("an IPv4 prefix")),
+        ipv6: (!ipv6.is_empty()).then(|| ipv6.parse().expect("a /96")),
+        gateway4: None,
+        gateway6: None,
+        dns: Vec::new(),
+        domain: None,
+        search: Vec::new(),
+        ntp: Vec::new(),
+        lease4: Lease4::Subnet,
+        multicast: Multicast::default(),
+        metadata: true,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Fields compared: those of `one_host.rs`, the hop limit included, for it is given anew at every receiver.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -11,8 +12,10 @@ use nve_core::addr::Vnid;
 use nve_core::packet::{ChecksumState, Offload};
 use nve_core::setup::Setup;
 use nve_core::tables::{Groups, Listeners, group_in};
+use nve_core::testkit::checksum;
+use nve_core::testkit::dissect::protocol;
 use nve_core::testkit::frames::{self, Header};
-use nve_core::testkit::{GuestPlan, Plan, World};
+use nve_core::testkit::{GuestPlan, Plan, Record, World};
 
 use crate::{VM1, VM2, address, endpoint};
 
@@ -27,8 +30,8 @@ const GROUPS: [&str; 4] = ["239.1.2.3", "232.0.0.9", "ff02::fb", "ff05::1:3"];
 fn world(second: &str, mode: ChecksumMode) -> World {
     let plan = Plan::new(7)
         .network("blue", 1001, "10.1.0.0/16", "2001:db8:b1:e::/96")
+        .snooping()
         .network("red", 1002, "10.1.0.0/16", "2001:db8:b1:e:0:1::/96")
-        .flooding()
         .host_in("hv1", mode)
         .host_in("hv2", mode)
         .guest(GuestPlan::new("vm1", "hv1", "blue", &VM1).by_hand())
@@ -68,10 +71,22 @@ fn heard(
     world.send("vm1", packet, offload);
     world.run_for(Duration::from_secs(1));
     let all = ["vm1", "vm2", "vm3", "red", "red-far"].into_iter();
-    all.map(|name| (name, world.received(name, mark).into_iter().map(fields).collect())).collect()
+    let said = |name| {
+        world.received(name, mark).into_iter().filter(|record| !is_query(record)).map(fields).collect()
+    };
+    all.map(|name| (name, said(name))).collect()
 }
 
-fn fields(record: &nve_core::testkit::Record) -> BTreeMap<String, String> {
+/// What the gateway asks, from time to time.
+fn is_query(record: &Record) -> bool {
+    record.ip().is_some_and(|ip| match ip.protocol {
+        2 => ip.transport.first() == Some(&0x11),
+        protocol::ICMPV6 => ip.transport.first() == Some(&130),
+        _ => false,
+    })
+}
+
+fn fields(record: &Record) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::from([("ethernet".to_owned(), format!("{:02x?}", &record.bytes[..14]))]);
     if let Some(ip) = record.ip() {
         fields.extend(ip.fields().into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -223,7 +238,7 @@ fn what_one_receiver_lacks_is_finished_for_all() {
             world.run_for(Duration::from_secs(1));
             let expected = if segmented { 3 } else { 1 };
             for name in ["vm2", "vm3", "vm4"] {
-                let got = world.received(name, mark);
+                let got: Vec<_> = world.received(name, mark).into_iter().filter(|r| !is_query(r)).collect();
                 assert_eq!(got.len(), expected, "{name} of {to}, {segmented}");
                 assert!(
                     got.iter()
@@ -248,7 +263,7 @@ fn a_flood_to_all_is_limited_in_copies_and_silences_only_its_sender() {
     }
     world.run_for(Duration::from_millis(1));
     // Two copies each, of 1000 at once and 10 000 a second.
-    let got = world.received("vm2", mark).len();
+    let got = world.received("vm2", mark).into_iter().filter(|record| !is_query(record)).count();
     assert!((400..=600).contains(&got), "{got}");
     let drops = world.counters("vm1").drops;
     assert!(matches!(drops[..], [(DropReason::GroupRate, 2400..=2600)]), "{drops:?}");
@@ -265,7 +280,7 @@ fn a_flood_to_all_is_limited_in_copies_and_silences_only_its_sender() {
         Offload::NONE,
     );
     world.run_for(Duration::from_secs(1));
-    let heard = |name: &str| world.received(name, mark).len();
+    let heard = |name: &str| world.received(name, mark).into_iter().filter(|r| !is_query(r)).count();
     assert_eq!((heard("vm2"), heard("vm1"), heard("vm3")), (1, 1, 1));
 }
 
@@ -304,4 +319,67 @@ fn groups_that_cannot_be_are_refused_by_the_setup() {
     assert_eq!((line.network.as_str(), line.attachments.len(), line.locators.len()), ("blue", 0, 1));
     let line = lines.iter().find(|line| line.group == address("239.1.2.3")).expect("shown");
     assert_eq!(line.attachments, ["vm1", "vm2"], "not the red one");
+}
+
+/// An IGMPv3 report of one record.
+fn igmp3(from: &str, kind: u8, group: &str) -> Vec<u8> {
+    let IpAddr::V4(group) = address(group) else { panic!("an IPv4 group") };
+    let mut message = [&[0x22, 0, 0, 0, 0, 0, 0, 1, kind, 0, 0, 0][..], &group.octets()].concat();
+    let sum = !checksum::sum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let once = Header { hop_limit: 1, ..Header::default() };
+    frames::ip(once, address(from), address("224.0.0.22"), 2, message)
+}
+
+/// Guests of one host that report as kernels do, through the slow path.
+#[test]
+fn who_reports_is_sent_the_group_until_it_leaves() {
+    let mut world = world("hv1", Neutral);
+    let packet = frames::udp(Header::default(), endpoint(VM1[0], 1), endpoint("239.7.7.7", 2), b"news");
+    let ears = |world: &mut World| {
+        let heard = heard(world, &packet, Offload::NONE);
+        ["vm2", "vm3", "red"].map(|name| heard[name].len())
+    };
+    assert_eq!(ears(&mut world), [0, 0, 0]);
+    world.send("vm2", &igmp3(VM2[0], 4, "239.7.7.7"), Offload::NONE);
+    // In another network, to a group of the same address.
+    world.send("red", &igmp3(RED[0], 4, "239.7.7.7"), Offload::NONE);
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(ears(&mut world), [1, 0, 0]);
+    let mark = world.mark();
+    world.send("vm2", &igmp3(VM2[0], 3, "239.7.7.7"), Offload::NONE);
+    world.run_for(Duration::from_millis(500));
+    let asked = |world: &World| {
+        let about = |record: &&Record| is_query(record) && record.bytes[30..34] == [239, 7, 7, 7];
+        world.received("vm2", mark).into_iter().filter(about).count()
+    };
+    assert_eq!(asked(&world), 1, "asked at once whether it is so");
+    assert_eq!(ears(&mut world), [1, 0, 0], "and heard until it could have answered");
+    world.run_for(Duration::from_secs(2));
+    assert_eq!((asked(&world), ears(&mut world)), (2, [0, 0, 0]));
+    // Everybody of a network that is snooped is asked for all groups in both families, and nobody of one that floods.
+    world.run_for(Duration::from_secs(300));
+    let queries = |name: &str| world.received(name, 0).into_iter().filter(|record| is_query(record)).count();
+    assert!(
+        queries("vm1") >= 6 && queries("vm3") >= 6 && queries("red") == 0,
+        "{} {}",
+        queries("vm1"),
+        queries("red")
+    );
+}
+
+#[test]
+fn a_flood_of_reports_is_limited_and_its_sender_goes_on() {
+    let mut world = world("hv1", Neutral);
+    for number in 0..5000_u32 {
+        let group = core::net::Ipv4Addr::from_bits(0xef10_0000 | number).to_string();
+        world.send("vm1", &igmp3(VM1[0], 4, &group), Offload::NONE);
+    }
+    world.send("vm2", &igmp3(VM2[0], 4, "239.7.7.7"), Offload::NONE);
+    world.run_for(Duration::from_millis(100));
+    let of =
+        |name: &str| world.nve("hv1").groups().into_iter().filter(|line| line.attachments == [name]).count();
+    assert_eq!((of("vm1"), of("vm2")), (64, 1));
+    let drops = world.counters("vm1").drops;
+    assert!(matches!(drops[..], [(DropReason::GatewayRate, 4700..)]), "{drops:?}");
 }

@@ -373,6 +373,33 @@ fn at_the_gateway() -> Vec<Case> {
             let body = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
             frames::ip(hops(255), addr("fe80::2"), addr("ff02::1"), protocol::ICMPV6, body)
         }),
+        tenant(DropReason::BadReport, "IGMP cut short", {
+            frames::ip(hops(1), addr("10.1.0.1"), addr("224.0.0.22"), 2, vec![0x22, 0, 0xdd, 0xff])
+        }),
+        tenant(DropReason::BadReport, "MLD without Router Alert", {
+            let report = [&[131, 0, 0, 0, 0, 0, 0, 0][..], &v6("ff02::fb").octets()].concat();
+            frames::ip(hops(1), addr("fe80::2"), addr("ff02::fb"), protocol::ICMPV6, report)
+        }),
+        tenant(DropReason::RogueQuerier, "an IGMP query", {
+            frames::ip(
+                hops(1),
+                addr("10.1.0.1"),
+                addr("224.0.0.1"),
+                2,
+                vec![0x11, 100, 0xee, 0x9b, 0, 0, 0, 0],
+            )
+        }),
+        tenant(DropReason::RogueQuerier, "an MLD query", {
+            let query = [&[58, 0, 5, 2, 0, 0, 1, 0, 130, 0, 0, 0][..], &[0; 20]].concat();
+            frames::ip(hops(1), addr("fe80::2"), addr("ff02::1"), 0, query)
+        }),
+        tenant(DropReason::SpoofedAddress, "a report from another's address", {
+            let report = vec![0x22, 0, 0xdd, 0xff, 0, 0, 0, 0];
+            frames::ip(hops(1), addr("10.1.0.3"), addr("224.0.0.22"), 2, report)
+        }),
+        tenant(DropReason::ExtensionHeader, "hop-by-hop options to a group", {
+            any(A6, "ff02::1", 0, &[17, 0, 1, 4, 0, 0, 0, 0, 0, 1, 0, 2, 0, 8, 0, 0])
+        }),
         tenant(DropReason::RogueServer, "an offer to a neighbour", server("10.1.0.1", 67, "10.1.0.2", 68)),
         tenant(DropReason::RogueServer, "an offer to all", server("10.1.0.1", 67, "255.255.255.255", 68)),
         tenant(DropReason::RogueServer, "a DHCPv6 reply to a neighbour", server(A6, 547, B6, 546)),
