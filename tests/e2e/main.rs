@@ -41,6 +41,7 @@ mod strangers_are_never_heard;
 mod super_packets_arrive_whole_or_as_good_segments;
 mod the_bench_itself;
 mod the_demo_can_fail;
+mod to_many;
 mod traffic_flows_again_after_whatever_befalls_a_guest;
 mod translation;
 mod virtio_drivers_crate;

@@ -33,6 +33,9 @@ const DPDK: &str = "dpdk::";
 /// The modules of the tests whose guests bring the programs of ordinary ones.
 const ORDINARY: [&str; 3] = ["ordinary_guests::", "fragments_and_traceroute::", "one_host_and_two::"];
 
+/// The module of the tests whose guests speak to many.
+const TO_MANY: &str = "to_many::";
+
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
 
@@ -70,7 +73,9 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         return Ok(Vec::new());
     }
     fetch::run(&[])?;
-    for (modules, set) in [(&[DPDK][..], fetch::Set::Dpdk), (&ORDINARY, fetch::Set::Clients)] {
+    for (modules, set) in
+        [(&[DPDK][..], fetch::Set::Dpdk), (&ORDINARY, fetch::Set::Clients), (&[TO_MANY], fetch::Set::Avahi)]
+    {
         if names.iter().any(|name| modules.iter().any(|module| name.starts_with(module))) {
             fetch::run(&[set])?;
         }

@@ -4,6 +4,7 @@
 //! The kernel and its modules are Debian's, unmodified; nothing in the guest is ours but `INIT`, `UDHCPC` and the
 //! few lines that name applets.
 
+mod avahi;
 mod clients;
 mod cpio;
 mod modules;
@@ -45,6 +46,8 @@ pub enum Kit {
     Bare,
     /// The clients that ordinary guests run (set `clients`).
     Clients,
+    /// What speaks to groups: avahi-daemon and socat (set `avahi`).
+    Avahi,
 }
 
 /// Makes the image in `directory`, from the sets `kernel` and `guest`.
@@ -104,8 +107,10 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
     }
     archive.file("etc/modules", 0o644, order.as_bytes());
 
-    if kit == Kit::Clients {
-        clients::add(&mut archive)?;
+    match kit {
+        Kit::Bare => {}
+        Kit::Clients => clients::add(&mut archive)?,
+        Kit::Avahi => avahi::add(&mut archive)?,
     }
     let vmlinuz = kernel.file(&format!("boot/vmlinuz-{release}"))?;
     archive.copy("boot/vmlinuz", &vmlinuz)?;

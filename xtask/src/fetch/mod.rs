@@ -36,6 +36,8 @@ pub(crate) enum Set {
     Guest,
     /// What ordinary guests run: dhclient, systemd-networkd, dhcpcd, traceroute, mtr, iproute2
     Clients,
+    /// What guests speak to many with: avahi-daemon, socat
+    Avahi,
     /// What runs on the host: iproute2, ethtool, tshark, python3 with scapy
     Net,
     /// DPDK 22.11: dpdk-testpmd and its drivers
@@ -92,6 +94,7 @@ impl Set {
                 ],
                 "",
             ),
+            Set::Avahi => ("avahi", "bookworm", &["avahi-daemon", "socat"], ""),
             Set::Net => (
                 "net",
                 "bookworm",
@@ -101,7 +104,13 @@ impl Set {
             Set::Dpdk => ("dpdk", "bookworm", &["dpdk-dev", "dpdk"], ""),
             Set::Bare => ("bare", "bookworm", &["debootstrap"], ""),
         };
-        Recipe { directory, release, packages, only, libc: matches!(self, Set::Guest | Set::Clients) }
+        Recipe {
+            directory,
+            release,
+            packages,
+            only,
+            libc: matches!(self, Set::Guest | Set::Clients | Set::Avahi),
+        }
     }
 }
 
