@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod cli;
 pub mod config;
+mod contained;
 pub mod control;
 pub mod device;
 mod epoch;

@@ -14,7 +14,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +32,7 @@ use super::peer;
 use super::session::Session;
 use super::status::Status;
 use crate::config::{DeviceConfig, SocketMode};
+use crate::contained::contained;
 
 /// How long to wait before connecting again, at most; front-ends give up on us after a minute.
 const RETRY: Duration = Duration::from_millis(250);
@@ -43,7 +43,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// Connections that may wait to be served, one after the other: what a flood leaves behind is gone within a second.
 const BACKLOG: i32 = 32;
 
-/// The pause after a panic, each of which writes a line of its own.
+/// The pause after a panic: whoever knows how to cause one is not to keep us at it.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Ends a control thread, wherever it waits.
@@ -221,17 +221,16 @@ impl Control {
             Arc::clone(&self.status),
         );
         // Nothing of what the closure uses is seen again but the status and the stop, whose every state is a good one.
-        match catch_unwind(AssertUnwindSafe(|| (self.serve)(stream, session, &self.stop))) {
+        match contained(|| (self.serve)(stream, session, &self.stop)) {
             Ok(Ok(())) if begun.elapsed() < PACE => self.wait(None, PACE),
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
                 self.failed(format_args!("connection closed: {reason}"));
                 self.wait(None, PACE);
             }
-            Err(_) => {
-                // What it said went to standard error, with its place.
+            Err(said) => {
                 self.status.panicked();
-                self.failed(format_args!("connection closed: a mistake of ours (panic); please report it"));
+                self.failed(format_args!("connection closed: a mistake of ours, please report it: {said}"));
                 self.wait(None, PANIC_PAUSE);
             }
         }
