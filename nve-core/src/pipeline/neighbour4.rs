@@ -11,7 +11,7 @@
 //! left to it.
 
 use ipv4_xlat::address::illegal_source_v4;
-use ipv4_xlat::checksum::Sum;
+use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::deliver;
 use super::look_up::Receiving;
@@ -46,10 +46,13 @@ pub(crate) fn deliver(
     deliver::write_ethernet(scratch, 0, receiving, deliver::IPV4);
     let out = scratch.head.get_mut(ETHERNET_LEN..)?.first_chunk_mut::<HEADER_LEN>()?;
     *out = *header.bytes();
+    let dont_fragment: u16 = if largest > MAY_FRAGMENT { 0x4000 } else { 0 };
+    // It was right, so what it becomes follows from the words that change: bytes just written are not read again.
+    let (old, new) =
+        (Sum::ZERO.bytes(&header.bytes()[4..8]), Sum::ZERO.word(identification).word(dont_fragment));
+    let checksum = Delta::between(old, new).apply(header.checksum());
     out[4..6].copy_from_slice(&identification.to_be_bytes());
-    out[6] = if largest > MAY_FRAGMENT { 0x40 } else { 0 };
-    out[10..12].fill(0);
-    let checksum = Sum::ZERO.bytes(out).checksum();
+    out[6..8].copy_from_slice(&dont_fragment.to_be_bytes());
     out[10..12].copy_from_slice(&checksum.to_be_bytes());
     let rewritten = Rewritten {
         head: 0..ETHERNET_LEN + HEADER_LEN,
@@ -83,7 +86,9 @@ fn plain(walk: &Walk<'_>, header: Ipv4<'_>, frame: &Frame<'_>) -> Option<usize> 
         [0, 0] | [0xff, 0xff] => return None,
         _ => {}
     }
-    if illegal_source_v4(header.source()) || Sum::ZERO.bytes(bytes).fold() != 0xffff {
+    // The other zero of a checksum is right, but not what comes out of translation.
+    let right = Sum::ZERO.bytes(bytes).fold() == 0xffff && header.checksum() != 0xffff;
+    if !right || illegal_source_v4(header.source()) {
         return None;
     }
     if frame.offload != Offload::NONE && !describes(&frame.offload, header.protocol(), field as u16) {
