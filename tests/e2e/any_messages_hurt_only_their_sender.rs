@@ -36,7 +36,7 @@ fn whatever_is_said_in_whatever_order() {
         }
         if conversations % 256 == 0 {
             host.recovered("conversations").unwrap();
-            before.must_hold(&host.footprint().unwrap()).unwrap();
+            host.must_return_to(&before).unwrap();
         }
     }
     println!("{conversations} conversations");

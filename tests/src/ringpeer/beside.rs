@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -116,6 +117,21 @@ impl Beside {
         self.site.daemons[0].footprint()
     }
 
+    /// Waits until the daemon holds no more than it did `before`: it lets go of a connection after its end, not with it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it still does after two seconds.
+    pub fn must_return_to(&self, before: &Footprint) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            match before.must_hold(&self.footprint()?) {
+                Err(_) if start.elapsed() < Duration::from_secs(2) => sleep(Duration::from_millis(20)),
+                held => return held,
+            }
+        }
+    }
+
     /// What the daemon has logged so far.
     ///
     /// # Errors
@@ -141,8 +157,7 @@ impl Beside {
     /// Fails when something was.
     pub fn end(mut self) -> Result<()> {
         self.recovered("all of it")?;
-        std::thread::sleep(Duration::from_millis(200));
-        self.before.must_hold(&self.footprint()?)?;
+        self.must_return_to(&self.before)?;
         let attachments = self.site.daemons[0].show("attachments")?;
         let panicked = |one: &&Value| one["device"]["panics"].as_u64() != Some(0);
         let panicked = attachments.as_array().and_then(|all| all.iter().find(panicked));
