@@ -14,7 +14,7 @@ use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{ChecksumState, Offload};
 use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
-use nve_core::setup::{Multicast, Attachment, Host, Mapping, Network, Setup};
+use nve_core::setup::{Multicast, Attachment, Host, Mapping, Network, Setup, Instance};
 use nve_core::testkit::checksum::{self, Verdict};
 use nve_core::testkit::dissect::Dissected;
 use smoltcp::wire::EthernetAddress;
@@ -308,6 +308,7 @@ multicast: Multicast::default(),
         mac: EthernetAddress(guest.mac),
         addresses: vec![guest.ipv4.into(), guest.ipv6.into()],
         hostname: Some(guest.name.into()),
+        instance: Instance::default(),
         macs: vec![],
         prefixes: vec![],
         shared: vec![],

@@ -12,7 +12,7 @@ use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{Frame, HEAD_LEN, Offload};
 use nve_core::pipeline::{Fate, Nve, Origin, Receiver, Scratch, Walker};
-use nve_core::setup::{Attachment, Host, Mapping, Multicast, Network, Setup};
+use nve_core::setup::{Attachment, Host, Instance, Mapping, Multicast, Network, Setup};
 use nve_core::testkit::frames::{self, Header};
 use smoltcp::wire::EthernetAddress;
 
@@ -55,6 +55,7 @@ fn nve(host: u8) -> Arc<Nve> {
                 mac: EthernetAddress([0x52, 0x54, 0, 0, 0, *last]),
                 addresses: addresses(*last).into(),
                 hostname: None,
+                instance: Instance::default(),
                 macs: vec![],
                 prefixes: vec![],
                 shared: vec![],

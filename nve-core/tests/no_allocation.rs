@@ -6,7 +6,7 @@ use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{Frame, HEAD_LEN, Offload};
 use nve_core::pipeline::{Again, Fate, Nve, Origin, Receiver, Scratch, Walker};
-use nve_core::setup::{Attachment, Host, Mapping, Multicast, Network, Setup};
+use nve_core::setup::{Attachment, Host, Instance, Mapping, Multicast, Network, Setup};
 use nve_core::testkit::frames::{self, Header};
 use smoltcp::wire::EthernetAddress;
 
@@ -22,6 +22,7 @@ fn setup() -> Setup {
             format!("2001:db8:b1:e::{last}").parse().unwrap(),
         ],
         hostname: None,
+        instance: Instance::default(),
         macs: vec![],
         prefixes: vec![],
         shared: vec![],

@@ -126,6 +126,8 @@ pub struct Attachment {
     pub shared: Box<[IpAddr]>,
     /// Host name told by DHCPv4.
     pub hostname: Option<String>,
+    /// What the metadata service tells it besides.
+    pub instance: setup::Instance,
 }
 
 impl Attachment {
@@ -466,6 +468,7 @@ impl Attachment {
             prefixes: attachment.prefixes.clone().into(),
             shared: attachment.shared.clone().into(),
             hostname: attachment.hostname.clone(),
+            instance: attachment.instance.clone(),
         }
     }
 }

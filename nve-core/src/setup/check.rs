@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 
 use smoltcp::wire::Ipv4Cidr;
 
-use super::{Attachment, Host, Listener, Mapping, Network, Setup, further};
+use super::{Attachment, Host, Instance, Listener, Mapping, Network, Setup, further};
 use crate::addr::{Locator, Vnet};
 use crate::gateway::names::{LONGEST_LIST, wire_len};
+use crate::gateway::{METADATA4, METADATA6};
 use crate::tables::group_in;
 
 /// A [`Setup`] in which everything fits together.
@@ -131,7 +132,18 @@ fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
             }
         }
         check_search(&object, network)?;
+        check_metadata(&object, network)?;
         check_gateways(&object, network)?;
+    }
+    Ok(())
+}
+
+fn check_metadata(object: &str, network: &Network) -> Result<(), SetupError> {
+    let inside4 = network.ipv4.is_some_and(|prefix| prefix.contains_addr(&METADATA4));
+    let inside6 = network.ipv6.is_some_and(|vnet| vnet.contains(METADATA6));
+    if network.metadata && (inside4 || inside6) {
+        let reason = format!("its prefix contains {METADATA4} or {METADATA6}, where metadata is served");
+        return Err(refuse(object, reason, "choose another prefix, or write metadata = false"));
     }
     Ok(())
 }
@@ -202,6 +214,11 @@ fn check_attachments<'a>(
         if let Some(other) = macs.insert((&network.name, attachment.mac), &attachment.name) {
             let reason = format!("mac {} is already attachment.{other}'s", attachment.mac);
             return Err(refuse(object, reason, "each NIC of a network needs its own"));
+        }
+        if !network.metadata && attachment.instance != Instance::default() {
+            let reason = format!("network.{} serves no metadata, and this is some", network.name);
+            let remedy = "remove instance_id, ssh_keys and user_data, or the network's metadata = false";
+            return Err(refuse(object, reason, remedy));
         }
         if attachment.addresses.is_empty() {
             return Err(refuse(object, "it has no addresses", "list at least one"));

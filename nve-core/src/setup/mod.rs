@@ -4,6 +4,7 @@
 //! that are meant to be shared); every address lies in its network; nothing overlaps (see the errors). [`crate::pipeline::Nve::apply`] takes only a [`CheckedSetup`].
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 
@@ -93,6 +94,19 @@ pub struct Attachment {
     pub shared: Vec<IpAddr>,
     /// Host name told by DHCPv4.
     pub hostname: Option<String>,
+    /// What the metadata service tells it besides.
+    pub instance: Instance,
+}
+
+/// What the metadata service tells a machine of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Instance {
+    /// Its name for cloud-init, which configures a machine anew when that changes. Default: the attachment's name.
+    pub id: Option<String>,
+    /// Public keys, each a line as in `authorized_keys`.
+    pub ssh_keys: Vec<String>,
+    /// Whatever the machine's owner wants it to read at boot.
+    pub user_data: Option<Arc<[u8]>>,
 }
 
 /// Where one tenant address lives.

@@ -29,6 +29,7 @@ fn attachment(name: &str, last: u8, addresses: &[&str]) -> Attachment {
         mac: EthernetAddress([0x52, 0x54, 0, 0, 0, last]),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         hostname: None,
+        instance: Instance::default(),
         macs: vec![],
         prefixes: vec![],
         shared: vec![],

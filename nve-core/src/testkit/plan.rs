@@ -11,7 +11,7 @@ use super::world::World;
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::Receiver;
-use crate::setup::{self, Attachment, Listener, Mapping, Multicast, Network, Route, Setup};
+use crate::setup::{self, Attachment, Instance, Listener, Mapping, Multicast, Network, Route, Setup};
 
 /// How a guest gets its addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -250,6 +250,7 @@ impl Plan {
             prefixes: guest.prefixes.clone(),
             shared: guest.shared.clone(),
             hostname: Some(guest.name.clone()),
+            instance: Instance::default(),
         };
         let mappings = |guest: &GuestPlan| {
             let locator = locator_of(&guest.host);

@@ -159,6 +159,45 @@ impl World {
         }
     }
 
+    /// Says `request` over TCP from a guest's stack to `port` of `to`, and hears what is said until the other end closes, or for
+    /// `patience`. `None`: refused, or cut off.
+    ///
+    /// # Panics
+    /// If there is no such guest or address.
+    pub fn ask_by_tcp(
+        &mut self,
+        from: &str,
+        (to, port): (&str, u16),
+        request: &[u8],
+        patience: Duration,
+    ) -> Option<Vec<u8>> {
+        let (client, to) = (self.guest_index(from), parse(to));
+        let local = 49152 + (self.dice.roll() % 16384) as u16;
+        let (interface, sockets) = self.guests[client].stack();
+        let handle = sockets.add(new_tcp());
+        let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
+        socket.connect(interface.context(), (to, port), local).expect("a fresh socket connects");
+        let (mut offset, mut heard) = (0, Vec::new());
+        let ended = self.run_until(patience, |world| {
+            let socket = world.guests[client].sockets.get_mut::<tcp::Socket<'_>>(handle);
+            if offset < request.len() && socket.can_send() {
+                offset += socket.send_slice(&request[offset..]).unwrap_or(0);
+            }
+            while let Ok(some) = socket.recv(|bytes| {
+                heard.extend_from_slice(bytes);
+                (bytes.len(), bytes.len())
+            }) && some > 0
+            {}
+            matches!(socket.state(), tcp::State::CloseWait | tcp::State::Closed)
+        });
+        let socket = self.guests[client].sockets.get_mut::<tcp::Socket<'_>>(handle);
+        let is_closed_well = socket.state() == tcp::State::CloseWait;
+        socket.close();
+        self.run_for(Duration::from_millis(100));
+        self.guests[client].sockets.remove(handle);
+        (ended && is_closed_well).then_some(heard)
+    }
+
     fn listen(&mut self, guest: usize) -> SocketHandle {
         let mut socket = new_tcp();
         socket.listen(TCP_PORT).expect("a fresh socket listens");

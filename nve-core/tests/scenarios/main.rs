@@ -6,6 +6,7 @@
 mod bad_roads;
 mod fabric_errors;
 mod isolation;
+mod metadata;
 mod narrow_paths;
 mod offloads;
 mod one_host;

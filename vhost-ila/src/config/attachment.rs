@@ -9,7 +9,7 @@ use nve_core::setup::Attachment;
 
 use super::raw::RawAttachment;
 use super::value::Judge;
-use super::{CONTROL_SOCKET, DeviceConfig, Place, Problem, Refused, SocketMode, nearest};
+use super::{CONTROL_SOCKET, DeviceConfig, Place, Problem, Refused, SocketMode, instance, nearest};
 use crate::device::features::{DEFAULT_PAIRS, FEATURES, MAX_PAIRS, Offer};
 use crate::device::memory::MAX_BYTES;
 
@@ -53,6 +53,7 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
     };
     let mac = judge.mac(&at("mac"), &raw.mac);
     let hostname = judge.optional(&raw.hostname, |judge, text| judge.domain(&at("hostname"), text));
+    let instance = instance::section(judge, &at, raw);
     let offer = offer(judge, &at, raw);
     let remedy = "write an IPv4 or IPv6 address without a prefix length";
     let addresses = raw.addresses.get_ref().iter();
@@ -81,6 +82,7 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         prefixes: prefixes.into_iter().collect::<Option<_>>()?,
         shared: shared.into_iter().collect::<Option<_>>()?,
         hostname: hostname?,
+        instance: instance?,
     };
     let (mode, user, memory_max, offer) = (mode?, user?, memory_max?, offer?);
     let socket = Socket { path: path?, mode, user, memory_max, offer, place: judge.place(span) };

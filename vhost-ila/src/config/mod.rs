@@ -17,6 +17,7 @@
 mod across;
 mod attachment;
 mod check;
+mod instance;
 pub(crate) mod nearest;
 mod raw;
 mod refused;

@@ -86,6 +86,10 @@ pub(super) struct RawAttachment {
     #[serde(default)]
     pub(super) shared: Vec<Text>,
     pub(super) hostname: Option<Text>,
+    pub(super) instance_id: Option<Text>,
+    #[serde(default)]
+    pub(super) ssh_keys: Vec<Text>,
+    pub(super) user_data: Option<Text>,
     pub(super) user: Option<Text>,
     pub(super) memory_max: Option<Text>,
     pub(super) queues: Option<Spanned<i64>>,

@@ -271,3 +271,42 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn an_instances_keys_and_user_data_are_read_with_the_configuration() {
+    let with = |lines: &str| format!("{HOST}{BLUE}{lines}");
+    let good = "instance_id = \"i-1\"\nssh_keys = [\"ssh-ed25519 AAAA me\"]\nuser_data = \"vm1.yaml\"\n";
+    let files = [("one.toml", with(good)), ("vm1.yaml", "#cloud-config\n".to_owned())];
+    let place = directory(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
+    let config = Config::load(&place.path().join("one.toml")).expect("accepted");
+    let instance = &config.setup.setup().attachments[0].instance;
+    assert_eq!(
+        (instance.id.as_deref(), instance.ssh_keys.as_slice()),
+        (Some("i-1"), &["ssh-ed25519 AAAA me".into()][..])
+    );
+    assert_eq!(instance.user_data.as_deref(), Some(&b"#cloud-config\n"[..]));
+    let long = "x".repeat(64 * 1024 + 1);
+    for (lines, what) in [
+        ("user_data = \"no.yaml\"\n", "cannot be read"),
+        ("user_data = \"/dev/zero\"\n", "not a regular file"),
+        ("user_data = \"long\"\n", "more than 65536 bytes"),
+        ("ssh_keys = [\"AAAA\"]\n", "no public key"),
+        ("ssh_keys = [\"ssh-rsa AAAA\\nssh-rsa BBBB\"]\n", "no public key"),
+        ("instance_id = \"i 1\"\n", "cannot be a name"),
+    ] {
+        let place = directory(&[("one.toml", &with(lines)), ("long", &long)]);
+        let refused = Config::load(&place.path().join("one.toml")).expect_err(lines);
+        let [problem] = refused.problems() else { panic!("one problem, not {refused}") };
+        assert!(problem.what.contains(what) && problem.place.line == 15, "{refused}");
+    }
+}
+
+#[test]
+fn metadata_that_nobody_is_told_or_that_hides_addresses_is_refused() {
+    let silent =
+        format!("{HOST}{BLUE}instance_id = \"i-1\"\n").replace("vni = 1001", "vni = 1001\nmetadata = false");
+    assert!(load(&silent).expect_err("refused").to_string().contains("serves no metadata"));
+    let inside = format!("{HOST}{BLUE}").replace("10.1.0.", "169.254.0.");
+    assert!(load(&inside).expect_err("refused").to_string().contains("where metadata is served"));
+    load(&inside.replace("vni = 1001", "vni = 1001\nmetadata = false")).expect("accepted");
+}

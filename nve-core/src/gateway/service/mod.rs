@@ -10,6 +10,7 @@
 //!   mod.rs     which frames are for the stack            (worker, from the packet alone)
 //!   stacks.rs  the stacks: made when first asked, dropped when idle  (slow path)
 //!   stack.rs   one stack: frames in, frames out
+//!   connection.rs > http.rs > metadata.rs    a request read, understood, answered; tokens.rs: IMDSv2
 //! ```
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,8 +23,12 @@ use crate::DropReason;
 use crate::packet::{ETHERNET_LEN, Frame};
 use crate::pipeline::{Again, Desk};
 
+mod connection;
+mod http;
+mod metadata;
 mod stack;
 mod stacks;
+mod tokens;
 
 pub(crate) use stacks::Stacks;
 

@@ -1,25 +1,31 @@
 //! One attachment's TCP/IP stack: frames in, frames out, time as an argument (smoltcp).
 //!
-//! What must stay true: nothing leaves it but to the attachment's own addresses, at its own MAC; no byte of a frame panics it.
+//! What must stay true: nothing leaves it but to the attachment's own addresses, at its own MAC; no byte of a frame panics it; it holds at
+//! most [`MOST_CONNECTIONS`], each for a bounded time, so about 100 kB whatever the guest does.
 
 use core::net::IpAddr;
 use core::time::Duration;
 
-use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpVersion, Ipv4Address, Ipv6Address};
 
+use super::connection::{self, Connection};
+use super::http::{Asked, Reply};
+use super::metadata::Asker;
 use super::{METADATA4, METADATA6};
 use crate::gateway::{GATEWAY_MAC, headers_v4, headers_v6};
 use crate::packet::ETHERNET_LEN;
-use crate::policy::{Attachment, Network};
 
 pub(super) struct Stack {
     /// Whose it is; a change of any of these makes it another's.
     owner: Owner,
     interface: Interface,
     sockets: SocketSet<'static>,
+    /// Each socket, and what has become of it once somebody connected.
+    connections: Vec<(SocketHandle, Option<Connection>)>,
     link: Link,
     used: Duration,
 }
@@ -33,7 +39,7 @@ struct Owner {
 }
 
 impl Owner {
-    fn of(attachment: &Attachment, network: &Network) -> Self {
+    fn of(Asker { attachment, network }: &Asker<'_>) -> Self {
         Self {
             name: attachment.name.clone(),
             mac: attachment.mac,
@@ -44,8 +50,8 @@ impl Owner {
 }
 
 impl Stack {
-    pub(super) fn new(attachment: &Attachment, network: &Network, seed: u64, now: Duration) -> Self {
-        let mut link = Link { mtu: usize::from(network.mtu), received: None, sent: Vec::new() };
+    pub(super) fn new(asker: &Asker<'_>, seed: u64, now: Duration) -> Self {
+        let mut link = Link { mtu: usize::from(asker.network.mtu), received: None, sent: Vec::new() };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut link, instant(now));
@@ -57,13 +63,16 @@ impl Stack {
         // Over a medium without addresses every next hop is the guest; any that is not our own will do. There is room for both.
         let _ = interface.routes_mut().add_default_ipv4_route(Ipv4Address::new(169, 254, 169, 253));
         let _ = interface.routes_mut().add_default_ipv6_route(Ipv6Address::new(0xfe80, 0, 0, 0, 0, 0, 0, 2));
-        let owner = Owner::of(attachment, network);
-        Self { owner, interface, sockets: SocketSet::new(Vec::new()), link, used: now }
+        let owner = Owner::of(asker);
+        let sockets = SocketSet::new(Vec::new());
+        let mut stack = Self { owner, interface, sockets, connections: Vec::new(), link, used: now };
+        stack.listen();
+        stack
     }
 
     /// Whether it is this attachment's, as it is configured now.
-    pub(super) fn is_of(&self, attachment: &Attachment, network: &Network) -> bool {
-        self.owner == Owner::of(attachment, network)
+    pub(super) fn is_of(&self, asker: &Asker<'_>) -> bool {
+        self.owner == Owner::of(asker)
     }
 
     /// When it was last sent anything.
@@ -72,15 +81,37 @@ impl Stack {
     }
 
     /// Serves an Ethernet frame of the attachment.
-    pub(super) fn take(&mut self, now: Duration, frame: &[u8], say: &mut dyn FnMut(Vec<u8>)) {
+    pub(super) fn take(
+        &mut self,
+        now: Duration,
+        frame: &[u8],
+        answer: &dyn Fn(&Asked) -> Reply,
+        say: &mut dyn FnMut(Vec<u8>),
+    ) {
         self.used = now;
         self.link.received = frame.get(ETHERNET_LEN..).map(<[u8]>::to_vec);
-        self.poll(now, say);
+        self.poll(now, answer, say);
     }
 
-    /// Does what is due: retransmissions, timeouts.
-    pub(super) fn poll(&mut self, now: Duration, say: &mut dyn FnMut(Vec<u8>)) {
+    /// Does what is due: retransmissions, ends of connections.
+    pub(super) fn poll(
+        &mut self,
+        now: Duration,
+        answer: &dyn Fn(&Asked) -> Reply,
+        say: &mut dyn FnMut(Vec<u8>),
+    ) {
         self.interface.poll(instant(now), &mut self.link, &mut self.sockets);
+        let over = self.serve(now, answer);
+        // What was answered leaves.
+        self.interface.poll(instant(now), &mut self.link, &mut self.sockets);
+        self.connections.retain(|(handle, _)| {
+            let is_over = over.contains(handle);
+            if is_over {
+                self.sockets.remove(*handle);
+            }
+            !is_over
+        });
+        self.listen();
         for packet in self.link.sent.drain(..) {
             if let Some(frame) = self.owner.frame(&packet) {
                 say(frame);
@@ -88,10 +119,36 @@ impl Stack {
         }
     }
 
+    /// Every connection moves on; those that are over.
+    fn serve(&mut self, now: Duration, answer: &dyn Fn(&Asked) -> Reply) -> Vec<SocketHandle> {
+        let mut over = Vec::new();
+        for (handle, connection) in &mut self.connections {
+            let socket = self.sockets.get_mut::<Socket<'_>>(*handle);
+            if connection.is_none() && socket.state() == State::Listen {
+                continue;
+            }
+            let connection = connection.get_or_insert_with(|| Connection::new(now));
+            if !connection.go_on(now, socket, answer) {
+                over.push(*handle);
+            }
+        }
+        over
+    }
+
+    /// One socket waits for the next connection, where there may be one more.
+    fn listen(&mut self) {
+        let waits = self.connections.iter().any(|(_, connection)| connection.is_none());
+        if !waits && self.connections.len() < MOST_CONNECTIONS {
+            let handle = self.sockets.add(connection::listener());
+            self.connections.push((handle, None));
+        }
+    }
+
     /// When it is to be polled again, if ever.
     pub(super) fn due(&mut self, now: Duration) -> Option<Duration> {
-        let delay = self.interface.poll_delay(instant(now), &self.sockets)?;
-        Some(now + Duration::from_micros(delay.total_micros()))
+        let delay = self.interface.poll_delay(instant(now), &self.sockets);
+        let delay = delay.map(|delay| now + Duration::from_micros(delay.total_micros()));
+        self.connections.iter().flat_map(|(_, connection)| connection).map(Connection::end).chain(delay).min()
     }
 }
 
@@ -143,6 +200,9 @@ impl Device for Link {
         capabilities
     }
 }
+
+/// Connections of one attachment at once, half open ones included; further ones are refused (RST).
+const MOST_CONNECTIONS: usize = 6;
 
 /// Packets that one frame, or one moment, brings at most.
 const MOST_AT_ONCE: usize = 32;

@@ -6,7 +6,9 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::metadata::{self, Asker};
 use super::stack::Stack;
+use super::tokens::Tokens;
 use crate::pipeline::PortId;
 use crate::policy::World;
 
@@ -18,13 +20,14 @@ pub(crate) struct Stacks {
     stacks: BTreeMap<PortId, Stack>,
     /// Of the next stack's sequence numbers.
     seed: u64,
+    tokens: Tokens,
     /// No stack is due earlier.
     due: Option<Duration>,
 }
 
 impl Stacks {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { stacks: BTreeMap::new(), seed, due: None }
+        Self { stacks: BTreeMap::new(), seed, tokens: Tokens::default(), due: None }
     }
 
     /// Serves a frame that `service::admit` let through.
@@ -35,19 +38,20 @@ impl Stacks {
         (port, frame): (PortId, &[u8]),
         say: &mut dyn FnMut(PortId, Vec<u8>),
     ) {
-        let Some((attachment, network)) = facts(world, port) else {
+        let Some(asker) = asker(world, port) else {
             self.forget(port);
             return;
         };
-        if self.stacks.get(&port).is_some_and(|stack| !stack.is_of(attachment, network)) {
+        if self.stacks.get(&port).is_some_and(|stack| !stack.is_of(&asker)) {
             self.forget(port);
         }
         let seed = &mut self.seed;
         let stack = self.stacks.entry(port).or_insert_with(|| {
             *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            Stack::new(attachment, network, *seed, now)
+            Stack::new(&asker, *seed, now)
         });
-        stack.take(now, frame, &mut |frame| say(port, frame));
+        let answer = |asked: &_| metadata::answer(&asker, &self.tokens, asked, now);
+        stack.take(now, frame, &answer, &mut |frame| say(port, frame));
         let due = next(stack, now);
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
@@ -59,12 +63,10 @@ impl Stacks {
         }
         let mut earliest: Option<Duration> = None;
         self.stacks.retain(|port, stack| {
-            let known =
-                facts(world, *port).is_some_and(|(attachment, network)| stack.is_of(attachment, network));
-            if !known || stack.used() + IDLE <= now {
-                return false;
-            }
-            stack.poll(now, &mut |frame| say(*port, frame));
+            let asker = asker(world, *port).filter(|asker| stack.is_of(asker));
+            let Some(asker) = asker.filter(|_| stack.used() + IDLE > now) else { return false };
+            let answer = |asked: &_| metadata::answer(&asker, &self.tokens, asked, now);
+            stack.poll(now, &answer, &mut |frame| say(*port, frame));
             let due = next(stack, now);
             earliest = Some(earliest.map_or(due, |earlier| earlier.min(due)));
             true
@@ -88,10 +90,10 @@ impl Stacks {
     }
 }
 
-fn facts(world: &World, port: PortId) -> Option<(&crate::policy::Attachment, &crate::policy::Network)> {
+fn asker(world: &World, port: PortId) -> Option<Asker<'_>> {
     let attachment = world.attachment(port)?;
     let network = world.network(attachment.network).filter(|network| network.metadata)?;
-    Some((attachment, network))
+    Some(Asker { attachment, network })
 }
 
 /// When `stack` is due: its own time, or that of being dropped.

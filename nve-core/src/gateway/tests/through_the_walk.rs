@@ -8,7 +8,7 @@ use super::*;
 use crate::addr::{ChecksumMode, Vnid};
 use crate::packet::HEAD_LEN;
 use crate::pipeline::{Again, Fate, Nve, Origin, Scratch, Walker};
-use crate::setup::{Attachment, Host, Mapping, Multicast, Network, Setup};
+use crate::setup::{Attachment, Host, Instance, Mapping, Multicast, Network, Setup};
 
 fn nve() -> Arc<Nve> {
     let network = Network {
@@ -35,6 +35,7 @@ fn nve() -> Arc<Nve> {
         mac: MAC,
         addresses: ADDRESSES.to_vec(),
         hostname: Some("vm1".into()),
+        instance: Instance::default(),
         macs: vec![],
         prefixes: vec![],
         shared: vec![],

@@ -16,7 +16,7 @@ use smoltcp::wire::EthernetAddress;
 use super::*;
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::{GATEWAY_MAC, Lease4};
-use crate::setup::{self, Multicast, Setup};
+use crate::setup::{self, Instance, Multicast, Setup};
 use crate::testkit::dissect::Dissected;
 use crate::testkit::frames::{self, Header};
 
@@ -155,6 +155,7 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         mac: mac(last),
         addresses: vec![addr(v4), addr(v6)],
         hostname: None,
+        instance: Instance::default(),
         macs: vec![],
         prefixes: vec![],
         shared: vec![],

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use smoltcp::wire::EthernetAddress;
 
 use super::Guest;
-use crate::gateway::{GATEWAY_LINK_LOCAL, GATEWAY_MAC};
+use crate::gateway::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, METADATA4, METADATA6};
 use crate::packet::{ChecksumState, Gso, GsoKind, Offload};
 use crate::testkit::checksum::{self, Verdict};
 use crate::testkit::dissect::{Dissected, protocol};
@@ -71,7 +71,8 @@ impl Guest {
             ),
             _ => (false, false),
         };
-        let from_its_own = from_its_own || self.lent.source(view.source);
+        let from_service = [IpAddr::from(METADATA4), METADATA6.into()].contains(&view.source);
+        let from_its_own = from_its_own || from_service || self.lent.source(view.source);
         if for_it && from_its_own { Ok(()) } else { Err(format!("not for this guest: {view:?}")) }
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::Lease4;
 use nve_core::pipeline::Nve;
-use nve_core::setup::{Attachment, Host, Multicast, Network, Setup};
+use nve_core::setup::{Attachment, Host, Instance, Multicast, Network, Setup};
 use smoltcp::wire::EthernetAddress;
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
@@ -64,6 +64,7 @@ fn setup(count: u8) -> Setup {
             format!("2001:db8:b1:e::{n}").parse().unwrap(),
         ],
         hostname: None,
+        instance: Instance::default(),
         macs: vec![],
         prefixes: vec![],
         shared: vec![],
