@@ -61,7 +61,7 @@ fn broadcasts_reach_everybody_of_the_network_and_nobody_else() {
     let [vm1, vm3, vm2, red1] = &mut guests[..] else { panic!("four guests") };
     for guest in [&mut *vm3, &mut *vm2] {
         guest.run("echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts").unwrap();
-        guest.run(&format!("killall socat; rm -f /tmp/all; true")).unwrap();
+        guest.run("killall socat; rm -f /tmp/all; true").unwrap();
         guest.spawn(&format!("socat -u UDP4-RECV:{PORT} OPEN:/tmp/all,creat,append"), "/tmp/socat").unwrap();
     }
     traffic::listen(red1, "not port 67 and not icmp6").unwrap();

@@ -48,7 +48,7 @@ impl Beside {
         site.daemons[0].show("attachments")?;
         // What a session costs while it lasts is not counted: none does.
         Peer::connect(&socket, Options::default())?.must_resolve(&HOSTILE, GATEWAY)?;
-        std::thread::sleep(Duration::from_millis(200));
+        sleep(Duration::from_millis(200));
         // Nor the thread that answers questions, which stays for some seconds.
         site.daemons[0].show("attachments")?;
         let before = site.daemons[0].footprint()?;

@@ -70,8 +70,8 @@ pub(crate) enum Said {
 pub(crate) fn read(frame: &[u8], heard: &mut dyn FnMut(Said)) -> Result<(), DropReason> {
     let packet = frame.get(ETHERNET_LEN..).ok_or(DropReason::BadReport)?;
     match packet.first().map(|first| first >> 4) {
-        Some(4) => igmp::read(packet)?.for_each(|said| heard(said)),
-        Some(6) => mld::read(packet)?.for_each(|said| heard(said)),
+        Some(4) => igmp::read(packet)?.for_each(&mut *heard),
+        Some(6) => mld::read(packet)?.for_each(heard),
         _ => return Err(DropReason::BadReport),
     }
     Ok(())
