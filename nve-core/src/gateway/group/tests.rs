@@ -212,6 +212,7 @@ fn nve() -> Arc<Nve> {
         macs: vec![],
         prefixes: vec![],
         shared: vec![],
+        instance: crate::setup::Instance::default(),
     };
     let mut network: Network =
         crate::testkit::plain_network("blue", VNI, "10.1.0.0/16", "2001:db8:b1:e::/96");
