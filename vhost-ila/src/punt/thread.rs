@@ -2,9 +2,7 @@
 //!
 //! What must stay true: it ends when [`Thread`] is dropped, and only then; whatever serving a frame does, the next frame is served.
 
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -18,6 +16,7 @@ use serde::Serialize;
 
 use super::bell::Bell;
 use super::queue::{Parcel, ThreadEnd};
+use crate::contained::contained;
 
 /// Frames served between two looks at the time.
 const BATCH: usize = 64;
@@ -152,15 +151,15 @@ impl<D: Serve> Clerk<D> {
     fn serve(&mut self, parcel: &Parcel) {
         let Parcel { port, desk, ref frame, .. } = *parcel;
         let desks = &mut self.desks;
-        let done = catch_unwind(AssertUnwindSafe(|| {
+        let done = contained(|| {
             let mut out = Outbox::default();
             desks.take(crate::epoch::now(), &Punted { port, desk, frame }, &mut out);
             out
-        }));
+        });
         match done {
             Ok(out) => self.send(out),
-            Err(panic) => {
-                self.panicked(format_args!("desk {} on a frame of port {}", desk.name(), port.0), &*panic);
+            Err(said) => {
+                self.panicked(format_args!("desk {} on a frame of port {}", desk.name(), port.0), &said);
                 // What it left half done is that attachment's.
                 self.desks.forget(port);
             }
@@ -171,15 +170,15 @@ impl<D: Serve> Clerk<D> {
 
     fn tick(&mut self) {
         let desks = &mut self.desks;
-        let done = catch_unwind(AssertUnwindSafe(|| {
+        let done = contained(|| {
             let mut out = Outbox::default();
             desks.tick(crate::epoch::now(), &mut out);
             out
-        }));
+        });
         match done {
             Ok(out) => self.send(out),
-            Err(panic) => {
-                self.panicked(format_args!("what was due"), &*panic);
+            Err(said) => {
+                self.panicked(format_args!("what was due"), &said);
                 // Whose it was is not known, and it would be due again.
                 (0..MAX_PORTS as u16).for_each(|port| self.desks.forget(PortId(port)));
             }
@@ -195,14 +194,11 @@ impl<D: Serve> Clerk<D> {
     }
 
     /// Told the first time and then ever more seldom: a guest may have found how to cause it.
-    fn panicked(&self, what: std::fmt::Arguments<'_>, panic: &(dyn Any + Send)) {
+    fn panicked(&self, what: std::fmt::Arguments<'_>, said: &str) {
         self.counters.panics.add(1);
         let times = self.counters.panics.get();
         if times.is_power_of_two() {
-            let text = panic.downcast_ref::<&str>().copied();
-            let text =
-                text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
-            log::error!("the slow path panicked ({times} times) serving {what}: {text}");
+            log::error!("the slow path panicked ({times} times) serving {what}: {said}");
         }
     }
 
