@@ -271,6 +271,11 @@ impl Pair {
             b @ 0..6 => u16::from(b),
             b => self.kind.good() | u16::from(b & 1),
         };
+        let gpa = if flags & 4 != 0 && self.kind == Kind::Receive {
+            self.table(index as u8, len / 16)
+        } else {
+            gpa
+        };
         let next = script.byte();
         let next = if next >= 250 { next.into() } else { u16::from(next) % entries };
         self.write(table + 16 * u64::from(index), &descriptor_bytes(gpa, len, flags, next));
@@ -280,15 +285,26 @@ impl Pair {
     fn table_as_head(&self, script: &mut Script<'_>) {
         let index = u64::from(u16::from(script.byte()) % self.driver.size);
         let place = script.byte();
-        // One across the seam of two regions, where a descriptor may be cut.
-        let table = if place == 255 { 0x6000 - 24 } else { TABLES + 16 * u64::from(place % 128) };
         let entries = match script.byte() {
             b @ 240.. => 16 * u32::from(b),
             b => 1 + u32::from(b) % u32::from(self.driver.size),
         };
+        let table = self.table(place, entries);
         let len = 16 * entries + u32::from(script.byte() == 0);
         let flags = if script.byte() == 0 { 5 } else { 4 };
         self.write(RING + 16 * index, &descriptor_bytes(table, len, flags, 0));
+    }
+
+    /// Where a table of so many entries lies. That of a receive ring lies apart from all buffers, for ours, which looks ahead, need not see what
+    /// it has itself written into one.
+    fn table(&self, place: u8, entries: u32) -> u64 {
+        let first = u32::from(place % 128);
+        match self.kind {
+            Kind::Receive => TABLES + 16 * u64::from(first.min(u32::from(MOST).saturating_sub(entries))),
+            // Across the seam of two regions, where a descriptor may be cut.
+            _ if place == 255 => 0x6000 - 24,
+            _ => TABLES + 16 * u64::from(first),
+        }
     }
 
     /// A good chain, in the ring's table or in one of its own.
@@ -305,7 +321,7 @@ impl Pair {
         let entries = if indirect { count.next_power_of_two() } else { size };
         let (first, stride) = (if indirect { 0 } else { u16::from(place) }, u16::from(stride) | 1);
         let index = |i: u16| first.wrapping_add(i.wrapping_mul(stride)) % entries;
-        let table = if indirect { TABLES + 16 * u64::from(place % 128) } else { RING };
+        let table = if indirect { self.table(place, entries.into()) } else { RING };
         let answer = 1 + u16::from(shape / 12) % count;
         let command = (self.kind == Kind::Control).then(|| self.command(script));
         let mut left = command.map_or(0, |(_, len)| len);
