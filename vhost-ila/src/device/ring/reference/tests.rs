@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{control, descriptor_reads, generated, input, receive, transmit};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_transmit_ring_does_what_the_reference_does(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
