@@ -14,7 +14,7 @@ use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::{GATEWAY_MAC, Lease4};
 use nve_core::packet::{ChecksumState, Offload};
 use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
-use nve_core::setup::{Multicast, Attachment, Host, Mapping, Network, Setup, Instance};
+use nve_core::setup::{Attachment, Host, Instance, Mapping, Multicast, Network, Setup};
 use nve_core::testkit::checksum::{self, Verdict};
 use nve_core::testkit::dissect::Dissected;
 use smoltcp::wire::EthernetAddress;
@@ -292,6 +292,7 @@ fn setup(checksum: ChecksumMode) -> Setup {
         gateway4: None,
         gateway6: None,
         dns: vec!["10.1.0.53".parse().expect("an address"), "2001:db8:b1:e::53".parse().expect("an address")],
+        dns_forward: Vec::new(),
         domain: Some("blue.example".into()),
         search: vec!["blue.example".into(), "example".into()],
         ntp: vec![
@@ -299,7 +300,7 @@ fn setup(checksum: ChecksumMode) -> Setup {
             "2001:db8:b1:e::123".parse().expect("an address"),
         ],
         lease4: Lease4::Subnet,
-multicast: Multicast::default(),
+        multicast: Multicast::default(),
         metadata: true,
     };
     let attachment = |guest: &Guest| Attachment {

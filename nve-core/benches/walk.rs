@@ -40,6 +40,7 @@ fn nve(host: u8) -> Arc<Nve> {
             gateway4: None,
             gateway6: None,
             dns: vec![],
+            dns_forward: Vec::new(),
             domain: None,
             search: vec![],
             ntp: vec![],

@@ -86,6 +86,14 @@ drop_reasons! {
     DhcpDecline = "dhcp-decline",
     /// DHCP that gets no answer: a release, a message for another server, or an attachment without an address of that family.
     DhcpUnanswered = "dhcp-unanswered",
+    /// To port 53 of the gateway, and not one question of DNS: an answer, no or several questions, another operation, or not whole.
+    DnsQuery = "dns-query",
+    /// A question for which an attachment has too many others outstanding at its resolvers, or, where all are taken, most of all.
+    DnsBusy = "dns-busy",
+    /// A question that is being asked already: the same identification and port again.
+    DnsRepeated = "dns-repeated",
+    /// From the host side to a socket of an attachment's question: no answer to it, or not from the server that was asked.
+    DnsForged = "dns-forged",
     /// The destination is outside the virtual network, which has no way out.
     Outside = "outside",
     /// The destination has no mapping.

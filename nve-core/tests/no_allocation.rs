@@ -48,6 +48,7 @@ fn setup() -> Setup {
             gateway4: None,
             gateway6: None,
             dns: vec![],
+            dns_forward: Vec::new(),
             domain: None,
             search: vec![],
             ntp: vec![],

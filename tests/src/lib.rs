@@ -36,6 +36,7 @@ pub mod namespace;
 pub mod notation;
 pub mod oracle;
 pub mod process;
+pub mod resolver;
 pub mod ringpeer;
 pub mod sandbox;
 pub mod scoreboard;

@@ -36,6 +36,9 @@ const ORDINARY: [&str; 3] = ["ordinary_guests::", "fragments_and_traceroute::", 
 /// The module of the tests whose guests speak to many.
 const TO_MANY: &str = "to_many::";
 
+/// The module of the tests that resolve names: those clients ask, and dnsmasq answers.
+const NAMES: &str = "names::";
+
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
 
@@ -73,9 +76,14 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         return Ok(Vec::new());
     }
     fetch::run(&[])?;
-    for (modules, set) in
-        [(&[DPDK][..], fetch::Set::Dpdk), (&ORDINARY, fetch::Set::Clients), (&[TO_MANY], fetch::Set::Avahi)]
-    {
+    let sets = [
+        (&[DPDK][..], fetch::Set::Dpdk),
+        (&ORDINARY, fetch::Set::Clients),
+        (&[TO_MANY], fetch::Set::Avahi),
+        (&[NAMES], fetch::Set::Clients),
+        (&[NAMES], fetch::Set::Resolver),
+    ];
+    for (modules, set) in sets {
         if names.iter().any(|name| modules.iter().any(|module| name.starts_with(module))) {
             fetch::run(&[set])?;
         }

@@ -3,9 +3,11 @@
 //! What must stay true: nothing is written past the buffer; once something did not fit, [`Emit::finish`] says `None`, so that
 //! no reply is ever cut short.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use smoltcp::wire::{EthernetAddress, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet, checksum};
+use smoltcp::wire::{
+    EthernetAddress, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket, checksum,
+};
 
 use super::GATEWAY_MAC;
 
@@ -27,6 +29,40 @@ impl<'o> Emit<'o> {
         emit.put(GATEWAY_MAC.as_bytes());
         emit.put(&u16::from(protocol).to_be_bytes());
         emit
+    }
+
+    /// A whole frame with one UDP datagram; both addresses are of one family.
+    pub(super) fn datagram(
+        out: &'o mut [u8],
+        mac: EthernetAddress,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: &[u8],
+    ) -> Option<usize> {
+        let udp_len = u16::try_from(8 + payload.len()).ok()?;
+        let mut emit = match (from.ip(), to.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let mut emit = Self::ethernet(out, mac, EthernetProtocol::Ipv4);
+                emit.ipv4(source, destination, IpProtocol::Udp, 0, udp_len.checked_add(20)?);
+                emit
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let mut emit = Self::ethernet(out, mac, EthernetProtocol::Ipv6);
+                emit.ipv6(source, destination, IpProtocol::Udp, HOP_LIMIT, udp_len);
+                emit
+            }
+            _ => return None,
+        };
+        let udp_at = emit.len();
+        emit.put(&from.port().to_be_bytes());
+        emit.put(&to.port().to_be_bytes());
+        emit.put(&udp_len.to_be_bytes());
+        emit.put(&[0, 0]);
+        emit.put(payload);
+        if let Ok(mut udp) = UdpPacket::new_checked(emit.from(udp_at)) {
+            udp.fill_checksum(&from.ip().into(), &to.ip().into());
+        }
+        emit.finish()
     }
 
     /// Starts with nothing.

@@ -22,6 +22,8 @@ pub enum Protocol {
     Icmp,
     /// What the gateway's own TCP/IP stack is asked.
     Service,
+    /// Questions to be passed on to resolvers.
+    Dns,
     /// ICMP errors that the virtual edge makes for this attachment, or that come from the fabric (RFC 4443, 2.4 (f); RFC 1812, 4.3.2.8).
     IcmpError,
     /// ICMP errors from its peers, which must not use up the others.
@@ -37,11 +39,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const COUNT: usize = 12;
+    const COUNT: usize = 13;
     #[cfg(test)]
     const ALL: [Protocol; Self::COUNT] = {
         use Protocol::*;
-        [Arp, Nd, Ra, Dhcp, Icmp, Service, IcmpError, PeerError, Group, GroupHeard, Report, Claim]
+        [Arp, Nd, Ra, Dhcp, Icmp, Service, Dns, IcmpError, PeerError, Group, GroupHeard, Report, Claim]
     };
 
     /// Frames per second in the long run, and at once.
@@ -55,6 +57,8 @@ impl Protocol {
             Protocol::Icmp => (1000, 1000),
             // A whole tree of metadata is some hundred segments at once, and then nothing until the next boot.
             Protocol::Service => (500, 1000),
+            // A busy mail server or crawler asks some hundred names a second.
+            Protocol::Dns => (500, 500),
             Protocol::IcmpError | Protocol::PeerError => (100, 50),
             // A stream of 10 Mbit/s to ten listeners.
             Protocol::Group | Protocol::GroupHeard => (10_000, 1000),

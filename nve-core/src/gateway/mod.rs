@@ -25,6 +25,7 @@
 //! | echo | `echo.rs` | every gateway address answers ping |
 //! | service | `service/` | what needs a TCP/IP stack is punted: the slow path has one for each attachment |
 //! | listener | `group/` | IGMP and MLD reports are checked and punted: the slow path keeps who listens to what; queries are the gateway's alone |
+//! | resolver | `dns/` | questions of DNS are passed on to the host's resolvers, and the answers back |
 //! | refusal | `no_service.rs` | a port of the gateway that serves nothing is unreachable |
 //!
 //! ```text
@@ -51,6 +52,7 @@ mod arp;
 mod claim;
 mod dhcpv4;
 mod dhcpv6;
+pub mod dns;
 mod echo;
 mod emit;
 pub mod group;
@@ -107,6 +109,8 @@ pub struct GatewayContext<'a> {
     pub gateway6: Option<Ipv6Addr>,
     /// Resolvers, both families.
     pub dns: &'a [IpAddr],
+    /// Whether the gateway's port 53 forwards questions.
+    pub forwards_dns: bool,
     /// The tenants' own domain.
     pub domain: Option<&'a str>,
     /// Domains to search.
@@ -152,6 +156,7 @@ impl<'a> GatewayContext<'a> {
             vnet: network.ipv6,
             gateway6: network.gateway6,
             dns: &network.dns,
+            forwards_dns: !network.dns_forward.is_empty(),
             domain: network.domain.as_deref(),
             search: &network.search,
             ntp: &network.ntp,
@@ -238,6 +243,8 @@ enum Kind {
     Service,
     /// IGMP or MLD: who listens to what.
     Report,
+    /// A question to be passed on to resolvers.
+    Dns,
     /// Addressed to the gateway, and nothing it serves.
     NoService,
 }
@@ -252,6 +259,7 @@ impl Kind {
             Kind::Echo4 | Kind::Echo6 => Some(Protocol::Icmp),
             Kind::Service => Some(Protocol::Service),
             Kind::Report => Some(Protocol::Report),
+            Kind::Dns => Some(Protocol::Dns),
             Kind::NoService => None,
         }
     }
@@ -309,6 +317,9 @@ fn try_answer(
     if kind == Kind::Service {
         return service::admit(ctx, limits, now, asked);
     }
+    if kind == Kind::Dns {
+        return dns::admit(ctx, limits, now, asked);
+    }
     if asked.offload.gso.is_some() || (is_pending(asked) && !kind.is_udp()) {
         return Err(DropReason::BadOffload);
     }
@@ -328,7 +339,7 @@ fn try_answer(
         Kind::Dhcp6 => dhcpv6::answer(ctx, frame.payload(), is_pending(asked), out),
         Kind::Echo4 => echo::answer_v4(ctx, frame.payload(), asked.len, out),
         Kind::Echo6 => echo::answer_v6(ctx, frame.payload(), asked.len, out),
-        Kind::Service | Kind::Report | Kind::NoService => {
+        Kind::Service | Kind::Report | Kind::Dns | Kind::NoService => {
             let error = no_service::owed(ctx, frame.payload())?.ok_or(DropReason::GatewayNoService)?;
             return Ok(Answer::Owed(DropReason::GatewayNoService, error));
         }
@@ -368,6 +379,7 @@ fn classify_v4(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
         IpProtocol::Udp if first_fragment && (to_gateway || ip.dst_addr().is_broadcast()) => {
             match transport.get(2..4)? {
                 [0, 67] => Some(Kind::Dhcp4),
+                [0, 53] if to_gateway && ctx.forwards_dns => Some(Kind::Dns),
                 _ => to_gateway.then_some(Kind::NoService),
             }
         }
@@ -396,6 +408,9 @@ fn classify_v6(ctx: &GatewayContext<'_>, packet: &[u8]) -> Option<Kind> {
         (IpProtocol::Icmpv6, Some(133)) => Some(Kind::Rs),
         (IpProtocol::Icmpv6, Some(134..=137)) => Some(Kind::Nd),
         (IpProtocol::Icmpv6, Some(128)) if to_gateway => Some(Kind::Echo6),
+        (IpProtocol::Udp, _) if to_gateway && ctx.forwards_dns && transport.get(2..4)? == [0, 53] => {
+            Some(Kind::Dns)
+        }
         _ => to_gateway.then_some(Kind::NoService),
     }
 }

@@ -133,6 +133,8 @@ pub enum Desk {
     Service,
     /// Who listens to which groups.
     Group,
+    /// Questions of DNS, which resolvers on the host's side answer.
+    Dns,
 }
 
 impl Desk {
@@ -141,6 +143,7 @@ impl Desk {
         match self {
             Self::Service => "service",
             Self::Group => "group",
+            Self::Dns => "dns",
         }
     }
 }

@@ -326,7 +326,7 @@ impl Nve {
     }
 
     /// Cells for one more worker.
-    pub(super) fn register_worker(&self) -> Arc<WorkerCells> {
+    pub(crate) fn register_worker(&self) -> Arc<WorkerCells> {
         let cells = Arc::new(WorkerCells::default());
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(cells.clone());
         cells

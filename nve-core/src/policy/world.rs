@@ -3,7 +3,7 @@
 //! What must stay true: built only from a [`CheckedSetup`]; read-only afterwards. An attachment's identifiers are those of its addresses, of
 //! a shared address that it holds, or in a prefix behind it; nothing is delivered to it under another.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub struct Network {
     pub gateway6: Option<Ipv6Addr>,
     /// Resolvers told by DHCPv4 and RA.
     pub dns: Vec<IpAddr>,
+    /// Servers on the host side that its gateway forwards DNS to; none: it does not.
+    pub dns_forward: Vec<SocketAddr>,
     /// The tenants' own domain, told by DHCPv4.
     pub domain: Option<String>,
     /// Domains to search, told by DHCP and RA.
@@ -295,14 +297,21 @@ impl Network {
         // A guest has no IPv6 on a link below 1280; IPv4 is told the 20 bytes less by ICMP then.
         let mtu = if network.ipv6.is_some() { room.max(1280) } else { room };
         let gateway4 = network.gateway4.or_else(|| network.ipv4.and_then(default_gateway4));
+        let gateway6 = network.gateway6.or_else(|| network.ipv6.map(default_gateway6));
+        let told = if network.dns.is_empty() && !network.dns_forward.is_empty() {
+            gateway4.map(IpAddr::V4).into_iter().chain(gateway6.map(IpAddr::V6)).collect()
+        } else {
+            network.dns.clone()
+        };
         Self {
             name: network.name.clone(),
             vnid: network.vnid,
             ipv4: network.ipv4,
             ipv6: network.ipv6,
             gateway4,
-            gateway6: network.gateway6.or_else(|| network.ipv6.map(default_gateway6)),
-            dns: network.dns.clone(),
+            gateway6,
+            dns: told,
+            dns_forward: network.dns_forward.clone(),
             domain: network.domain.clone(),
             search: match &network.domain {
                 Some(domain) if network.search.is_empty() => vec![domain.clone()],

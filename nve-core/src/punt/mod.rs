@@ -10,8 +10,10 @@
 //!
 //! ```text
 //!   Fate::Punt(desk) ──> shell ──> Desks::take ──┬─ Desk::Service ──> gateway/service/   one TCP/IP stack for each attachment
-//!   the time ───────────────────> Desks::tick ──┘                         │
-//!   frames for attachments <──────────────────────────────── Outbox <─────┘
+//!   the time ───────────────────> Desks::tick ──┤                         │
+//!                                               └─ Desk::Dns ──────> gateway/dns/       questions of all, to resolvers of the host's side
+//!   what a resolver's socket got ─> Desks::heard ──────────────────────┘  │
+//!   frames for attachments, errands on the host's side <──── Outbox <─────┘
 //! ```
 //!
 //! One more desk is one more variant of [`Desk`], one field and two lines here.
@@ -19,6 +21,9 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use crate::DropReason;
+use crate::counters::{PortCounters, WorkerCells};
+use crate::gateway::dns::{Act, Errand, Forwarder, Heard, Random, Token};
 use crate::gateway::group::Snooper;
 use crate::gateway::service::Stacks;
 use crate::pipeline::{Desk, Nve, PortId};
@@ -39,6 +44,8 @@ pub struct Punted<'a> {
 pub struct Outbox {
     /// Ethernet frames for attachments of this host.
     pub frames: Vec<(PortId, Vec<u8>)>,
+    /// What is to be done on the host's side; what comes of it is told to [`Desks::heard`].
+    pub errands: Vec<Errand>,
 }
 
 /// Everything that serves punted frames.
@@ -46,18 +53,28 @@ pub struct Desks {
     nve: Arc<Nve>,
     service: Stacks,
     groups: Snooper,
+    dns: Forwarder,
+    cells: Arc<WorkerCells>,
+    /// By port number.
+    ports: Vec<Arc<PortCounters>>,
 }
 
 impl core::fmt::Debug for Desks {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Desks").field("stacks", &self.service.len()).finish_non_exhaustive()
+        f.debug_struct("Desks")
+            .field("stacks", &self.service.len())
+            .field("dns", &self.dns)
+            .finish_non_exhaustive()
     }
 }
 
 impl Desks {
-    /// Desks of `nve` with nothing on them. `seed`, which nobody should guess, decides the sequence numbers of their connections.
-    pub fn new(nve: Arc<Nve>, seed: u64) -> Self {
-        Self { nve, service: Stacks::new(seed), groups: Snooper::default() }
+    /// Desks of `nve` with nothing on them. `seed`, which nobody should guess, decides the sequence numbers of their connections, and
+    /// `random` the identifications of their questions.
+    pub fn new(nve: Arc<Nve>, seed: u64, random: Random) -> Self {
+        let cells = nve.register_worker();
+        let (service, groups, dns) = (Stacks::new(seed), Snooper::default(), Forwarder::new(random));
+        Self { nve, service, groups, dns, cells, ports: Vec::new() }
     }
 
     /// Serves one frame at `now`, of the epoch of [`crate::pipeline::Walker::begin`].
@@ -73,6 +90,10 @@ impl Desks {
                 self.groups
                     .take(&self.nve, now, (port, frame), &mut |port, frame| out.frames.push((port, frame)));
             }
+            Desk::Dns => {
+                self.dns.ask(&world, port, frame, now);
+                self.carry_out(out);
+            }
         }
     }
 
@@ -81,11 +102,40 @@ impl Desks {
         let world = self.nve.world();
         self.service.tick(&world, now, &mut |port, frame| out.frames.push((port, frame)));
         self.groups.tick(&self.nve, now, &mut |port, frame| out.frames.push((port, frame)));
+        self.dns.tick(&world, now);
+        self.carry_out(out);
+    }
+
+    /// Takes what came to the socket of an [`Errand::Send`].
+    pub fn heard(&mut self, now: Duration, token: Token, heard: Heard, out: &mut Outbox) {
+        let world = self.nve.world();
+        self.dns.heard(&world, token, heard, now);
+        self.carry_out(out);
+    }
+
+    fn carry_out(&mut self, out: &mut Outbox) {
+        while let Some(act) = self.dns.poll() {
+            match act {
+                Act::Errand(errand) => out.errands.push(errand),
+                Act::Answer(port, frame) => out.frames.push((port, frame)),
+                Act::Dropped(port, reason) => self.dropped(port, reason),
+            }
+        }
+    }
+
+    fn dropped(&mut self, port: PortId, reason: DropReason) {
+        let index = usize::from(port.0);
+        if self.ports.len() <= index {
+            self.ports = self.cells.ports(index + 1);
+        }
+        if let Some(counters) = self.ports.get(index) {
+            counters.dropped(reason);
+        }
     }
 
     /// How long from `now` until [`Desks::tick`] has something to do; `None`: until something else happens.
     pub fn until_tick(&self, now: Duration) -> Option<Duration> {
-        let due = self.service.due().into_iter().chain([self.groups.due()]).min();
+        let due = self.service.due().into_iter().chain([self.groups.due()]).chain(self.dns.due()).min();
         due.map(|due| due.saturating_sub(now))
     }
 
@@ -93,5 +143,6 @@ impl Desks {
     pub fn forget(&mut self, port: PortId) {
         self.service.forget(port);
         self.groups.forget(port);
+        self.dns.forget(port);
     }
 }

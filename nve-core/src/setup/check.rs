@@ -2,13 +2,14 @@
 //!
 //! What must stay true: a [`CheckedSetup`] is only made by [`Setup::check`], and the core takes nothing else.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::{HashMap, HashSet};
 
 use smoltcp::wire::Ipv4Cidr;
 
 use super::{Attachment, Host, Instance, Listener, Mapping, Network, Setup, further};
 use crate::addr::{Locator, Vnet};
+use crate::gateway::dns::MAX_SERVERS;
 use crate::gateway::names::{LONGEST_LIST, wire_len};
 use crate::gateway::{METADATA4, METADATA6};
 use crate::tables::group_in;
@@ -133,6 +134,7 @@ fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
         }
         check_search(&object, network)?;
         check_metadata(&object, network)?;
+        check_servers(&object, host, networks, network)?;
         check_gateways(&object, network)?;
     }
     Ok(())
@@ -160,6 +162,46 @@ fn check_search(object: &str, network: &Network) -> Result<(), SetupError> {
         return Err(refuse(object, reason, format!("one option holds {LONGEST_LIST}: name fewer domains")));
     }
     Ok(())
+}
+
+/// `dns_forward`: servers that a socket of this host can be connected to, and that are no tenant's.
+fn check_servers(
+    object: &str,
+    host: &Host,
+    networks: &[Network],
+    network: &Network,
+) -> Result<(), SetupError> {
+    let servers = &network.dns_forward;
+    if servers.len() > MAX_SERVERS {
+        let reason = format!("dns_forward names {} servers", servers.len());
+        return Err(refuse(object, reason, format!("name at most {MAX_SERVERS}: no more are asked in time")));
+    }
+    for server in servers {
+        if let Some(why) = unreachable(host, networks, *server) {
+            let reason = format!("dns_forward: {server} {why}");
+            return Err(refuse(object, reason, "name a resolver that this host itself can reach"));
+        }
+    }
+    Ok(())
+}
+
+/// Why no answer could come from `server`.
+fn unreachable(host: &Host, networks: &[Network], server: SocketAddr) -> Option<String> {
+    let address = server.ip();
+    if server.port() == 0 || address.is_unspecified() || address.is_multicast() {
+        return Some("is no server's address".into());
+    }
+    match address {
+        IpAddr::V4(v4) => v4.is_broadcast().then(|| "is no server's address".into()),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("is link-local, without a link".into()),
+        IpAddr::V6(v6) => {
+            let holder = networks.iter().find(|n| n.ipv6.is_some_and(|vnet| vnet.contains(v6)));
+            let of_tenants = (v6.to_bits() >> 64) as u64 == host.sir.upper();
+            holder
+                .map(|holder| format!("is a tenant's of network.{}", holder.name))
+                .or_else(|| of_tenants.then(|| "lies in the SIR prefix".into()))
+        }
+    }
 }
 
 fn check_gateways(object: &str, network: &Network) -> Result<(), SetupError> {

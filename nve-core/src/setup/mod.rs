@@ -3,7 +3,7 @@
 //! What must stay true: a [`Setup`] that [`Setup::check`] accepted has unique names, VNIDs, prefixes, MACs and addresses (but for those
 //! that are meant to be shared); every address lies in its network; nothing overlaps (see the errors). [`crate::pipeline::Nve::apply`] takes only a [`CheckedSetup`].
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
@@ -47,8 +47,10 @@ pub struct Network {
     pub gateway4: Option<Ipv4Addr>,
     /// The virtual gateway's global IPv6 address. Default: `VNET:ffff:fffe`. (Its link-local address is always fe80::1.)
     pub gateway6: Option<Ipv6Addr>,
-    /// Resolvers told by DHCPv4 (IPv4 ones) and RA (IPv6 ones).
+    /// Resolvers told by DHCPv4 (IPv4 ones) and RA (IPv6 ones). Where there are none, the gateway, if it forwards.
     pub dns: Vec<IpAddr>,
+    /// Servers on the host side that the gateway's port 53 forwards to, in this order; where there are none it serves no DNS.
+    pub dns_forward: Vec<SocketAddr>,
     /// The tenants' own domain, told by DHCPv4; also the search list where `search` is empty.
     pub domain: Option<String>,
     /// Domains to search, told by DHCP and RA; at most 255 bytes as DNS writes them.

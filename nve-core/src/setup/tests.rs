@@ -13,6 +13,7 @@ fn network(name: &str, vni: u32, ipv4: Option<&str>, ipv6: Option<&str>) -> Netw
         gateway4: None,
         gateway6: None,
         dns: vec![],
+        dns_forward: Vec::new(),
         domain: None,
         search: vec![],
         ntp: vec![],
@@ -236,6 +237,32 @@ fn what_cannot_be_lent_is_refused_with_its_objects_name() {
         assert!(error.reason.contains(reason), "spoil {number}: {error}");
         assert!(!error.remedy.is_empty());
     }
+}
+
+#[test]
+fn only_servers_that_this_host_can_be_answered_by_are_forwarded_to() {
+    let forward = |servers: &[&str]| {
+        let mut setup = good();
+        setup.networks[1].dns_forward = servers.iter().map(|server| server.parse().unwrap()).collect();
+        setup.check().map(|_| ()).map_err(|error| error.reason)
+    };
+    // Its own control address is a host's, and so is the fabric's.
+    let good = ["127.0.0.1:53", "192.0.2.53:53", "[2001:db8:0:1::1]:53", "[2001:db8:53::53]:5353"];
+    assert_eq!(forward(&good), Ok(()));
+    for (server, reason) in [
+        ("192.0.2.53:0", "no server's"),
+        ("0.0.0.0:53", "no server's"),
+        ("224.0.0.251:53", "no server's"),
+        ("255.255.255.255:53", "no server's"),
+        ("[ff02::fb]:53", "no server's"),
+        ("[fe80::1]:53", "link-local"),
+        ("[2001:db8:b1:e::53]:53", "network.blue"),
+        ("[2001:db8:51::53]:53", "SIR prefix"),
+    ] {
+        let refused = forward(&[server]).expect_err(server);
+        assert!(refused.contains(server) && refused.contains(reason), "{refused}");
+    }
+    assert!(forward(&["192.0.2.53:53"; 5]).expect_err("too many").contains("5 servers"));
 }
 
 #[test]

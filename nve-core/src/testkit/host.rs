@@ -60,7 +60,12 @@ impl Host {
         let checked = setup.clone().check().unwrap_or_else(|error| panic!("{name}: {error}"));
         let nve = Nve::new(checked, MAPPING_CAPACITY);
         let walker = Walker::new(Arc::clone(&nve));
-        let desks = Desks::new(Arc::clone(&nve), id.0 as u64);
+        let mut identification = id.0 as u16;
+        let random = move || {
+            identification = identification.wrapping_mul(25_173).wrapping_add(13_849);
+            identification
+        };
+        let desks = Desks::new(Arc::clone(&nve), id.0 as u64, Box::new(random));
         Self {
             name,
             id,

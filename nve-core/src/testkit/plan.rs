@@ -320,6 +320,7 @@ pub fn plain_network(name: &str, vni: u32, ipv4: &str, ipv6: &str) -> Network {
         gateway4: None,
         gateway6: None,
         dns: Vec::new(),
+        dns_forward: Vec::new(),
         domain: None,
         search: Vec::new(),
         ntp: Vec::new(),

@@ -13,7 +13,7 @@ use super::libraries;
 use crate::tools::Set;
 
 /// Programs of the set, and where the guest has them. What busybox has too takes busybox's place.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("sbin/dhclient", "sbin/dhclient"),
     ("sbin/dhcpcd", "sbin/dhcpcd"),
     ("lib/systemd/systemd-networkd", "lib/systemd/systemd-networkd"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("bin/run-parts", "bin/run-parts"),
     ("bin/chown", "bin/chown"),
     ("bin/chmod", "bin/chmod"),
+    ("bin/getent", "bin/getent"),
 ];
 
 /// Directories of scripts and settings, taken as they are.

@@ -13,6 +13,9 @@ use super::source::Source;
 use super::value::Judge;
 use super::{Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, value};
 
+/// Where a resolver listens, unless said otherwise.
+const DNS_PORT: u16 = 53;
+
 /// `[host]` with its values checked.
 struct HostSection {
     host: Host,
@@ -91,6 +94,7 @@ impl Gathered {
         for (name, network) in &raw.network {
             let texts =
                 [&network.ipv4, &network.ipv6, &network.gateway4, &network.gateway6].into_iter().flatten();
+            let texts = texts.chain(&network.dns_forward);
             let item = judge.item(name).numbers(judge.source(), [&network.vni]).texts(judge.source(), texts);
             if judge.named("network", name, item, &mut self.places.networks) {
                 self.networks.extend(network_section(judge, name.get_ref(), network));
@@ -240,6 +244,8 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         .optional(&raw.gateway6, |judge, text| judge.parse(&at("gateway6"), text, "write an IPv6 address"));
     let dns = raw.dns.iter().map(|text| judge.parse(&at("dns"), text, "write an IPv4 or IPv6 address"));
     let dns: Vec<Option<_>> = dns.collect();
+    let servers: Vec<Option<_>> =
+        raw.dns_forward.iter().map(|text| judge.server(&at("dns_forward"), text, DNS_PORT)).collect();
     let domain = judge.optional(&raw.domain, |judge, text| judge.domain(&at("domain"), text));
     let search: Vec<Option<_>> = raw.search.iter().map(|text| judge.domain(&at("search"), text)).collect();
     let ntp = raw.ntp.iter().map(|text| judge.parse(&at("ntp"), text, "write an IPv4 or IPv6 address"));
@@ -260,6 +266,7 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         gateway4: gateway4?,
         gateway6: gateway6?,
         dns: dns.into_iter().collect::<Option<_>>()?,
+        dns_forward: servers.into_iter().collect::<Option<_>>()?,
         domain: domain?,
         search: search.into_iter().collect::<Option<_>>()?,
         ntp: ntp.into_iter().collect::<Option<_>>()?,

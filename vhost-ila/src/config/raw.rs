@@ -60,6 +60,8 @@ pub(super) struct RawNetwork {
     pub(super) gateway6: Option<Text>,
     #[serde(default)]
     pub(super) dns: Vec<Text>,
+    #[serde(default)]
+    pub(super) dns_forward: Vec<Text>,
     pub(super) domain: Option<Text>,
     #[serde(default)]
     pub(super) search: Vec<Text>,

@@ -95,6 +95,21 @@ fn every_value_is_refused_at_its_line_with_a_remedy() {
 }
 
 #[test]
+fn servers_to_forward_to_are_written_with_or_without_a_port() {
+    let forward = |servers: &str| format!("vni = 1001\ndns_forward = [{servers}]");
+    let servers = "\"192.0.2.53\", \"192.0.2.53:5353\", \"2001:db8::53\", \"[2001:db8::53]:5353\"";
+    let text = format!("{HOST}{BLUE}").replace("vni = 1001", &forward(servers));
+    let config = load(&text).expect("accepted");
+    let expected = ["192.0.2.53:53", "192.0.2.53:5353", "[2001:db8::53]:53", "[2001:db8::53]:5353"];
+    let expected: Vec<std::net::SocketAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
+    assert_eq!(config.setup.setup().networks[0].dns_forward, expected);
+    for bad in ["dns.example", "192.0.2.53:x", "2001:db8::53:5353:1:2:3:4:5", "[2001:db8::53"] {
+        refused("vni = 1001", &forward(&format!("\"{bad}\"")), 9, "network.blue.dns_forward", "[IPV6]:PORT");
+    }
+    refused("vni = 1001", &forward("\"fe80::53\""), 9, "link-local", "this host itself");
+}
+
+#[test]
 fn optional_values_are_refused_at_their_lines() {
     let host = |line: &str| format!("sir = \"2001:db8:51::/64\"\n{line}");
     let sir = "sir = \"2001:db8:51::/64\"";

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -117,6 +117,20 @@ impl<'a> Judge<'a> {
                 None
             }
         }
+    }
+
+    /// The address of a server, with or without a port.
+    pub(super) fn server(&mut self, item: &str, text: &Text, port: u16) -> Option<SocketAddr> {
+        let written = text.get_ref();
+        let alone = written.parse::<IpAddr>().map(|address| SocketAddr::new(address, port));
+        let server = alone.or_else(|_| written.parse());
+        if server.is_err() {
+            let what = format!("{item}: \"{written}\" is no address of a server");
+            let remedy =
+                "write ADDRESS, IPV4:PORT or [IPV6]:PORT, such as \"192.0.2.53\" or \"[2001:db8::53]:5353\"";
+            self.refuse(text.span(), what, remedy.into());
+        }
+        server.ok()
     }
 
     /// A user of this machine, by name or number.

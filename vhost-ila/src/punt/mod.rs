@@ -20,7 +20,9 @@
 
 mod bell;
 mod queue;
+mod resolvers;
 mod thread;
 
 pub use queue::{SHARE, ThreadEnd, WorkerEnd, ends};
+pub use resolvers::random;
 pub use thread::{PuntReport, Serve, Thread};

@@ -2,6 +2,7 @@
 //!
 //! What must stay true: it ends when [`Thread`] is dropped, and only then; whatever serving a frame does, the next frame is served.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nve_core::counters::Cell;
+use nve_core::gateway::dns::{Errand, Heard, Token};
 use nve_core::pipeline::{MAX_PORTS, PortId};
 use nve_core::punt::{Desks, Outbox, Punted};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,6 +18,7 @@ use serde::Serialize;
 
 use super::bell::Bell;
 use super::queue::{Parcel, ThreadEnd};
+use super::resolvers::Resolvers;
 use crate::contained::contained;
 
 /// Frames served between two looks at the time.
@@ -31,6 +34,8 @@ pub trait Serve: Send + 'static {
     fn take(&mut self, now: Duration, punted: &Punted<'_>, out: &mut Outbox);
     /// As [`Desks::tick`].
     fn tick(&mut self, now: Duration, out: &mut Outbox);
+    /// As [`Desks::heard`].
+    fn heard(&mut self, now: Duration, token: Token, heard: Heard, out: &mut Outbox);
     /// As [`Desks::until_tick`].
     fn until_tick(&self, now: Duration) -> Option<Duration>;
     /// As [`Desks::forget`].
@@ -43,6 +48,9 @@ impl Serve for Desks {
     }
     fn tick(&mut self, now: Duration, out: &mut Outbox) {
         Self::tick(self, now, out);
+    }
+    fn heard(&mut self, now: Duration, token: Token, heard: Heard, out: &mut Outbox) {
+        Self::heard(self, now, token, heard, out);
     }
     fn until_tick(&self, now: Duration) -> Option<Duration> {
         Self::until_tick(self, now)
@@ -92,7 +100,8 @@ impl Thread {
         let quit = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(Counters::default());
         let bell = Arc::clone(&end.bell);
-        let clerk = Clerk { end, desks, quit: Arc::clone(&quit), counters: Arc::clone(&counters) };
+        let resolvers = Resolvers::new()?;
+        let clerk = Clerk { end, desks, resolvers, quit: Arc::clone(&quit), counters: Arc::clone(&counters) };
         let handle = std::thread::Builder::new().name("punt".to_owned()).spawn(move || clerk.run())?;
         Ok(Self { handle: Some(handle), quit, bell, counters })
     }
@@ -123,6 +132,7 @@ impl Drop for Thread {
 struct Clerk<D> {
     end: ThreadEnd,
     desks: D,
+    resolvers: Resolvers,
     quit: Arc<AtomicBool>,
     counters: Arc<Counters>,
 }
@@ -141,6 +151,7 @@ impl<D: Serve> Clerk<D> {
                 self.serve(&parcel);
                 count += 1;
             }
+            self.hear();
             self.tick();
             if count < BATCH {
                 self.sleep();
@@ -150,47 +161,78 @@ impl<D: Serve> Clerk<D> {
 
     fn serve(&mut self, parcel: &Parcel) {
         let Parcel { port, desk, ref frame, .. } = *parcel;
-        let desks = &mut self.desks;
-        let done = contained(|| {
-            let mut out = Outbox::default();
-            desks.take(crate::epoch::now(), &Punted { port, desk, frame }, &mut out);
-            out
-        });
-        match done {
-            Ok(out) => self.send(out),
-            Err(said) => {
-                self.panicked(format_args!("desk {} on a frame of port {}", desk.name(), port.0), &said);
-                // What it left half done is that attachment's.
-                self.desks.forget(port);
-            }
+        let what = format_args!("desk {} on a frame of port {}", desk.name(), port.0);
+        let served =
+            self.contained(what, |desks, now, out| desks.take(now, &Punted { port, desk, frame }, out));
+        match served {
+            Some(out) => self.send(out),
+            // What it left half done is that attachment's.
+            None => self.desks.forget(port),
         }
         self.counters.served.add(1);
         self.end.served(port);
     }
 
+    /// What the sockets of the host's side have got.
+    fn hear(&mut self) {
+        for (token, heard) in self.resolvers.news() {
+            let out = self.heard(token, heard);
+            self.send(out);
+        }
+    }
+
+    fn heard(&mut self, token: Token, heard: Heard) -> Outbox {
+        let what = format_args!("what a resolver said");
+        let out = self.contained(what, |desks, now, out| desks.heard(now, token, heard, out));
+        out.unwrap_or_else(|| self.forget_everything())
+    }
+
     fn tick(&mut self) {
+        let out = self.contained(format_args!("what was due"), |desks, now, out| desks.tick(now, out));
+        let out = out.unwrap_or_else(|| self.forget_everything());
+        self.send(out);
+    }
+
+    /// Whose it was is not known, and it would be due again.
+    fn forget_everything(&mut self) -> Outbox {
+        (0..MAX_PORTS as u16).for_each(|port| self.desks.forget(PortId(port)));
+        Outbox::default()
+    }
+
+    /// Has the desks do something; `None` if they panicked.
+    fn contained(
+        &mut self,
+        what: std::fmt::Arguments<'_>,
+        work: impl FnOnce(&mut D, Duration, &mut Outbox),
+    ) -> Option<Outbox> {
         let desks = &mut self.desks;
         let done = contained(|| {
             let mut out = Outbox::default();
-            desks.tick(crate::epoch::now(), &mut out);
+            work(desks, crate::epoch::now(), &mut out);
             out
         });
-        match done {
-            Ok(out) => self.send(out),
-            Err(said) => {
-                self.panicked(format_args!("what was due"), &said);
-                // Whose it was is not known, and it would be due again.
-                (0..MAX_PORTS as u16).for_each(|port| self.desks.forget(PortId(port)));
+        done.map_err(|said| self.panicked(what, &said)).ok()
+    }
+
+    fn send(&mut self, out: Outbox) {
+        let mut errands = VecDeque::new();
+        self.deliver(out, &mut errands);
+        // A socket that cannot be made leads to the next server, of which there are a few.
+        while let Some(errand) = errands.pop_front() {
+            if let Some((token, heard)) = self.resolvers.perform(errand) {
+                let out = self.heard(token, heard);
+                self.deliver(out, &mut errands);
             }
         }
     }
 
-    fn send(&self, out: Outbox) {
+    fn deliver(&self, out: Outbox, errands: &mut VecDeque<Errand>) {
         for (port, frame) in out.frames {
             let sent = self.end.answer(port, frame);
             self.counters.answers.add(u64::from(sent));
             self.counters.lost_answers.add(u64::from(!sent));
         }
+        errands.extend(out.errands);
     }
 
     /// Told the first time and then ever more seldom: a guest may have found how to cause it.
@@ -207,6 +249,8 @@ impl<D: Serve> Clerk<D> {
         let limit = due.clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
         // A signal that interrupts is a wake like any other.
-        let _ = poll(&mut [PollFd::new(&*self.end.bell, PollFlags::IN)], Some(&limit));
+        let (bell, resolvers) =
+            (PollFd::new(&*self.end.bell, PollFlags::IN), PollFd::new(&self.resolvers, PollFlags::IN));
+        let _ = poll(&mut [bell, resolvers], Some(&limit));
     }
 }

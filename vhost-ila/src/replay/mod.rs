@@ -64,7 +64,7 @@ pub fn replay(nve: &Arc<Nve>, origin: Origin, input: &Path, output: &Path) -> Re
     let mut walker = Walker::new(Arc::clone(nve));
     let mut shell = CarryOut::default();
     // A capture is replayed the same way tomorrow.
-    let mut desks = Desks::new(Arc::clone(nve), 0);
+    let mut desks = Desks::new(Arc::clone(nve), 0, Box::new(|| 0));
     let mut summary = Summary::default();
     while let Some(packet) = input.next()? {
         summary.packets += 1;

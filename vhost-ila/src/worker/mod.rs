@@ -81,7 +81,7 @@ impl Daemon {
     /// # Errors
     /// The system's.
     pub fn start_with(uplink: Box<dyn Uplink>, spin: Duration, nve: Arc<Nve>) -> io::Result<DaemonHandle> {
-        let desks = Desks::new(Arc::clone(&nve), RandomState::new().hash_one(()));
+        let desks = Desks::new(Arc::clone(&nve), RandomState::new().hash_one(()), punt::random());
         Self::start_on(uplink, spin, nve, desks)
     }
 

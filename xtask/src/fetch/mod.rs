@@ -40,6 +40,8 @@ pub(crate) enum Set {
     Avahi,
     /// What runs on the host: iproute2, ethtool, tshark, python3 with scapy
     Net,
+    /// A resolver for the host's side: dnsmasq
+    Resolver,
     /// DPDK 22.11: dpdk-testpmd and its drivers
     Dpdk,
     /// What makes a bare Debian
@@ -80,7 +82,7 @@ impl Set {
             Set::Clients => (
                 "clients",
                 "bookworm",
-                // The last three are what the clients' scripts are written for.
+                // The last four are what the clients' scripts are written for.
                 &[
                     "isc-dhcp-client",
                     "systemd",
@@ -91,6 +93,7 @@ impl Set {
                     "dash",
                     "debianutils",
                     "coreutils",
+                    "libc-bin",
                 ],
                 "",
             ),
@@ -101,6 +104,7 @@ impl Set {
                 &["iproute2", "ethtool", "kmod", "tshark", "python3", "python3-scapy"],
                 "",
             ),
+            Set::Resolver => ("resolver", "bookworm", &["dnsmasq-base"], ""),
             Set::Dpdk => ("dpdk", "bookworm", &["dpdk-dev", "dpdk"], ""),
             Set::Bare => ("bare", "bookworm", &["debootstrap"], ""),
         };

@@ -24,19 +24,19 @@ mod rates;
 mod service;
 mod through_the_walk;
 
-const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 1]);
+pub(super) const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 1]);
 const OTHER_MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 2]);
-const OWN4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+pub(super) const OWN4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 /// Held by another attachment.
 const PEER4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 /// In the network and held by nobody.
 const FREE4: Ipv4Addr = Ipv4Addr::new(10, 1, 7, 7);
-const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 1, 255, 254);
-const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 1);
+pub(super) const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 1, 255, 254);
+pub(super) const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 1);
 const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 2);
 const FREE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 0x77);
-const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0xffff, 0xfffe);
-const OWN_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0xff, 0xfe00, 1);
+pub(super) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0xffff, 0xfffe);
+pub(super) const OWN_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0xff, 0xfe00, 1);
 
 const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(OWN4), IpAddr::V6(OWN6)];
 const RESOLVERS: [IpAddr; 2] = [
@@ -54,7 +54,7 @@ fn peers(address: IpAddr) -> bool {
     address == IpAddr::V4(PEER4) || address == IpAddr::V6(PEER6)
 }
 
-fn context() -> GatewayContext<'static> {
+pub(super) fn context() -> GatewayContext<'static> {
     GatewayContext {
         mac: MAC,
         addresses: &ADDRESSES,
@@ -66,6 +66,7 @@ fn context() -> GatewayContext<'static> {
         vnet: Vnet::new(Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, 0)).ok(),
         gateway6: Some(GATEWAY6),
         dns: &RESOLVERS,
+        forwards_dns: true,
         domain: Some("blue.example"),
         search: &*SEARCH,
         ntp: &CLOCKS,
@@ -97,7 +98,7 @@ fn ignored(reason: DropReason) -> Result<Vec<u8>, Answer> {
     Err(Answer::Drop(reason))
 }
 
-fn ethernet(
+pub(super) fn ethernet(
     from: EthernetAddress,
     to: EthernetAddress,
     protocol: EthernetProtocol,
@@ -110,7 +111,7 @@ fn ethernet(
     bytes
 }
 
-fn ipv4(from: Ipv4Addr, to: Ipv4Addr, next_header: IpProtocol, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ipv4(from: Ipv4Addr, to: Ipv4Addr, next_header: IpProtocol, payload: &[u8]) -> Vec<u8> {
     let repr =
         Ipv4Repr { src_addr: from, dst_addr: to, next_header, payload_len: payload.len(), hop_limit: 64 };
     let mut bytes = vec![0; repr.buffer_len() + payload.len()];
@@ -120,7 +121,7 @@ fn ipv4(from: Ipv4Addr, to: Ipv4Addr, next_header: IpProtocol, payload: &[u8]) -
     ethernet(MAC, GATEWAY_MAC, EthernetProtocol::Ipv4, &bytes)
 }
 
-fn udp4(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
+pub(super) fn udp4(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
     let repr = UdpRepr { src_port: from.1, dst_port: to.1 };
     let mut bytes = vec![0; 8 + payload.len()];
     repr.emit(
@@ -134,7 +135,13 @@ fn udp4(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
     ipv4(from.0, to.0, IpProtocol::Udp, &bytes)
 }
 
-fn ipv6(from: Ipv6Addr, to: Ipv6Addr, hop_limit: u8, next_header: IpProtocol, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ipv6(
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    hop_limit: u8,
+    next_header: IpProtocol,
+    payload: &[u8],
+) -> Vec<u8> {
     let repr = Ipv6Repr { src_addr: from, dst_addr: to, next_header, payload_len: payload.len(), hop_limit };
     let mut bytes = vec![0; 40 + payload.len()];
     let mut packet = Ipv6Packet::new_unchecked(&mut bytes[..]);
@@ -158,7 +165,7 @@ fn from_gateway(reply: &[u8], to: EthernetAddress, protocol: EthernetProtocol) -
 }
 
 /// Every checksum of a frame verifies, and its lengths agree. Its own arithmetic: one's complement sum by 128-bit remainder.
-fn assert_well_formed(frame: &[u8]) {
+pub(super) fn assert_well_formed(frame: &[u8]) {
     let packet = &frame[14..];
     match frame[12..14] {
         [0x08, 0x06] => assert_eq!(packet.len(), 28),

@@ -19,6 +19,7 @@ fn nve() -> Arc<Nve> {
         gateway4: None,
         gateway6: None,
         dns: RESOLVERS.to_vec(),
+        dns_forward: Vec::new(),
         domain: Some("blue.example".into()),
         search: vec!["blue.example".into(), "example".into()],
         ntp: vec![

@@ -9,8 +9,12 @@ const B6: &str = "2001:db8:b1:e::2";
 const ROUTER: &str = "2001:db8:ffff::1";
 
 /// Reasons that no single walk can have, with the test that has them.
-const ELSEWHERE: [(DropReason, &str); 5] = [
+const ELSEWHERE: [(DropReason, &str); 9] = [
     (DropReason::NotHolder, "nve-core/tests/scenarios/shared_addresses.rs"),
+    (DropReason::DnsQuery, "nve-core/src/gateway/dns/tests.rs"),
+    (DropReason::DnsBusy, "nve-core/src/gateway/dns/tests.rs"),
+    (DropReason::DnsRepeated, "nve-core/src/gateway/dns/tests.rs"),
+    (DropReason::DnsForged, "nve-core/src/gateway/dns/tests.rs"),
     (DropReason::ReceiverFull, "vhost-ila/src/worker/: a receive ring without room"),
     (DropReason::PuntFull, "vhost-ila/src/worker/tests/punt.rs: a slow path that stalls"),
     (DropReason::UplinkFull, "vhost-ila/src/worker/: an uplink that takes nothing"),

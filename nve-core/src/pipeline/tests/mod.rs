@@ -134,6 +134,7 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         gateway4: None,
         gateway6: None,
         dns: vec![],
+        dns_forward: Vec::new(),
         domain: None,
         search: vec![],
         ntp: vec![],

@@ -85,6 +85,7 @@ fn setup(count: u8) -> Setup {
             gateway4: None,
             gateway6: None,
             dns: vec![],
+            dns_forward: Vec::new(),
             domain: None,
             search: vec![],
             ntp: vec![],

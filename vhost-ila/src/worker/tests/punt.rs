@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use nve_core::DropReason;
+use nve_core::gateway::dns::{Heard, Token};
 use nve_core::pipeline::PortId;
 use nve_core::punt::{Outbox, Punted};
 
@@ -48,6 +49,7 @@ impl Serve for Double {
         out.frames.push((punted.port, answer));
     }
     fn tick(&mut self, _: Duration, _: &mut Outbox) {}
+    fn heard(&mut self, _: Duration, _: Token, _: Heard, _: &mut Outbox) {}
     fn until_tick(&self, _: Duration) -> Option<Duration> {
         None
     }
