@@ -29,6 +29,7 @@ mod memory_comes_and_goes_with_frames_in_it;
 mod names;
 mod neighbouring_networks_hear_nothing_of_each_other;
 mod offloads;
+mod one_host_and_two;
 mod ordinary_guests;
 mod pasted_arguments;
 mod queue_pairs;

@@ -25,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alike;
 pub mod capture;
 pub mod cloud_hypervisor;
 pub mod daemon;
