@@ -36,7 +36,10 @@ fn a_narrow_link_in_the_fabric_is_found_out_told_and_remembered_and_nothing_stal
         let capture = site.capture().unwrap();
         stalls_not(vm1, vm2, target);
         let large = format!("frame.interface_name == \"hv2\" && tcp.len > {NARROW}");
-        assert!(capture.finish().unwrap().count(&large).unwrap() > 0, "super-packets pass whose segments fit");
+        assert!(
+            capture.finish().unwrap().count(&large).unwrap() > 0,
+            "super-packets pass whose segments fit"
+        );
         [&mut *vm1, &mut *vm2].into_iter().for_each(forget);
         // The other way it is hv2's own kernel that finds out.
         stalls_not(vm2, vm1, back);

@@ -184,6 +184,40 @@ fn ipv6_only() -> Vec<Case> {
     cases.into_iter().map(|(name, packet)| (format!("IPv6 {name}"), packet)).collect()
 }
 
+/// Broadcasts, and groups of every scope.
+fn to_many() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let groups =
+        ["255.255.255.255", "10.1.255.255", "224.0.0.1", "224.0.0.251", "239.1.2.3", "ff02::1", "ff05::2"];
+    for group in groups {
+        let from = endpoint(VM1[usize::from(group.contains(':'))], 1000);
+        let plain = Header::default();
+        for len in [0, 100, 1400] {
+            let payload = vec![7; len];
+            cases.push((
+                format!("UDP of {len} to {group}"),
+                frames::udp(plain, from, endpoint(group, 5353), &payload),
+            ));
+            let echo = frames::echo_request(plain, from.ip(), address(group), 1, &payload);
+            cases.push((format!("echo of {len} to {group}"), echo));
+        }
+        for (traffic_class, hop_limit) in [(0xb8, 64), (0, 255), (0, 3)] {
+            let header = Header { traffic_class, hop_limit, ..plain };
+            let packet = frames::udp(header, from, endpoint(group, 1), b"marked, near or far");
+            cases.push((
+                format!("traffic class {traffic_class:#x}, hop limit {hop_limit} to {group}"),
+                packet,
+            ));
+        }
+        let free = Header { dont_fragment: false, ..plain };
+        cases.push((
+            format!("larger than the MTU to {group}"),
+            frames::udp(free, from, endpoint(group, 1), &[0; 1480]),
+        ));
+    }
+    cases
+}
+
 /// One packet by field, without what may differ.
 fn comparable(record: &Record) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::from([("ethernet".to_owned(), format!("{:02x?}", &record.bytes[..14]))]);
@@ -265,6 +299,11 @@ fn what_only_ipv4_has_is_the_same_on_one_host_and_through_the_wire() {
 #[test]
 fn what_only_ipv6_has_is_the_same_on_one_host_and_through_the_wire() {
     assert_equal_both_ways(ipv6_only(), 5, 2);
+}
+
+#[test]
+fn what_is_sent_to_many_is_the_same_on_one_host_and_through_the_wire() {
+    assert_equal_both_ways(to_many(), 60, 2);
 }
 
 /// Packets of every kind above with bytes changed by chance: whatever it is, both ways agree about it.
