@@ -71,7 +71,8 @@ pub fn replay(nve: &Arc<Nve>, origin: Origin, input: &Path, output: &Path) -> Re
         walker.begin(packet.now);
         let mut written = Ok(());
         let mut said = Outbox::default();
-        desks.tick(packet.now, &mut said);
+        // What is said unasked came of no packet.
+        desks.tick(packet.now, &mut Outbox::default());
         shell.carry_out(&mut walker, origin, &packet.bytes, Offload::NONE, &mut |outcome| {
             summary.count(&outcome, &names);
             if let (Outcome::Punted(desk, frame), Origin::Port(port)) = (&outcome, origin) {
