@@ -19,6 +19,7 @@ use nve_core::testkit::checksum::{self, Verdict};
 use nve_core::testkit::dissect::Dissected;
 use smoltcp::wire::EthernetAddress;
 
+pub mod gateway;
 pub mod input;
 
 /// Our locator, the other host's, the domain.
