@@ -123,3 +123,71 @@ impl AsFd for Resolvers {
         self.epoll.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    const ONE: Token = Token(1);
+    const TWO: Token = Token(2);
+
+    fn server(address: &str) -> UdpSocket {
+        let server = UdpSocket::bind((address, 0)).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        server
+    }
+
+    fn send(resolvers: &mut Resolvers, token: Token, server: SocketAddr) -> Option<(Token, Heard)> {
+        resolvers.perform(Errand::Send { token, server, message: b"question".to_vec() })
+    }
+
+    /// The next news, which must come.
+    fn news(resolvers: &Resolvers) -> Vec<(Token, Heard)> {
+        let start = Instant::now();
+        loop {
+            let news = resolvers.news();
+            if !news.is_empty() || start.elapsed() > Duration::from_secs(10) {
+                return news;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn each_question_has_a_port_of_its_own_and_hears_its_server_alone() {
+        for address in ["127.0.0.1", "::1"] {
+            let (server, stranger) = (server(address), server(address));
+            let mut resolvers = Resolvers::new().unwrap();
+            let to = server.local_addr().unwrap();
+            assert_eq!((send(&mut resolvers, ONE, to), send(&mut resolvers, TWO, to)), (None, None));
+            let mut buffer = [0; 64];
+            let (_, one) = server.recv_from(&mut buffer).unwrap();
+            let (len, two) = server.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..len], b"question");
+            assert_ne!(one.port(), two.port());
+            stranger.send_to(b"forged", one).unwrap();
+            server.send_to(b"answer", two).unwrap();
+            assert_eq!(news(&resolvers), [(TWO, Heard::Datagram(to, b"answer".to_vec()))]);
+            resolvers.perform(Errand::Close(ONE));
+            resolvers.perform(Errand::Close(TWO));
+            assert!(resolvers.open.is_empty() && resolvers.news().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_server_where_nobody_listens_is_told() {
+        let gone = server("127.0.0.1").local_addr().unwrap();
+        let mut resolvers = Resolvers::new().unwrap();
+        assert_eq!(send(&mut resolvers, ONE, gone), None);
+        assert_eq!(news(&resolvers), [(ONE, Heard::Unreachable)]);
+    }
+
+    #[test]
+    fn identifications_do_not_repeat_soon() {
+        let mut random = random();
+        let seen: std::collections::HashSet<u16> = (0..1000).map(|_| random()).collect();
+        assert!(seen.len() > 950, "{} of 1000", seen.len());
+    }
+}
