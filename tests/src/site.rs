@@ -113,6 +113,17 @@ impl Checksum {
     }
 }
 
+/// What an attachment may use beside its addresses (docs/configuration.md).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lent {
+    /// Prefixes behind it.
+    pub prefixes: &'static [&'static str],
+    /// Addresses that it may hold in turn with others of its host.
+    pub shared: &'static [&'static str],
+    /// Virtual MAC addresses.
+    pub macs: &'static [&'static str],
+}
+
 /// What a site is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -132,6 +143,8 @@ pub struct Plan {
     pub attachment_keys: Vec<(&'static str, String)>,
     /// More keys of some networks, by name; each a line of the configuration of both hosts.
     pub network_keys: Vec<(&'static str, String)>,
+    /// What some machines may use beside their addresses, by name; the other host has mappings of it.
+    pub lent: Vec<(&'static str, Lent)>,
     /// What all guests have.
     pub kit: Kit,
 }
@@ -148,6 +161,7 @@ impl Plan {
             queues: Vec::new(),
             attachment_keys: Vec::new(),
             network_keys: Vec::new(),
+            lent: Vec::new(),
             kit: Kit::Bare,
         }
     }
@@ -165,6 +179,10 @@ impl Plan {
     fn properties(&self, vm: &str) -> String {
         let of_vm = self.nic_properties.iter().filter(|(name, _)| *name == vm);
         of_vm.map(|(_, properties)| properties.as_str()).collect()
+    }
+
+    fn lent_to(&self, vm: &str) -> Lent {
+        self.lent.iter().find(|(name, _)| *name == vm).map_or(Lent::default(), |(_, lent)| *lent)
     }
 
     fn queues_of(&self, vm: &str) -> u16 {
@@ -198,21 +216,25 @@ impl Plan {
             let Vm { name, network, mac, .. } = vm;
             let network = network.name;
             let addresses = vm.addresses();
+            let Lent { prefixes, shared, macs } = self.lent_to(name);
             if vm.host == host {
                 text += &format!(
                     "\n[attachment.{name}]\nnetwork = \"{network}\"\nkind = \"vhost-user\"\n\
-                     socket = \"{name}.sock\"\nmode = \"{mode}\"\nmac = \"{mac}\"\naddresses = {addresses:?}\n"
+                     socket = \"{name}.sock\"\nmode = \"{mode}\"\nmac = \"{mac}\"\naddresses = {addresses:?}\n\
+                     prefixes = {prefixes:?}\nshared = {shared:?}\nmacs = {macs:?}\n"
                 );
                 for (_, key) in self.attachment_keys.iter().filter(|(vm, _)| vm == name) {
                     text += &format!("{key}\n");
                 }
                 continue;
             }
-            for address in addresses {
-                let locator = at(vm.host);
-                text += &format!(
-                    "\n[[mapping]]\nnetwork = \"{network}\"\naddress = \"{address}\"\nlocator = \"{locator}\"\n"
-                );
+            let locator = at(vm.host);
+            for address in addresses.iter().chain(prefixes).chain(shared) {
+                // Those who share an address share its mapping.
+                let address = format!("network = \"{network}\"\naddress = \"{address}\"\n");
+                if !text.contains(&address) {
+                    text += &format!("\n[[mapping]]\n{address}locator = \"{locator}\"\n");
+                }
             }
         }
         text

@@ -39,6 +39,9 @@ const TO_MANY: &str = "to_many::";
 /// The module of the tests that resolve names: those clients ask, and dnsmasq answers.
 const NAMES: &str = "names::";
 
+/// The module of the tests whose guests are routers.
+const ROUTERS: &str = "router_machines::";
+
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
 
@@ -82,6 +85,7 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         (&[TO_MANY], fetch::Set::Avahi),
         (&[NAMES], fetch::Set::Clients),
         (&[NAMES], fetch::Set::Resolver),
+        (&[ROUTERS], fetch::Set::Keepalived),
     ];
     for (modules, set) in sets {
         if names.iter().any(|name| modules.iter().any(|module| name.starts_with(module))) {

@@ -8,6 +8,7 @@ mod avahi;
 mod clients;
 mod cpio;
 mod modules;
+mod routers;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -48,6 +49,8 @@ pub enum Kit {
     Clients,
     /// What speaks to groups: avahi-daemon and socat (set `avahi`).
     Avahi,
+    /// What router machines have (set `keepalived`), and the modules of networks within them.
+    Routers,
 }
 
 /// Makes the image in `directory`, from the sets `kernel` and `guest`.
@@ -100,7 +103,8 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
 
     let mut order = String::new();
     let tree = kernel.file("lib/modules")?.join(&release);
-    for module in modules::in_order(&tree, &MODULES)? {
+    let more: &[&str] = if kit == Kit::Routers { &routers::MODULES } else { &[] };
+    for module in modules::in_order(&tree, &[&MODULES[..], more].concat())? {
         let name = module.file_name().and_then(|name| name.to_str()).context("a module without a name")?;
         archive.copy(&format!("lib/{name}"), &module)?;
         order.push_str(&format!("/lib/{name}\n"));
@@ -111,6 +115,7 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
         Kit::Bare => {}
         Kit::Clients => clients::add(&mut archive)?,
         Kit::Avahi => avahi::add(&mut archive)?,
+        Kit::Routers => routers::add(&mut archive)?,
     }
     let vmlinuz = kernel.file(&format!("boot/vmlinuz-{release}"))?;
     archive.copy("boot/vmlinuz", &vmlinuz)?;

@@ -38,6 +38,8 @@ pub(crate) enum Set {
     Clients,
     /// What guests speak to many with: avahi-daemon, socat
     Avahi,
+    /// What router machines run: keepalived
+    Keepalived,
     /// What runs on the host: iproute2, ethtool, tshark, python3 with scapy
     Net,
     /// A resolver for the host's side: dnsmasq
@@ -98,6 +100,7 @@ impl Set {
                 "",
             ),
             Set::Avahi => ("avahi", "bookworm", &["avahi-daemon", "socat"], ""),
+            Set::Keepalived => ("keepalived", "bookworm", &["keepalived"], ""),
             Set::Net => (
                 "net",
                 "bookworm",
@@ -113,7 +116,7 @@ impl Set {
             release,
             packages,
             only,
-            libc: matches!(self, Set::Guest | Set::Clients | Set::Avahi),
+            libc: matches!(self, Set::Guest | Set::Clients | Set::Avahi | Set::Keepalived),
         }
     }
 }
