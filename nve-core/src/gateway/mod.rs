@@ -49,6 +49,7 @@ use crate::pipeline::{Again, Desk, Rewritten};
 use crate::policy::{Attachment, Network};
 
 mod arp;
+mod ask;
 mod claim;
 mod dhcpv4;
 mod dhcpv6;
@@ -65,6 +66,7 @@ pub(crate) mod service;
 #[cfg(test)]
 mod tests;
 
+pub use ask::Asker;
 pub use claim::Claim;
 pub use limits::{Limits, Protocol};
 pub use service::{METADATA4, METADATA6};

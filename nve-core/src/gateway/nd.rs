@@ -17,7 +17,7 @@ pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1
 /// Every ND message is sent with it, so that none came through a router (RFC 4861, 6.1.1, 7.1.1).
 pub(super) const ND_HOP_LIMIT: u8 = 255;
 
-const OPTION_SOURCE_LINK_LAYER: u8 = 1;
+pub(super) const OPTION_SOURCE_LINK_LAYER: u8 = 1;
 pub(super) const OPTION_TARGET_LINK_LAYER: u8 = 2;
 const FLAG_ROUTER: u8 = 0x80;
 pub(super) const FLAG_SOLICITED: u8 = 0x40;
@@ -114,7 +114,7 @@ fn is_in_network(ctx: &GatewayContext<'_>, target: Ipv6Addr) -> bool {
 }
 
 /// RFC 4291, 2.7.1.
-fn solicited_node(target: Ipv6Addr) -> Ipv6Addr {
+pub(super) fn solicited_node(target: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = target.octets();
     let low = u16::from_be_bytes([b, c]);
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low)

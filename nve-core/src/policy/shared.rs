@@ -69,6 +69,11 @@ impl Shared {
         Self { identifier, listed: listed.into_iter().collect(), cell }
     }
 
+    /// Who may hold it.
+    pub(crate) fn listed(&self) -> &[PortId] {
+        &self.listed
+    }
+
     /// Whether the attachment of `port` may hold it.
     pub(crate) fn lists(&self, port: PortId) -> bool {
         self.listed.contains(&port)

@@ -16,6 +16,8 @@
 //!   frames for attachments, errands on the host's side <──── Outbox <─────┘
 //! ```
 //!
+//! Beside the desks, by time alone: who has a shared address that nobody holds ([`crate::gateway::Asker`]).
+//!
 //! One more desk is one more variant of [`Desk`], one field and two lines here.
 
 use core::time::Duration;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 use crate::DropReason;
 use crate::counters::{PortCounters, WorkerCells};
+use crate::gateway::Asker;
 use crate::gateway::dns::{Act, Errand, Forwarder, Heard, Random, Token};
 use crate::gateway::group::Snooper;
 use crate::gateway::service::Stacks;
@@ -53,6 +56,7 @@ pub struct Desks {
     nve: Arc<Nve>,
     service: Stacks,
     groups: Snooper,
+    shared: Asker,
     dns: Forwarder,
     cells: Arc<WorkerCells>,
     /// By port number.
@@ -74,7 +78,7 @@ impl Desks {
     pub fn new(nve: Arc<Nve>, seed: u64, random: Random) -> Self {
         let cells = nve.register_worker();
         let (service, groups, dns) = (Stacks::new(seed), Snooper::default(), Forwarder::new(random));
-        Self { nve, service, groups, dns, cells, ports: Vec::new() }
+        Self { nve, service, groups, shared: Asker::default(), dns, cells, ports: Vec::new() }
     }
 
     /// Serves one frame at `now`, of the epoch of [`crate::pipeline::Walker::begin`].
@@ -102,6 +106,7 @@ impl Desks {
         let world = self.nve.world();
         self.service.tick(&world, now, &mut |port, frame| out.frames.push((port, frame)));
         self.groups.tick(&self.nve, now, &mut |port, frame| out.frames.push((port, frame)));
+        self.shared.tick(&self.nve, now, &mut |port, frame| out.frames.push((port, frame)));
         self.dns.tick(&world, now);
         self.carry_out(out);
     }
@@ -135,7 +140,8 @@ impl Desks {
 
     /// How long from `now` until [`Desks::tick`] has something to do; `None`: until something else happens.
     pub fn until_tick(&self, now: Duration) -> Option<Duration> {
-        let due = self.service.due().into_iter().chain([self.groups.due()]).chain(self.dns.due()).min();
+        let timers = [self.groups.due(), self.shared.due()];
+        let due = self.service.due().into_iter().chain(timers).chain(self.dns.due()).min();
         due.map(|due| due.saturating_sub(now))
     }
 

@@ -197,6 +197,30 @@ fn nobody_moves_what_is_not_its_to_move() {
     }
 }
 
+/// After a start of the daemon the guest that has the address need not say so: it is asked.
+#[test]
+fn who_has_an_address_that_nobody_holds_is_asked_and_its_answer_is_enough() {
+    let guest = |name, own: &[&str]| GuestPlan::new(name, "hv1", "blue", own).sharing(&SHARED, &[]);
+    let mut world = two_hosts_in(Neutral, Neutral)
+        .guest(GuestPlan::new("vm1", "hv1", "blue", &VM1))
+        .guest(GuestPlan::new("vm2", "hv2", "blue", &VM2))
+        .guest(guest("a", &A).answering(&SHARED))
+        .guest(guest("b", &B))
+        .start();
+    world.run_for(Duration::from_secs(3));
+    for family in [0, 1] {
+        assert_eq!(holder(&world, family), Some("a".into()), "b does not have it, and does not answer");
+        for from in ["vm1", "vm2"] {
+            assert_eq!(world.pings(from, SHARED[family], 3, 56), 3, "{from} to {}", SHARED[family]);
+        }
+    }
+    // Who holds it is not asked.
+    let mark = world.mark();
+    world.run_for(Duration::from_secs(60));
+    let questions = world.received("a", mark).iter().filter(|record| record.bytes[12..14] == [8, 6]).count();
+    assert_eq!(questions, 0);
+}
+
 /// In any order of claims and packets, each packet goes to whoever claimed last.
 #[test]
 fn no_packet_of_a_moved_address_reaches_the_old_holder() {
@@ -276,6 +300,8 @@ fn a_holder_keeps_its_address_over_a_reload_while_it_is_listed() {
 fn probes_of_a_shared_address_are_answered_but_to_who_may_take_it() {
     let mut world = world();
     let (a, stranger, vm1) = (mac(&world, "a"), mac(&world, "stranger"), mac(&world, "vm1"));
+    // The gateway has asked who has it, and nobody has.
+    world.run_for(Duration::from_millis(100));
     let answered = |world: &mut World, from: &str, frame: Vec<u8>| {
         let mark = world.mark();
         send(world, from, frame);
