@@ -149,6 +149,34 @@ fn a_router_vm_speaks_only_for_what_leads_back_to_it() {
 }
 
 #[test]
+fn a_prefix_that_covers_a_neighbours_own_address_is_no_licence_to_use_it() {
+    let mut world = two_hosts_in(Neutral, Neutral)
+        .network("red", 1002, "10.1.0.0/16", "2001:db8:b1:f::/96")
+        .guest(GuestPlan::new("vm1", "hv1", "blue", &VM1).by_hand())
+        .guest(GuestPlan::new("vm2", "hv2", "blue", &VM2).by_hand())
+        .guest(
+            GuestPlan::new("router", "hv1", "blue", &ROUTER)
+                .before(&["10.1.0.0/24", "2001:db8:b1:e::/112"])
+                .by_hand(),
+        )
+        .guest(GuestPlan::new("other", "hv2", "blue", &["10.1.0.51"]).by_hand())
+        .guest(GuestPlan::new("red1", "hv1", "red", &["10.1.0.1", "2001:db8:b1:f::1"]).by_hand())
+        .start();
+    for (family, nobodys) in [(0, "10.1.0.99"), (1, "2001:db8:b1:e::99")] {
+        assert_eq!(
+            heard(&mut world, "vm1", VM1[family], VM2[family]),
+            ["vm2"],
+            "its own address comes first"
+        );
+        assert_eq!(heard(&mut world, "vm2", VM2[family], VM1[family]), ["vm1"]);
+        assert_eq!(heard(&mut world, "vm2", VM2[family], nobodys), ["router"]);
+        assert_eq!(heard(&mut world, "router", VM1[family], VM2[family]), [""; 0], "as its neighbour here");
+        assert_eq!(heard(&mut world, "router", VM2[family], VM1[family]), [""; 0], "as its neighbour there");
+        assert_eq!(heard(&mut world, "router", nobodys, VM2[family]), ["vm2"], "control");
+    }
+}
+
+#[test]
 fn the_wire_takes_a_source_in_a_prefix_only_from_where_it_is_behind() {
     let mut world = with_default_route();
     // To vm2, as hv1 sends it for its router VM.
