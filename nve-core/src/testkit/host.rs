@@ -7,7 +7,7 @@
 //!   guests ── walk ── TUN ── kernel: hop limit, MTU, card ── link      and the same backwards
 //! ```
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::fabric::{Crossing, HostId, Trouble};
 use super::nic;
 use super::recorder::Place;
 use crate::DropReason;
+use crate::gateway::dns::{Errand, Heard};
 use crate::packet::Offload;
 use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Scratch, Walker};
 use crate::punt::{Desks, Outbox, Punted};
@@ -48,6 +49,8 @@ pub(super) struct Host {
     walker: Walker,
     carry_out: CarryOut,
     desks: Desks,
+    /// What resolvers on the host's side answer, by their address.
+    pub(super) resolver: fn(SocketAddr, &[u8]) -> Option<Vec<u8>>,
 }
 
 impl Host {
@@ -78,6 +81,7 @@ impl Host {
             walker,
             carry_out: CarryOut::default(),
             desks,
+            resolver: |_, _| None,
         }
     }
 
@@ -105,7 +109,7 @@ impl Host {
                 }
             });
         });
-        made.extend(self.said(said));
+        made.extend(self.said(now, said));
         made
     }
 
@@ -113,7 +117,7 @@ impl Host {
     pub(super) fn desks(&mut self, now: Duration) -> Vec<Made> {
         let mut said = Outbox::default();
         self.desks.tick(now, &mut said);
-        self.said(said).collect()
+        self.said(now, said)
     }
 
     /// When that is again.
@@ -121,12 +125,23 @@ impl Host {
         self.desks.until_tick(now).map(|wait| now + wait)
     }
 
-    fn said(&mut self, said: Outbox) -> impl Iterator<Item = Made> {
+    fn said(&mut self, now: Duration, mut said: Outbox) -> Vec<Made> {
+        // Resolvers answer at once or never; an answer may bring another errand, to another server.
+        let mut done = 0;
+        while let Some(errand) = said.errands.get(done).cloned() {
+            done += 1;
+            if let Errand::Send { token, server, message } = errand
+                && let Some(answer) = (self.resolver)(server, &message)
+            {
+                self.desks.heard(now, token, Heard::Datagram(server, answer), &mut said);
+            }
+        }
         let walker = &mut self.walker;
-        said.frames.into_iter().map(|(port, frame)| {
+        let delivered = said.frames.into_iter().map(|(port, frame)| {
             walker.delivered(Origin::Port(port), Origin::Port(port), frame.len());
             Made::Local(port, frame, Offload::NONE)
-        })
+        });
+        delivered.collect()
     }
 
     /// What the gateway says unasked.

@@ -7,6 +7,7 @@ mod bad_roads;
 mod fabric_errors;
 mod isolation;
 mod metadata;
+mod names;
 mod narrow_paths;
 mod offloads;
 mod one_host;

@@ -2,7 +2,7 @@
 //!
 //! What must stay true: looking changes nothing; names that are not in the plan fail the test.
 
-use core::net::Ipv6Addr;
+use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use super::{Event, RING_DELAY, World};
@@ -108,6 +108,14 @@ impl World {
         host.nve.apply(setup.clone().check()?).expect("room for a scenario's mappings");
         host.setup = setup;
         Ok(())
+    }
+    /// What resolvers on the host's side answer from now on: of a server's address and a question, the answer, at once or never.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn resolver(&mut self, host: &str, resolver: fn(SocketAddr, &[u8]) -> Option<Vec<u8>>) {
+        let id = self.host(host).id;
+        self.hosts[id.0].resolver = resolver;
     }
     /// Lets a host's gateway say what it has to say unasked at this moment.
     ///
