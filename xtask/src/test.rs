@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The last line counts them all, whatever went wrong before. With a filter, only the end-to-end tests and fuzz targets of that
-//! name run. `--long` fuzzes for longer, walks 10^9 descriptors beside the reference ([`reference`]), runs the checks of docs/hostile.md at full scale, adds the soaks and the bench, and prints a
-//! line for `docs/long-runs.md`.
+//! name run. `--long` fuzzes for longer, walks 10^9 descriptors beside the reference ([`reference`]), runs the checks of
+//! docs/hostile.md at full scale, adds the soaks and the bench, and prints a line for `docs/long-runs.md`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

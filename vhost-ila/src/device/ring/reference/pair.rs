@@ -1,7 +1,7 @@
 //! Both worlds: the same guest twice, its driver's doings in both, and what is compared between them.
 //!
-//! What must stay true: whatever the script says is written to both; the two memories are made once a thread, for mapping them costs more
-//! than a run, and are as new when a run begins.
+//! What must stay true: whatever the script says is written to both; the two memories are made once a thread, for mapping them
+//! costs more than a run, and are as new when a run begins.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -295,8 +295,8 @@ impl Pair {
         self.write(RING + 16 * index, &descriptor_bytes(table, len, flags, 0));
     }
 
-    /// Where a table of so many entries lies. That of a receive ring lies apart from all buffers, for ours, which looks ahead, need not see what
-    /// it has itself written into one.
+    /// Where a table of so many entries lies. That of a receive ring lies apart from all buffers: ours looks ahead, and need not see
+    /// what it has itself written into one.
     fn table(&self, place: u8, entries: u32) -> u64 {
         let first = u32::from(place % 128);
         match self.kind {
