@@ -2,8 +2,8 @@
 //! must give the same buffers, used rings, indices and signals. One harness for tests, for fuzzing, and for [`generated`] runs.
 //!
 //! ```text
-//!   script ─> pair.rs: what a driver does, good or bad, in both copies ─┬─> ours:   transmit.rs, receive.rs, control.rs
-//!             (copies are made once a thread, and reset)                └─> theirs: found.rs
+//!   script ─> pair/drive.rs: what a driver does, in both copies (pair.rs) ─┬─> ours:   transmit.rs, receive.rs, control.rs
+//!             (they are made once a thread, and reset)                     └─> theirs: found.rs
 //!   both come to the same: frames, memory byte by byte, signals, dirty pages, faults by name ─> the next step, until the script ends
 //! ```
 //!
