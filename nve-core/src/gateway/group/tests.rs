@@ -132,6 +132,17 @@ fn every_version_of_a_report_is_understood() {
     }
 }
 
+/// As Linux 6.1 sends it: a capture of its own.
+#[test]
+fn linuxs_own_report_is_understood() {
+    let hex = "3333000000169e2fdf85e95186dd6000000000240001fe800000000000009c2fdffffe85e951ff020000000000000000000000000016\
+               3a000502000001008f000bfd0000000104000000ff050000000000000000000000010003";
+    let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let frame: Vec<u8> = digits.chunks(2).map(byte).collect();
+    assert_eq!(heard(&frame), Ok(vec![listens("ff05::1:3")]));
+}
+
 #[test]
 fn what_is_malformed_is_refused_whole() {
     let good = igmp3(&[(4, "239.1.2.3", 0), (4, "239.1.2.4", 0)]);
