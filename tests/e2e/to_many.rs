@@ -50,7 +50,10 @@ fn listeners(site: &Site, host: usize, group: &str) -> Vec<String> {
 fn wait_for_listeners(site: &Site, host: usize, group: &str, wanted: &[&str]) {
     let what = format!("listeners of {group} to be {wanted:?}");
     wait_for(&what, Duration::from_secs(20), || Ok((listeners(site, host, group) == wanted).then_some(())))
-        .unwrap_or_else(|error| panic!("{error}: {:?}", listeners(site, host, group)));
+        .unwrap_or_else(|error| {
+            let counters = site.daemons[host].show("counters").unwrap();
+            panic!("{error}: {:?}\n{counters:#}", listeners(site, host, group))
+        });
 }
 
 #[test]
@@ -126,27 +129,27 @@ fn who_joins_a_group_hears_it_and_who_leaves_does_not() {
             format!("UDP6-DATAGRAM:[ff05::1:3]:{PORT},so-bindtodevice=eth0"),
         ),
     ] {
+        // A colon divides socat's parameters.
+        let file = format!("heard-{}", group.replace(':', "-"));
         assert_eq!(listeners(&site, 0, group), Vec::<String>::new());
         for guest in [&mut *vm3, &mut *vm2, &mut *red1] {
-            guest
-                .spawn(&format!("socat -u {receive} OPEN:/tmp/heard-{group},creat,append"), "/tmp/socat")
-                .unwrap();
+            guest.spawn(&format!("socat -u {receive} OPEN:/tmp/{file},creat,append"), "/tmp/socat").unwrap();
         }
         wait_for_listeners(&site, 0, group, &["vm3"]);
         wait_for_listeners(&site, 1, group, &["vm2"]);
         vm1.run(&format!("echo first | socat - {send}")).unwrap();
         for guest in [&mut *vm3, &mut *vm2] {
-            guest.run(&format!("for i in $(seq 50); do grep first /tmp/heard-{group} && exit 0; sleep 0.1; done; cat /tmp/socat; exit 1")).unwrap();
+            guest.run(&format!("for i in $(seq 50); do grep first /tmp/{file} && exit 0; sleep 0.1; done; cat /tmp/socat; exit 1")).unwrap();
         }
         // It leaves, is asked, does not answer.
         vm3.run("killall socat").unwrap();
         wait_for_listeners(&site, 0, group, &[]);
         vm1.run(&format!("echo second | socat - {send}")).unwrap();
         vm2.run(&format!(
-            "for i in $(seq 50); do grep second /tmp/heard-{group} && exit 0; sleep 0.1; done; exit 1"
+            "for i in $(seq 50); do grep second /tmp/{file} && exit 0; sleep 0.1; done; exit 1"
         ))
         .unwrap();
-        let others = red1.run(&format!("cat /tmp/heard-{group}; killall socat")).unwrap();
+        let others = red1.run(&format!("cat /tmp/{file}; killall socat")).unwrap();
         assert_eq!(others.trim(), "", "another network heard");
         vm2.run("killall socat").unwrap();
     }
@@ -173,6 +176,8 @@ fn avahi_finds_its_neighbours_by_either_family() {
         guest.run(&format!("hostname {name}")).unwrap();
         let arguments = "--no-drop-root --no-chroot --no-rlimits --no-proc-title --debug";
         guest.spawn(&format!("avahi-daemon {arguments}"), "/tmp/avahi").unwrap();
+        let started = "for i in $(seq 100); do [ -S /run/avahi-daemon/socket ] && exit 0; sleep 0.1; done; cat /tmp/avahi; exit 1";
+        guest.run(started).unwrap();
     }
     wait_for_listeners(&site, 0, "ff02::fb", &["vm1", "vm3"]);
     wait_for_listeners(&site, 1, "ff02::fb", &["vm2"]);
