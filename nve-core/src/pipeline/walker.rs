@@ -143,10 +143,12 @@ impl Walker {
         gateway::advertise(&GatewayContext::new(attachment, network, &|_| false), &mut scratch.head)
     }
 
-    /// Whether an answer of the slow path, an Ethernet frame, is for the attachment that `port` is now: a reload may have come between.
+    /// Whether an answer of the slow path, an Ethernet frame, is for the attachment that `port` is now: a reload may have come between. A query
+    /// to a group's MAC says nothing of anybody, and is for whoever is there.
     pub fn bears_its_mac(&self, port: PortId, frame: &[u8]) -> bool {
         let mac = self.world.attachment(port).map(|attachment| attachment.mac);
-        mac.is_some_and(|mac| frame.get(..6) == Some(mac.as_bytes()))
+        let to_group = frame.first().is_some_and(|first| first & 1 != 0);
+        mac.is_some_and(|mac| to_group || frame.get(..6) == Some(mac.as_bytes()))
     }
 
     /// The state of this worker, borrowed for one packet.
