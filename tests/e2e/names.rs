@@ -51,7 +51,9 @@ fn guests_of_both_hosts_resolve_by_every_address_of_their_gateway() {
         site("e2e/names", &[VM1, VM2, GREEN1], Kit::Clients, &[("blue", &blue), ("green", &[SILENT])]);
     let mut guests = site.power_on_only(&[VM1, VM2]).unwrap();
     for guest in &mut guests {
-        let ready = "while ip -6 addr show dev eth0 | grep -q tentative; do sleep 0.1; done";
+        // dhclient wants a link-local address that is no longer tentative.
+        let ready =
+            "until ip -6 addr show dev eth0 scope link | grep fe80 | grep -qv tentative; do sleep 0.1; done";
         for (family, told) in
             [("4", "nameserver 10.1.255.254\n"), ("6", "nameserver 2001:db8:b1:e::ffff:fffe\n")]
         {
