@@ -26,6 +26,7 @@ mod hostile_messages_hurt_only_their_sender;
 mod hostile_rings_hurt_only_their_guest;
 mod isolation;
 mod memory_comes_and_goes_with_frames_in_it;
+mod metadata;
 mod names;
 mod neighbouring_networks_hear_nothing_of_each_other;
 mod offloads;

@@ -151,7 +151,8 @@ pub fn script_in(namespace: &Namespace, name: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn path(script: &str) -> PathBuf {
+/// Where a script of `tests/oracle` is.
+pub fn path(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(script)
 }
 

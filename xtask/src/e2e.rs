@@ -42,6 +42,9 @@ const NAMES: &str = "names::";
 /// The module of the tests whose guests are routers.
 const ROUTERS: &str = "router_machines::";
 
+/// The module of the tests that cloud-init's own code takes part in.
+const METADATA: &str = "metadata::";
+
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
 
@@ -83,6 +86,7 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         (&[DPDK][..], fetch::Set::Dpdk),
         (&ORDINARY, fetch::Set::Clients),
         (&[TO_MANY], fetch::Set::Avahi),
+        (&[METADATA], fetch::Set::CloudInit),
         (&[NAMES], fetch::Set::Clients),
         (&[NAMES], fetch::Set::Resolver),
         (&[ROUTERS], fetch::Set::Keepalived),

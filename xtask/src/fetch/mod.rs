@@ -40,6 +40,8 @@ pub(crate) enum Set {
     Avahi,
     /// What router machines run: keepalived
     Keepalived,
+    /// cloud-init with its python3
+    CloudInit,
     /// What runs on the host: iproute2, ethtool, tshark, python3 with scapy
     Net,
     /// A resolver for the host's side: dnsmasq
@@ -108,6 +110,7 @@ impl Set {
                 "",
             ),
             Set::Resolver => ("resolver", "bookworm", &["dnsmasq-base"], ""),
+            Set::CloudInit => ("cloud-init", "bookworm", &["cloud-init"], ""),
             Set::Dpdk => ("dpdk", "bookworm", &["dpdk-dev", "dpdk"], ""),
             Set::Bare => ("bare", "bookworm", &["debootstrap"], ""),
         };
