@@ -39,13 +39,21 @@ struct Double {
 
 /// The source port that makes it panic.
 const POISON: u16 = 666;
+/// The source ports that make it answer to all hosts' MAC, and to a stranger's.
+const TO_ALL: u16 = 777;
+const TO_A_STRANGER: u16 = 778;
+const ALL_HOSTS: [u8; 6] = [0x01, 0x00, 0x5e, 0, 0, 1];
 
 impl Serve for Double {
     fn take(&mut self, _: Duration, punted: &Punted<'_>, out: &mut Outbox) {
         drop(self.gate.lock().unwrap());
         assert!(punted.frame[34..36] != POISON.to_be_bytes(), "a bug");
         let mut answer = punted.frame.to_vec();
-        answer.copy_within(6..12, 0);
+        match u16::from_be_bytes([answer[34], answer[35]]) {
+            TO_ALL => answer[..6].copy_from_slice(&ALL_HOSTS),
+            TO_A_STRANGER => answer[..6].copy_from_slice(&mac(9)),
+            _ => answer.copy_within(6..12, 0),
+        }
         out.frames.push((punted.port, answer));
     }
     fn tick(&mut self, _: Duration, _: &mut Outbox) {}
@@ -121,6 +129,18 @@ fn a_slow_path_that_stalls_costs_only_who_floods_it() {
     // Room again.
     stand.a.send(&syn(1, 9));
     assert_eq!(stand.a.receive()[34..36], [0, 9]);
+}
+
+/// A querier asks a group; and what is for an attachment that a reload has replaced is for nobody.
+#[test]
+fn what_the_slow_path_says_is_for_a_group_or_for_who_has_the_port_now() {
+    let mut stand = Stand::new();
+    stand.a.send(&syn(1, TO_ALL));
+    assert_eq!(stand.a.receive()[..6], ALL_HOSTS);
+    stand.a.send(&syn(1, TO_A_STRANGER));
+    until("it is dropped", || stand.lab.drops(1, DropReason::NoAttachment) == 1);
+    stand.a.send(&syn(1, 9));
+    assert_eq!(stand.a.receive()[34..36], [0, 9], "and it was not delivered before");
 }
 
 #[test]
