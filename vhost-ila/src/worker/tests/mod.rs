@@ -90,7 +90,8 @@ fn setup(count: u8) -> Setup {
             search: vec![],
             ntp: vec![],
             lease4: Lease4::Subnet,
-            multicast: Multicast::default(),
+            // Nobody is asked who listens: what a guest receives is what the test sends.
+            multicast: Multicast::Flood,
             metadata: true,
         }],
         attachments: (1..=count).map(attachment).collect(),
