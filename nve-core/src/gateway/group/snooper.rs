@@ -34,6 +34,8 @@ struct Timer {
     until: Duration,
     /// When it is asked again, after it has left.
     ask: Option<Duration>,
+    /// Not asked about before this. Whoever joins again keeps it, so that joins and leaves by turns do not bring a query each.
+    quiet: Duration,
 }
 
 /// One attachment that is up.
@@ -126,9 +128,9 @@ impl Snooper {
         // What has no identifier is the gateway's (solicited-node groups), or nobody's.
         let Some(group) = group_in(network, group) else { return };
         let Some(attached) = self.attachments.get_mut(&port) else { return };
-        let timer = Timer { until: now + LISTENER_INTERVAL, ask: None };
+        let timer = Timer { until: now + LISTENER_INTERVAL, ask: None, quiet: Duration::ZERO };
         if let Some(known) = attached.groups.get_mut(&group) {
-            *known = timer;
+            *known = Timer { quiet: known.quiet, ..timer };
             return;
         }
         let groups = self.networks.entry(network).or_default();
@@ -157,9 +159,15 @@ impl Snooper {
             return;
         };
         let until = now + LAST_LISTENER_INTERVAL * u32::from(ROBUSTNESS);
-        *timer = Timer { until: timer.until.min(until), ask: Some(now + LAST_LISTENER_INTERVAL) };
-        ask((port, network), About::One(group), LAST_LISTENER_INTERVAL, say);
-        self.wake(now + LAST_LISTENER_INTERVAL);
+        timer.until = timer.until.min(until);
+        let mut again = timer.quiet;
+        if again <= now {
+            ask((port, network), About::One(group), LAST_LISTENER_INTERVAL, say);
+            again = now + LAST_LISTENER_INTERVAL;
+            timer.quiet = again;
+        }
+        timer.ask = Some(again);
+        self.wake(again);
     }
 
     /// A look is due at `then`, or before.
@@ -261,6 +269,7 @@ impl Timer {
         if self.ask.is_some_and(|then| then <= now) {
             // Not None: until it expires or is heard again, another leave asks no more.
             self.ask = Some(Duration::MAX);
+            self.quiet = now + LAST_LISTENER_INTERVAL;
             if let Some(address) = address_of(group) {
                 ask(whom, About::One(address), LAST_LISTENER_INTERVAL, say);
             }

@@ -330,6 +330,30 @@ fn a_listener_is_one_until_it_leaves_or_is_silent() {
 }
 
 #[test]
+fn joins_and_leaves_by_turns_bring_one_query_a_second() {
+    for one in ["239.1.2.3", "ff05::5"] {
+        let records = [(4, one, 0), (3, one, 0)].repeat(if one.contains(':') { 34 } else { 90 });
+        let report = if one.contains(':') { mld2(&records) } else { igmp3(&records) };
+        let mut lab = Lab::new();
+        let about =
+            |lab: &mut Lab| lab.queries().into_iter().filter(|(_, group)| group.as_str() == one).count();
+        lab.hear("vm1", &report, 0);
+        assert_eq!(about(&mut lab), 1, "{one}");
+        lab.hear("vm1", &report, 900);
+        lab.until(900, 990);
+        assert_eq!(about(&mut lab), 0, "{one}");
+        // The last leave is still asked about.
+        lab.until(990, 1500);
+        assert_eq!(about(&mut lab), 1, "{one}");
+        lab.hear("vm1", &report, 1600);
+        assert_eq!(about(&mut lab), 0, "asked again counts too: {one}");
+        assert_eq!(lab.listeners(one), ["vm1"]);
+        lab.until(1600, 4 * SECOND);
+        assert_eq!((about(&mut lab), lab.listeners(one).len()), (1, 0), "{one}");
+    }
+}
+
+#[test]
 fn who_answers_a_query_about_a_group_it_left_listens_on() {
     let mut lab = Lab::new();
     lab.hear("vm1", &mld2(&[(4, "ff05::5", 0)]), 0);
