@@ -165,12 +165,31 @@ fn receiver(ports: &[PortId; 3], port: PortId) -> &'static Guest {
     &GUESTS[number]
 }
 
-/// What a guest is given is for it: its MAC, its address, from the gateway's MAC, and whole.
+/// What a guest is given is for it, or for many: its MAC and its address, or a group's, from the gateway's MAC, and whole.
 fn judge_delivered(receiver: &Guest, frame: &[u8]) {
-    assert_eq!((&frame[..6], &frame[6..12]), (&receiver.mac[..], GATEWAY_MAC.as_bytes()));
-    let packet = judge_ip(&frame[14..]);
-    let destination = packet.destination;
-    assert!(destination == receiver.ipv4 || destination == receiver.ipv6, "delivered {destination}");
+    assert_eq!(&frame[6..12], GATEWAY_MAC.as_bytes());
+    let destination = judge_ip(&frame[14..]).destination;
+    let mac = if destination == receiver.ipv4 || destination == receiver.ipv6 {
+        receiver.mac
+    } else {
+        group_mac(destination).unwrap_or_else(|| panic!("delivered {destination}"))
+    };
+    assert_eq!(frame[..6], mac, "delivered {destination}");
+}
+
+/// The MAC of a group or broadcast (RFC 1112, 6.4; RFC 2464, 7); the networks' own broadcast is 10.1.255.255.
+fn group_mac(address: IpAddr) -> Option<[u8; 6]> {
+    match address {
+        IpAddr::V4(v4) if v4.is_broadcast() || v4.octets() == [10, 1, 255, 255] => Some([0xff; 6]),
+        IpAddr::V4(v4) => {
+            let [first, b, c, d] = v4.octets();
+            (224..240).contains(&first).then_some([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+        }
+        IpAddr::V6(v6) => {
+            let [first, .., a, b, c, d] = v6.octets();
+            (first == 0xff).then_some([0x33, 0x33, a, b, c, d])
+        }
+    }
 }
 
 /// What goes to the fabric names the sender's network and address, and a host that is not this one.

@@ -174,12 +174,13 @@ impl Daemon {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let control = runtime(&self.host).join("control.sock");
-        let (process, namespace, log) = (&mut self.process, &self.host.namespace, &self.log);
-        wait_for(&format!("the daemon of {}", self.host.name), LIMIT, || {
+        let (process, host, log) = (&mut self.process, &self.host, &self.log);
+        wait_for(&format!("the daemon of {} and its TUN", host.name), LIMIT, || {
             process.must_run().with_context(|| fs::read_to_string(log).unwrap_or_default())?;
-            Ok((control.exists() && namespace.has_interface(TUN)).then_some(()))
-        })?;
-        self.host.route_to_tun(&self.vnets)
+            // A killed daemon's socket is still there, and its successor's TUN not yet up when it is first seen.
+            let made = control.exists() && host.namespace.has_interface(TUN);
+            Ok((made && host.route_to_tun(&self.vnets).is_ok()).then_some(()))
+        })
     }
 }
 
