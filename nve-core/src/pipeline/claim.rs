@@ -76,6 +76,11 @@ pub(super) fn settle(walk: &mut Walk<'_>, bearer: Bearer<'_>, claim: Claim) -> R
     }
     let limits = walk.limits.get_mut(usize::from(attachment.port.0)).ok_or(DropReason::NoAttachment)?;
     limits.take(Protocol::Claim, walk.now)?;
+    if !claim.overrides && shared.holder().is_none() {
+        // Another worker's guest may have been faster.
+        let holder = shared.take_unheld(claimant);
+        return if holder.port == claimant.port { Ok(()) } else { Err(DropReason::NotHolder) };
+    }
     shared.move_to(claimant);
     Ok(())
 }

@@ -111,10 +111,7 @@ pub(crate) fn first(
     }
     drop(current);
     let copies = Copies { question: *question, group: group.identifier(), source, at: 0 };
-    let count = copies.survey(walk, group, &frame.offload)?;
-    if count == 0 {
-        return Err(DropReason::NoListener.into());
-    }
+    // Before anything that costs: who had too much is not even looked at.
     let sender = match question.origin {
         Origin::Port(port) => walk.limits.get_mut(usize::from(port.0)),
         Origin::Uplink => None,
@@ -122,18 +119,28 @@ pub(crate) fn first(
     if sender.is_some_and(|limits| !limits.would_grant(Protocol::Group, walk.now)) {
         return Err(DropReason::GroupRate.into());
     }
+    let count = copies.survey(walk, group, &frame.offload)?;
+    if count == 0 {
+        // To look at everybody was work, too.
+        pay(walk, question, 1);
+        return Err(DropReason::NoListener.into());
+    }
     *walk.pending = Some(Pending::many(question.origin, copies));
     let mut lost = (DropReason::NoListener, 0);
     loop {
         match step(walk, frame, scratch) {
             Ok(Some(fate)) => {
-                pay(walk, question.origin, count);
+                pay(walk, question, count);
                 if let Some(pending) = walk.pending {
                     pending.lost = lost;
                 }
                 return Ok(fate);
             }
-            Ok(None) => return Err(lost.0.into()),
+            Ok(None) => {
+                // They were tried, all of them.
+                pay(walk, question, count);
+                return Err(lost.0.into());
+            }
             Err(Stop::Again(again)) => {
                 *walk.pending = None;
                 return Err(Stop::Again(again));
@@ -143,12 +150,14 @@ pub(crate) fn first(
     }
 }
 
-/// The sender pays for all copies; what comes from the uplink was paid for there, and is limited copy by copy.
-fn pay(walk: &mut Walk<'_>, origin: Origin, count: u32) {
-    if let Origin::Port(port) = origin
+/// The sender pays for all copies, and for one that is as large as several packets of the fabric as for those; what comes from the uplink
+/// was paid for there, and is limited copy by copy.
+fn pay(walk: &mut Walk<'_>, question: &Question, count: u32) {
+    let packets = question.ip_len.div_ceil(u32::from(walk.world.uplink_mtu).max(1)).max(1);
+    if let Origin::Port(port) = question.origin
         && let Some(limits) = walk.limits.get_mut(usize::from(port.0))
     {
-        limits.owe(Protocol::Group, walk.now, count);
+        limits.owe(Protocol::Group, walk.now, count.saturating_mul(packets));
     }
 }
 
@@ -167,6 +176,8 @@ pub(crate) fn step(
     let towards = copies.next(walk, &group);
     if let Some(pending) = walk.pending {
         pending.copies = Some(copies);
+        // Of a copy that failed behind its first piece.
+        pending.pieces = None;
     }
     let Some(towards) = towards else {
         *walk.pending = None;

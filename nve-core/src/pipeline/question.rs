@@ -154,15 +154,15 @@ fn with_options(origin: Origin, header: Ipv6<'_>, unread: Unread) -> Result<Ques
     Err(unread)
 }
 
-/// Source and destination port of what DHCP servers say to clients (RFC 2131, 4.1; RFC 8415, 7.2).
-const DHCP4: [u8; 4] = [0, 67, 0, 68];
-const DHCP6: [u8; 4] = [2, 35, 2, 34];
+/// The port at which DHCP clients hear servers (RFC 2131, 4.1; RFC 8415, 7.2). They do not ask which port a server speaks from.
+const DHCP4: [u8; 2] = [0, 68];
+const DHCP6: [u8; 2] = [2, 34];
 
 /// Only the gateway is a DHCP server: no client takes a tenant's word, also not by unicast.
 #[inline]
-fn refuse_server(frame: &Frame<'_>, ports_at: usize, servers: [u8; 4]) -> Result<(), Unread> {
+fn refuse_server(frame: &Frame<'_>, ports_at: usize, client: [u8; 2]) -> Result<(), Unread> {
     match frame.head.get(ports_at..).and_then(|rest| rest.first_chunk::<4>()) {
-        Some(ports) if *ports == servers => Err(Unread::Refused(DropReason::RogueServer)),
+        Some([.., a, b]) if [*a, *b] == client => Err(Unread::Refused(DropReason::RogueServer)),
         // Too short for UDP: the translator or the chain says so.
         None if !frame.is_whole() => Err(Unread::BeyondHead),
         _ => Ok(()),
@@ -236,8 +236,8 @@ fn wire_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
     }
     if question.protocol == protocol::UDP && question.has_transport {
         // The other edge has looked, too.
-        let servers = if key.type_number() == 2 { DHCP4 } else { DHCP6 };
-        refuse_server(frame, usize::from(question.l4), servers)?;
+        let client = if key.type_number() == 2 { DHCP4 } else { DHCP6 };
+        refuse_server(frame, usize::from(question.l4), client)?;
     }
     Ok(question)
 }

@@ -6,6 +6,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use smoltcp::wire::EthernetAddress;
+
 use super::question::{Question, from_tenant, from_wire};
 use super::walk::{Pending, Stop, Walk};
 use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, copies, decide, refuse, rewrite4};
@@ -146,9 +148,10 @@ impl Walker {
     /// Whether an answer of the slow path, an Ethernet frame, is for the attachment that `port` is now: a reload may have come between. A query
     /// to a group's MAC says nothing of anybody, and is for whoever is there.
     pub fn bears_its_mac(&self, port: PortId, frame: &[u8]) -> bool {
-        let mac = self.world.attachment(port).map(|attachment| attachment.mac);
-        let to_group = frame.first().is_some_and(|first| first & 1 != 0);
-        mac.is_some_and(|mac| to_group || frame.get(..6) == Some(mac.as_bytes()))
+        let to = frame.first_chunk().map(|to| EthernetAddress(*to));
+        self.world.attachment(port).zip(to).is_some_and(|(attachment, to)| {
+            to.is_multicast() || to == attachment.mac || attachment.macs.contains(&to)
+        })
     }
 
     /// The state of this worker, borrowed for one packet.

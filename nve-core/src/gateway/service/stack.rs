@@ -16,6 +16,7 @@ use super::connection::{self, Connection};
 use super::http::{Asked, Reply};
 use super::metadata::Asker;
 use super::{METADATA4, METADATA6};
+use crate::addr::Vnid;
 use crate::gateway::{GATEWAY_MAC, headers_v4, headers_v6};
 use crate::packet::ETHERNET_LEN;
 
@@ -33,6 +34,8 @@ pub(super) struct Stack {
 #[derive(PartialEq, Eq)]
 struct Owner {
     name: String,
+    /// A reload may move an attachment to another network, under the same number and addresses.
+    network: Vnid,
     mac: EthernetAddress,
     addresses: Vec<IpAddr>,
     mtu: u16,
@@ -42,6 +45,7 @@ impl Owner {
     fn of(Asker { attachment, network }: &Asker<'_>) -> Self {
         Self {
             name: attachment.name.clone(),
+            network: network.vnid,
             mac: attachment.mac,
             addresses: attachment.addresses.clone(),
             mtu: network.mtu,
@@ -124,7 +128,9 @@ impl Stack {
         let mut over = Vec::new();
         for (handle, connection) in &mut self.connections {
             let socket = self.sockets.get_mut::<Socket<'_>>(*handle);
-            if connection.is_none() && socket.state() == State::Listen {
+            if socket.state() == State::Listen {
+                // Also again, after a reset of one that was half open: what comes next is as young as any.
+                *connection = None;
                 continue;
             }
             let connection = connection.get_or_insert_with(|| Connection::new(now));
@@ -189,7 +195,7 @@ impl Device for Link {
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Sent<'_>> {
-        // One turn says a window's worth at most; the rest is said when that is acknowledged.
+        // One turn says a window's worth at most; the rest comes in the next.
         (self.sent.len() < MOST_AT_ONCE).then_some(Sent(&mut self.sent))
     }
 
