@@ -25,6 +25,9 @@ use crate::tables::{Groups, Listeners, group_in};
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at who has come up.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Attachments that are asked for all their groups at one look. What is said goes through a queue that all share: asked all at once, they
+/// would be asked all at once ever after, and the last of them lose their queries each time.
+const ASKED_AT_A_LOOK: usize = 64;
 /// Bytes of the longest query.
 const QUERY_LEN: usize = 128;
 
@@ -191,10 +194,16 @@ impl Snooper {
             }
         }
         let mut due = now + IDLE_INTERVAL;
+        let mut asked = 0;
         let mut silent = Vec::new();
         for (port, attached) in &mut self.attachments {
             let Some(network) = snooped(&world, *port) else { continue };
-            due = due.min(attached.ask(*port, network, now, say));
+            if attached.next_query <= now && asked < ASKED_AT_A_LOOK {
+                attached.ask(*port, network, now, say);
+                asked += 1;
+            }
+            // Whoever is left is due at the next look.
+            due = due.min(attached.next_query);
             for (group, timer) in &mut attached.groups {
                 if timer.until <= now {
                     silent.push((*port, attached.network, *group));
@@ -243,17 +252,14 @@ impl Snooper {
 }
 
 impl Attached {
-    /// Asks it for its groups if it is time; when it is time again.
-    fn ask(&mut self, port: PortId, network: &Network, now: Duration, say: &mut Say<'_>) -> Duration {
-        if self.next_query <= now {
-            // Just come up, or we have: whoever waits for its groups should not wait long. There is one host on this link, so that
-            // answers need no spreading.
-            let longest = if self.startup > 0 { LAST_LISTENER_INTERVAL } else { RESPONSE_INTERVAL };
-            ask((port, network), About::All, longest, say);
-            self.startup = self.startup.saturating_sub(1);
-            self.next_query = now + if self.startup > 0 { STARTUP_INTERVAL } else { QUERY_INTERVAL };
-        }
-        self.next_query
+    /// Asks it for its groups.
+    fn ask(&mut self, port: PortId, network: &Network, now: Duration, say: &mut Say<'_>) {
+        // Just come up, or we have: whoever waits for its groups should not wait long. There is one host on this link, so that
+        // answers need no spreading.
+        let longest = if self.startup > 0 { LAST_LISTENER_INTERVAL } else { RESPONSE_INTERVAL };
+        ask((port, network), About::All, longest, say);
+        self.startup = self.startup.saturating_sub(1);
+        self.next_query = now + if self.startup > 0 { STARTUP_INTERVAL } else { QUERY_INTERVAL };
     }
 }
 

@@ -211,8 +211,21 @@ const VNI: u32 = 1001;
 
 /// Three attachments of one network that is snooped, the first two of them up.
 fn nve() -> Arc<Nve> {
-    let attachment = |name: &str, last: u8| Attachment {
-        name: name.into(),
+    let nve = nve_of(3);
+    for name in ["vm1", "vm2"] {
+        come_up(&nve, name);
+    }
+    nve
+}
+
+fn come_up(nve: &Nve, name: &str) {
+    nve.set_receiver(nve.port(name).unwrap(), Receiver { up: true, ..Receiver::default() });
+}
+
+/// Attachments of one network that is snooped.
+fn nve_of(count: u8) -> Arc<Nve> {
+    let attachment = |last: u8| Attachment {
+        name: format!("vm{last}"),
         network: "blue".into(),
         mac: smoltcp::wire::EthernetAddress([0x52, 0x54, 0, 0, 0, last]),
         addresses: vec![
@@ -235,7 +248,7 @@ fn nve() -> Arc<Nve> {
         checksum: ChecksumMode::Neutral,
         uplink_mtu: 1500,
     };
-    let attachments = vec![attachment("vm1", 1), attachment("vm2", 2), attachment("vm3", 3)];
+    let attachments = (1..=count).map(attachment).collect();
     let setup = Setup {
         host,
         networks: vec![network],
@@ -244,11 +257,7 @@ fn nve() -> Arc<Nve> {
         listeners: vec![],
         routes: vec![],
     };
-    let nve = Nve::new(setup.check().unwrap(), 16);
-    for name in ["vm1", "vm2"] {
-        nve.set_receiver(nve.port(name).unwrap(), Receiver { up: true, ..Receiver::default() });
-    }
-    nve
+    Nve::new(setup.check().unwrap(), 16)
 }
 
 /// The snooper, its NVE, and what it says.
@@ -378,9 +387,29 @@ fn whoever_is_up_is_asked_at_once_and_every_125_seconds_in_both_families() {
     lab.until(150 * SECOND, 160 * SECOND);
     assert_eq!(lab.queries().len(), 4);
     // One that comes up is asked within some seconds.
-    lab.nve.set_receiver(lab.nve.port("vm3").unwrap(), Receiver { up: true, ..Receiver::default() });
+    come_up(&lab.nve, "vm3");
     lab.until(160 * SECOND, 166 * SECOND);
     assert_eq!(lab.queries(), all("vm3"));
+}
+
+#[test]
+fn many_that_come_up_at_once_are_asked_some_at_a_time_and_all_of_them() {
+    let mut lab = Lab { nve: nve_of(150), snooper: Snooper::default(), said: Vec::new() };
+    (1..=150).for_each(|last| come_up(&lab.nve, &format!("vm{last}")));
+    // At the start, again after 31 s, and for ever after.
+    for round in [0, 31 * SECOND, 156 * SECOND] {
+        let mut asked = std::collections::BTreeSet::new();
+        for at in [0, 100, 200] {
+            lab.until(round + at, round + at);
+            let queries = lab.queries();
+            let rest = 150 - asked.len();
+            assert_eq!(queries.len(), rest.min(64) * 2, "{round} + {at} ms");
+            asked.extend(queries.into_iter().map(|(name, _)| name));
+        }
+        assert_eq!(asked.len(), 150);
+        lab.until(round + 300, round + 30 * SECOND);
+        assert_eq!(lab.queries(), []);
+    }
 }
 
 #[test]
