@@ -1,7 +1,8 @@
 //! Frames to the slow path and answers back, over queues that nobody waits at.
 //!
 //! What must stay true: no more than [`SHARE`] frames of one attachment wait or are served at once, so the queue is as long as the
-//! attachments' shares together and no attachment can fill another's; a full queue of answers loses the answer, which is counted.
+//! attachments' shares together and no attachment can fill another's; no more than [`ANSWERS_EACH`] answers for one attachment wait, and
+//! one beyond that, or beyond a full queue, is lost, which is counted.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,7 +19,10 @@ use super::bell::Bell;
 pub const SHARE: u16 = 32;
 
 /// Answers that may wait for one worker.
-const ANSWERS: usize = 1024;
+const ANSWERS: usize = 8192;
+
+/// Answers for one attachment that may wait at once, at all workers together: one frame can bring many, and the queue has a length.
+const ANSWERS_EACH: u16 = 128;
 
 /// A frame on its way to a desk.
 #[derive(Debug)]
@@ -32,19 +36,26 @@ pub(super) struct Parcel {
 /// An Ethernet frame on its way to an attachment.
 type Answer = (PortId, Vec<u8>);
 
-/// By port number, how many frames wait or are being served.
+/// How many of an attachment's there may be at once, and how many there are by port number.
 #[derive(Debug)]
-struct Shares(Box<[AtomicU16]>);
+struct Shares {
+    most: u16,
+    taken: Box<[AtomicU16]>,
+}
 
 impl Shares {
+    fn new(most: u16) -> Self {
+        Self { most, taken: (0..MAX_PORTS).map(|_| AtomicU16::new(0)).collect() }
+    }
+
     fn take(&self, port: PortId) -> bool {
-        let Some(share) = self.0.get(usize::from(port.0)) else { return false };
-        let more = |waiting: u16| (waiting < SHARE).then_some(waiting + 1);
+        let Some(share) = self.taken.get(usize::from(port.0)) else { return false };
+        let more = |taken: u16| (taken < self.most).then_some(taken + 1);
         share.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     fn give_back(&self, port: PortId) {
-        if let Some(share) = self.0.get(usize::from(port.0)) {
+        if let Some(share) = self.taken.get(usize::from(port.0)) {
             share.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -59,6 +70,7 @@ pub struct WorkerEnd {
     /// Wakes the thread.
     bell: Arc<Bell>,
     answers: Receiver<Answer>,
+    answer_shares: Arc<Shares>,
     /// Rings for answers.
     answered: Arc<Bell>,
     /// There may be more answers than were taken when it rang.
@@ -94,6 +106,9 @@ impl WorkerEnd {
         }
         let answer = self.answers.try_recv().ok();
         self.more = answer.is_some();
+        if let Some((port, _)) = answer {
+            self.answer_shares.give_back(port);
+        }
         answer
     }
 }
@@ -112,6 +127,7 @@ pub struct ThreadEnd {
     shares: Arc<Shares>,
     pub(super) bell: Arc<Bell>,
     workers: Vec<(SyncSender<Answer>, Arc<Bell>)>,
+    answer_shares: Arc<Shares>,
     /// By port number, the worker that brought its last frame.
     brought_by: Vec<u16>,
 }
@@ -137,7 +153,14 @@ impl ThreadEnd {
     pub(super) fn answer(&self, port: PortId, frame: Vec<u8>) -> bool {
         let worker = self.brought_by.get(usize::from(port.0)).copied().unwrap_or(0);
         let Some((answers, bell)) = self.workers.get(usize::from(worker)) else { return false };
+        // Before it is sent: the worker may give it back at once.
+        if !self.answer_shares.take(port) {
+            return false;
+        }
         let sent = answers.try_send((port, frame)).is_ok();
+        if !sent {
+            self.answer_shares.give_back(port);
+        }
         bell.ring();
         sent
     }
@@ -149,7 +172,7 @@ impl ThreadEnd {
 /// The system's, where no eventfd can be made.
 pub fn ends(workers: u16) -> io::Result<(Vec<WorkerEnd>, ThreadEnd)> {
     let (sender, frames) = channel();
-    let shares = Arc::new(Shares((0..MAX_PORTS).map(|_| AtomicU16::new(0)).collect()));
+    let (shares, answer_shares) = (Arc::new(Shares::new(SHARE)), Arc::new(Shares::new(ANSWERS_EACH)));
     let bell = Arc::new(Bell::new()?);
     let mut near = Vec::new();
     let mut far = Vec::new();
@@ -158,9 +181,10 @@ pub fn ends(workers: u16) -> io::Result<(Vec<WorkerEnd>, ThreadEnd)> {
         let (answer, answers) = sync_channel(ANSWERS);
         far.push((answer, Arc::clone(&answered)));
         let (frames, shares, bell) = (sender.clone(), Arc::clone(&shares), Arc::clone(&bell));
-        near.push(WorkerEnd { worker, frames, shares, bell, answers, answered, more: false });
+        let answer_shares = Arc::clone(&answer_shares);
+        near.push(WorkerEnd { worker, frames, shares, bell, answers, answer_shares, answered, more: false });
     }
-    Ok((near, ThreadEnd { frames, shares, bell, workers: far, brought_by: Vec::new() }))
+    Ok((near, ThreadEnd { frames, shares, bell, workers: far, answer_shares, brought_by: Vec::new() }))
 }
 
 #[cfg(test)]
@@ -200,12 +224,28 @@ mod tests {
         }
     }
 
+    fn answers(far: &ThreadEnd, port: PortId) -> usize {
+        (0..1000).filter(|_| far.answer(port, Vec::new())).count()
+    }
+
+    #[test]
+    fn answers_of_one_attachment_leave_the_others_room() {
+        let (mut near, far) = ends(1).unwrap();
+        assert_eq!(answers(&far, A), usize::from(ANSWERS_EACH));
+        assert_eq!(answers(&far, B), usize::from(ANSWERS_EACH));
+        // One counts until it is taken.
+        assert_eq!((near[0].answer(), answers(&far, A)), (Some((A, Vec::new())), 1));
+        assert_eq!(std::iter::from_fn(|| near[0].answer()).count(), 2 * usize::from(ANSWERS_EACH));
+        assert_eq!(answers(&far, A), usize::from(ANSWERS_EACH));
+    }
+
     #[test]
     fn answers_that_nobody_takes_are_lost_and_told() {
         let (mut near, far) = ends(1).unwrap();
-        assert_eq!((0..2000).filter(|_| far.answer(A, Vec::new())).count(), ANSWERS);
+        assert_eq!((0..100).map(|port| answers(&far, PortId(port))).sum::<usize>(), ANSWERS);
         assert_eq!(std::iter::from_fn(|| near[0].answer()).count(), ANSWERS);
-        assert!(far.answer(A, Vec::new()));
+        // What was lost has used up nothing.
+        assert_eq!(answers(&far, PortId(99)), usize::from(ANSWERS_EACH));
         assert!(near[0].answer().is_some());
     }
 }
