@@ -34,6 +34,8 @@ fn site(name: &str) -> (Site, Vec<Guest>) {
         ..Plan::of(&[VM1, VM3, VM2, RED1])
     };
     let site = Site::start(name, plan).unwrap();
+    // As on a wire: every checksum is in its packet.
+    site.fabric.offloads("off").unwrap();
     let guests = site.boot().unwrap();
     (site, guests)
 }

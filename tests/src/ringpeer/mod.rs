@@ -492,7 +492,8 @@ impl Peer {
         Ok(())
     }
 
-    /// The next frame, or nothing when none comes within `limit`.
+    /// The next frame, or nothing when none comes within `limit`. The gateway's questions who listens to what, which come at any time, are
+    /// not among them, as an ordinary host's programs do not see them either.
     ///
     /// # Errors
     ///
@@ -507,7 +508,12 @@ impl Peer {
                     wait(&self.rx.call, Instant::now(), Duration::from_secs(1))
                         .context("a frame was delivered without a call: a guest would sleep on it")?;
                 }
-                return self.collect(head, length, start).map(Some);
+                let frame = self.collect(head, length, start)?;
+                if !asks_for_listeners(&frame.bytes) {
+                    return Ok(Some(frame));
+                }
+                called = true;
+                continue;
             }
             if !called {
                 return Ok(None);
@@ -624,6 +630,17 @@ fn parts(chain: Chain, data: GuestAddress, length: u32) -> Vec<Part> {
             let step = step.max(length.div_ceil(64));
             (0..length).step_by(step as usize).map(|start| cut(start, length.min(start + step))).collect()
         }
+    }
+}
+
+/// Whether `frame` is an IGMP or MLD message to a group: from the gateway, which lets no other's through, that is a query.
+fn asks_for_listeners(frame: &[u8]) -> bool {
+    let at = |offset: usize| frame.get(offset).copied();
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => at(0) == Some(0x01) && at(23) == Some(2),
+        // Behind a hop-by-hop header with Router Alert.
+        Some([0x86, 0xdd]) => at(0) == Some(0x33) && at(20) == Some(0) && at(62) == Some(130),
+        _ => false,
     }
 }
 
