@@ -285,6 +285,34 @@ fn a_flood_to_all_is_limited_in_copies_and_silences_only_its_sender() {
 }
 
 #[test]
+fn copies_that_cannot_be_made_are_paid_for_too_and_large_ones_by_their_size() {
+    let flood = |packet: &[u8], offload: Offload, count: usize| {
+        let mut world = world("hv1", Neutral);
+        (0..count).for_each(|_| world.send("vm1", packet, offload));
+        world.run_for(Duration::from_millis(1));
+        world.counters("vm1").drops
+    };
+    // Its header checksum is looked at copy by copy.
+    let mut wrong =
+        frames::udp(Header::default(), endpoint(VM1[0], 1), endpoint("255.255.255.255", 2), b"wrong");
+    wrong[10] ^= 1;
+    let drops = flood(&wrong, Offload::NONE, 3000);
+    assert!(
+        matches!(
+            drops[..],
+            [(DropReason::GroupRate, 2400..=2600), (DropReason::BadChecksum, 400..=600)]
+                | [(DropReason::BadChecksum, 400..=600), (DropReason::GroupRate, 2400..=2600)]
+        ),
+        "{drops:?}"
+    );
+    // One of 60 000 bytes leaves as 41 or more packets for each of two receivers.
+    let header = Header { dont_fragment: false, ..Header::default() };
+    let large = frames::udp(header, endpoint(VM1[0], 1), endpoint("255.255.255.255", 2), &[0; 60_000]);
+    let drops = flood(&large, Offload::NONE, 100);
+    assert!(matches!(drops[..], [(DropReason::GroupRate, 80..=95)]), "{drops:?}");
+}
+
+#[test]
 fn a_narrow_path_loses_only_its_own_copy() {
     let mut world = world("hv1", Neutral);
     world.link("hv2").mtu = 1400;
