@@ -120,7 +120,7 @@ impl<'a> Dissected<'a> {
             transport_at: 40,
             header_checksum_good: true,
         };
-        while let (0 | 43 | 44 | 60, 0) = (fields.protocol, fields.fragment_offset) {
+        while let (0 | 43 | 44 | 60 | 135 | 139 | 140, 0) = (fields.protocol, fields.fragment_offset) {
             let header = packet.get(fields.transport_at..)?;
             let len = if fields.protocol == 44 { 8 } else { usize::from(*header.get(1)?) * 8 + 8 };
             if fields.protocol == 44 {
