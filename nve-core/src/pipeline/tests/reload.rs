@@ -151,3 +151,19 @@ fn every_frame_is_counted_once() {
         "the reply to vm1 counts as given to it"
     );
 }
+
+#[test]
+fn what_the_slow_path_says_is_for_any_mac_of_who_has_the_port_now() {
+    let mut setup = with(&["a", "b"]).setup().clone();
+    let virtual_mac = EthernetAddress([0x00, 0x00, 0x5e, 0x00, 0x01, 0x0a]);
+    setup.attachments[0].macs = vec![virtual_mac];
+    let nve = Nve::new(setup.check().unwrap(), 100);
+    let mut walker = Walker::new(nve.clone());
+    walker.begin(Duration::ZERO);
+    let a = nve.port("a").unwrap();
+    let told = |mac: EthernetAddress| walker.bears_its_mac(a, &[mac.as_bytes(), &[0; 54]].concat());
+    let own = nve.ports().iter().find(|attachment| attachment.port == a).unwrap().mac;
+    assert!(told(own) && told(virtual_mac) && told(EthernetAddress::BROADCAST));
+    let neighbour = nve.ports().iter().find(|attachment| attachment.port != a).unwrap().mac;
+    assert!(!told(neighbour) && !walker.bears_its_mac(a, &[]));
+}
