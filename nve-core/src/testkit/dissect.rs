@@ -122,6 +122,11 @@ impl<'a> Dissected<'a> {
         };
         while let (0 | 43 | 44 | 60 | 135 | 139 | 140, 0) = (fields.protocol, fields.fragment_offset) {
             let header = packet.get(fields.transport_at..)?;
+            // Translated from IPv4, where these numbers are protocols with a payload of any shape.
+            let whole = |len: &u8| usize::from(*len) * 8 + 8 <= header.len();
+            if fields.protocol >= 135 && !header.get(1).is_some_and(whole) {
+                break;
+            }
             let len = if fields.protocol == 44 { 8 } else { usize::from(*header.get(1)?) * 8 + 8 };
             if fields.protocol == 44 {
                 let word = u16_at(header, 2)?;
