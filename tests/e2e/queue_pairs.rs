@@ -79,7 +79,7 @@ fn a_guest_changes_its_number_of_pairs_while_it_talks() {
     for pairs in [4, 1, 3, 4] {
         // Ten answered pings a second go on in the background, both ways.
         for (guest, target) in [(&mut *vm1, VM2.ipv4), (&mut *vm2, VM1.ipv4)] {
-            guest.spawn(&format!("ping -i 0.1 -c 30 {target}"), "/tmp/ping").unwrap();
+            guest.spawn(&format!("ping -w 20 -i 0.1 -c 30 {target}"), "/tmp/ping").unwrap();
         }
         vm1.run(&format!("ethtool -L eth0 combined {pairs}")).unwrap();
         for (target, back) in [(VM2.ipv4, VM1.ipv4), (VM2.ipv6, VM1.ipv6)] {
