@@ -53,7 +53,7 @@ fn the_fabric_routes_between_locators_and_nothing_else() {
         command.args(["ping", "-6", "-c", "2", "-W", "1", to]);
         output(command)
     };
-    let [one, two] = &fabric.hosts;
+    let [one, two] = &fabric.hosts[..] else { panic!("two hosts") };
     ping(0, &format!("{}1", two.locator_stem())).unwrap();
     ping(1, &format!("{}1", one.locator_stem())).unwrap();
     ping(1, "2001:db8:9::1").unwrap_err();

@@ -1,4 +1,4 @@
-//! Two hosts and the fabric between them, as network namespaces.
+//! Hosts and the fabric between them, as network namespaces: two, or as many as a test names.
 //!
 //! ```text
 //!            2001:db8:f:1::/64                  2001:db8:f:2::/64
@@ -9,7 +9,7 @@
 //!
 //! The fabric is nothing but Linux forwarding plain IPv6: it knows no virtual network.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::namespace::Namespace;
 
@@ -25,11 +25,11 @@ pub const OFFLOADS: [&str; 6] = ["tx", "tso", "gso", "gro", "tx-udp-segmentation
 /// A host: a namespace with an uplink and, once a daemon runs in it, a TUN.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// `hv1` or `hv2`.
+    /// `hv1`, `hv2` and so on.
     pub name: String,
     /// Its namespace.
     pub namespace: Namespace,
-    /// Its number, 1 or 2, part of all its addresses.
+    /// Its number, from 1, part of all its addresses.
     number: u8,
 }
 
@@ -82,34 +82,47 @@ impl Host {
     }
 }
 
-/// The router and its two hosts.
+/// The names of the hosts where a test says nothing else.
+pub const TWO: [&str; 2] = ["hv1", "hv2"];
+
+/// The router and its hosts.
 #[derive(Clone, Debug)]
 pub struct Fabric {
     /// The router's namespace; its interfaces are named after the hosts they lead to.
     pub router: Namespace,
-    /// hv1 and hv2.
-    pub hosts: [Host; 2],
+    /// The hosts, in the order of their numbers.
+    pub hosts: Vec<Host>,
 }
 
 impl Fabric {
-    /// Builds the fabric. `vnets` are the IPv6 prefixes of virtual networks, routed to hv1 as the SIR prefix is.
+    /// Builds a fabric of two hosts. `vnets` are the IPv6 prefixes of virtual networks, routed to hv1 as the SIR prefix is.
     ///
     /// # Errors
     ///
     /// Fails when `ip` does.
     pub fn new(vnets: &[String]) -> Result<Fabric> {
+        Fabric::of(&TWO, 0, vnets)
+    }
+
+    /// Builds a fabric of the hosts `names`. The SIR prefix and the `vnets` are routed to the one of index `anycast`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `ip` does, or `names` has no index `anycast`.
+    pub fn of(names: &[&str], anycast: usize, vnets: &[String]) -> Result<Fabric> {
         let router = Namespace::new("fabric")?;
         router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
-        let hosts = [Fabric::host(&router, 1)?, Fabric::host(&router, 2)?];
+        let hosts = (1..).zip(names).map(|(number, name)| Fabric::host(&router, number, name));
+        let hosts = hosts.collect::<Result<Vec<_>>>()?;
+        let next = hosts.get(anycast).context("nobody takes what is for the SIR prefix")?.underlay();
         for prefix in vnets.iter().map(String::as_str).chain([SIR]) {
-            router.ip(&format!("-6 route add {prefix} via {}", hosts[0].underlay()))?;
+            router.ip(&format!("-6 route add {prefix} via {next}"))?;
         }
         Ok(Fabric { router, hosts })
     }
 
-    fn host(router: &Namespace, number: u8) -> Result<Host> {
-        let name = format!("hv{number}");
-        let host = Host { namespace: Namespace::new(&name)?, name, number };
+    fn host(router: &Namespace, number: u8, name: &str) -> Result<Host> {
+        let host = Host { namespace: Namespace::new(name)?, name: name.to_owned(), number };
         let name = &host.name;
         router.ip(&format!("link add {name} type veth peer name fabric0 netns {name}"))?;
         router.ip(&format!("-6 addr add {}/64 dev {name} nodad", host.gateway()))?;

@@ -1,4 +1,4 @@
-//! A site: a fabric, two hosts with a daemon each, and guests attached to them.
+//! A site: a fabric, hosts with a daemon each (two where a test names no others), and guests attached to them.
 //!
 //! ```text
 //! Plan (networks, guests, mode) ──> Site::start: fabric, host.toml of each host, daemons ──> Site::boot: guests, addressed
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::capture::Running;
 use crate::daemon::{Daemon, runtime};
-use crate::fabric::{Fabric, Host, SIR, TUN};
+use crate::fabric::{Fabric, Host, SIR, TUN, TWO};
 use crate::guest::{Accel, Guest, Nic, Qemu, Spec};
 use crate::initramfs::{self, Image, Kit};
 use crate::process::wait_for;
@@ -129,7 +129,13 @@ pub struct Lent {
 pub struct Plan {
     /// All virtual machines, of all networks.
     pub vms: Vec<Vm>,
-    /// The mode of both hosts.
+    /// The names of the hosts.
+    pub hosts: Vec<&'static str>,
+    /// The index of the host that the SIR prefix and the networks' IPv6 prefixes are routed to.
+    pub anycast: usize,
+    /// More of the configurations of the hosts: the index of a host, and text that follows what else is there.
+    pub host_text: Vec<(usize, String)>,
+    /// The mode of all hosts.
     pub checksum: Checksum,
     /// Whether the daemons connect to sockets that QEMU listens on; else they listen.
     pub daemons_connect: bool,
@@ -154,6 +160,9 @@ impl Plan {
     pub fn of(vms: &[Vm]) -> Plan {
         Plan {
             vms: vms.to_vec(),
+            hosts: TWO.to_vec(),
+            anycast: 0,
+            host_text: Vec::new(),
             checksum: Checksum::Neutral,
             daemons_connect: false,
             qemu: Qemu::V10,
@@ -237,7 +246,8 @@ impl Plan {
                 }
             }
         }
-        text
+        let more = self.host_text.iter().filter(|(index, _)| *index == host);
+        text + &more.map(|(_, more)| format!("\n{more}")).collect::<String>()
     }
 }
 
@@ -247,8 +257,8 @@ pub struct Site {
     pub evidence: PathBuf,
     /// The hosts and the router.
     pub fabric: Fabric,
-    /// The daemons of hv1 and hv2.
-    pub daemons: [Daemon; 2],
+    /// The daemons, one a host.
+    pub daemons: Vec<Daemon>,
     plan: Plan,
 }
 
@@ -262,14 +272,14 @@ impl Site {
         sandbox::entered()?;
         let evidence = sandbox::evidence(name)?;
         let vnets = plan.vnets();
-        let fabric = Fabric::new(&vnets)?;
+        let fabric = Fabric::of(&plan.hosts, plan.anycast, &vnets)?;
         let daemon = |index: usize| -> Result<Daemon> {
             let host = &fabric.hosts[index];
             let config = config(&evidence, host);
             fs::write(&config, plan.host_toml(&fabric, index))?;
             Daemon::start(host, &vnets, &config, &evidence)
         };
-        let daemons = [daemon(0)?, daemon(1)?];
+        let daemons = (0..fabric.hosts.len()).map(daemon).collect::<Result<_>>()?;
         Ok(Site { evidence, fabric, daemons, plan })
     }
 
@@ -379,13 +389,13 @@ impl Site {
         config(&self.evidence, &self.fabric.hosts[host])
     }
 
-    /// Captures both of the router's links into `fabric.pcapng`.
+    /// Captures all of the router's links into `fabric.pcapng`.
     ///
     /// # Errors
     ///
     /// Fails when dumpcap does.
     pub fn capture(&self) -> Result<Running> {
-        Running::start(&self.fabric.router, &["hv1", "hv2"], &self.evidence.join("fabric.pcapng"))
+        Running::start(&self.fabric.router, &self.plan.hosts, &self.evidence.join("fabric.pcapng"))
     }
 
     /// Fails when a daemon is gone.

@@ -107,7 +107,7 @@ fn run(name: &str) -> Result<Vec<Family>> {
     site.daemons_must_run()?;
     let capture = capture.finish()?;
 
-    let locators = site.fabric.hosts.clone().map(|host| host.locator());
+    let locators: Vec<String> = site.fabric.hosts.iter().map(|host| host.locator()).collect();
     let reader = Reader::new(SIR, &locators, &[BLUE])?;
     let mut families = Vec::new();
     for (family, (sent, received, transfer)) in talks {
