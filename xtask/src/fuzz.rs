@@ -33,13 +33,26 @@ pub(crate) struct Ran {
     pub(crate) seconds: f32,
 }
 
-/// Runs every target of `fuzz/` whose name contains one of `filters`, or all, for `seconds` each, starting from `seed`.
+/// How long a target runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Length {
+    /// So many seconds.
+    Seconds(u32),
+    /// As many runs as `[package.metadata.smoke]` of `fuzz/Cargo.toml` says, so that a fast machine does not look further than a slow one. (The
+    /// inputs still differ from run to run: hash maps are seeded by the system.) At most [`LONGEST_SMOKE`].
+    Smoke,
+}
+
+/// Seconds after which a smoke run ends on a machine that is too slow for it.
+const LONGEST_SMOKE: u32 = 60;
+
+/// Runs every target of `fuzz/` whose name contains one of `filters`, or all, for `length` each, starting from `seed`.
 ///
 /// # Errors
 ///
 /// Fails when the targets do not build. A finding is an outcome: its input is kept in `fuzz/artifacts/TARGET`.
-pub(crate) fn run(filters: &[String], seconds: u32, seed: u32) -> Result<Vec<Ran>> {
-    run_instrumented(filters, seconds, seed, Instrumented { name: "fuzz", flags: "", options: "" })
+pub(crate) fn run(filters: &[String], length: Length, seed: u32) -> Result<Vec<Ran>> {
+    run_instrumented(filters, length, seed, Instrumented { name: "fuzz", flags: "", options: "" })
 }
 
 /// How the targets are built besides libFuzzer's coverage.
@@ -60,13 +73,13 @@ pub(crate) struct Instrumented {
 /// As there.
 pub(crate) fn run_instrumented(
     filters: &[String],
-    seconds: u32,
+    length: Length,
     seed: u32,
     instrumented: Instrumented,
 ) -> Result<Vec<Ran>> {
-    let targets = targets()?;
+    let Some(manifest) = manifest()? else { return Ok(Vec::new()) };
     let chosen = |name: &String| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
-    let targets: Vec<String> = targets.into_iter().filter(chosen).collect();
+    let targets: Vec<String> = targets(&manifest).into_iter().filter(chosen).collect();
     if targets.is_empty() {
         return Ok(Vec::new());
     }
@@ -86,12 +99,21 @@ pub(crate) fn run_instrumented(
         .status()?;
     ensure!(status.success(), "the fuzz targets do not build");
     let binary = |target: &str| output.join(PLATFORM).join("release").join(target);
-    let run = |target: &String| one(target, &binary(target), seconds, seed, instrumented);
+    let run = |target: &String| {
+        let limits = match length {
+            Length::Seconds(seconds) => vec![format!("-max_total_time={seconds}")],
+            Length::Smoke => {
+                let runs = smoke_runs(&manifest, target)?;
+                vec![format!("-runs={runs}"), format!("-max_total_time={LONGEST_SMOKE}")]
+            }
+        };
+        one(target, &binary(target), &limits, seed, instrumented)
+    };
     targets.iter().map(run).collect()
 }
 
 /// Runs one target.
-fn one(target: &str, binary: &Path, seconds: u32, seed: u32, instrumented: Instrumented) -> Result<Ran> {
+fn one(target: &str, binary: &Path, limits: &[String], seed: u32, instrumented: Instrumented) -> Result<Ran> {
     let fuzz = workspace::root().join("fuzz");
     let (corpus, artifacts) = (fuzz.join("corpus").join(target), fuzz.join("artifacts").join(target));
     let log = workspace::target().join(instrumented.name).join(format!("{target}.log"));
@@ -106,7 +128,8 @@ fn one(target: &str, binary: &Path, seconds: u32, seed: u32, instrumented: Instr
     }
     let start = Instant::now();
     let status = command
-        .args([format!("-max_total_time={seconds}"), format!("-seed={seed}"), "-timeout=10".into()])
+        .args(limits)
+        .args([format!("-seed={seed}"), "-timeout=10".into()])
         .args([format!("-artifact_prefix={}/", artifacts.display()), "-print_final_stats=1".into()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -115,14 +138,14 @@ fn one(target: &str, binary: &Path, seconds: u32, seed: u32, instrumented: Instr
         .with_context(|| format!("starting {}", binary.display()))?;
     let said = fs::read_to_string(&log).unwrap_or_default();
     let (count, unit) = counted(&said);
+    let seconds = start.elapsed().as_secs_f32();
     if status.success() {
-        println!("ok      fuzz: {target} ({count} {unit} in {seconds} s)");
+        println!("ok      fuzz: {target} ({count} {unit} in {seconds:.0} s)");
     } else {
         println!("FAILED  fuzz: {target}; the end of {}:", log.display());
         let lines: Vec<&str> = said.lines().collect();
         lines[lines.len().saturating_sub(25)..].iter().for_each(|line| println!("    {line}"));
     }
-    let seconds = start.elapsed().as_secs_f32();
     Ok(Ran { target: target.to_owned(), survived: status.success(), seed, count, unit, seconds })
 }
 
@@ -134,15 +157,27 @@ fn counted(said: &str) -> (u64, String) {
     (number.trim().parse().unwrap_or(0), unit.to_owned())
 }
 
-/// The names of the `[[bin]]` sections of `fuzz/Cargo.toml`, none when there is no such file.
-fn targets() -> Result<Vec<String>> {
+/// `fuzz/Cargo.toml`, if there is such a file.
+fn manifest() -> Result<Option<Table>> {
     let path = workspace::root().join("fuzz/Cargo.toml");
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let manifest: Table = fs::read_to_string(&path)?.parse().context("reading fuzz/Cargo.toml")?;
+    fs::read_to_string(&path)?.parse().map(Some).context("reading fuzz/Cargo.toml")
+}
+
+/// The names of the `[[bin]]` sections.
+fn targets(manifest: &Table) -> Vec<String> {
     let bins = manifest.get("bin").and_then(|bins| bins.as_array()).into_iter().flatten();
-    Ok(bins.filter_map(|bin| Some(bin.get("name")?.as_str()?.to_owned())).collect())
+    bins.filter_map(|bin| Some(bin.get("name")?.as_str()?.to_owned())).collect()
+}
+
+/// Runs of `target` in a smoke run.
+fn smoke_runs(manifest: &Table, target: &str) -> Result<i64> {
+    let section = ["package", "metadata", "smoke"];
+    let section = section.iter().try_fold(manifest, |table, key| table.get(*key)?.as_table());
+    let runs = section.and_then(|section| section.get(target)?.as_integer());
+    runs.with_context(|| format!("[package.metadata.smoke] of fuzz/Cargo.toml says nothing of {target}"))
 }
 
 #[cfg(test)]
@@ -155,5 +190,15 @@ mod tests {
             "counted: 5 descriptor reads\ncounted: 9 descriptor reads\nstat::number_of_executed_units: 7\n";
         assert_eq!(counted(said), (9, "descriptor reads".into()));
         assert_eq!(counted("stat::number_of_executed_units: 7\n"), (7, "runs".into()));
+    }
+
+    #[test]
+    fn every_target_says_how_many_runs_a_smoke_run_has() {
+        let manifest = manifest().expect("it can be read").expect("it is there");
+        let targets = targets(&manifest);
+        assert!(!targets.is_empty());
+        for target in targets {
+            assert!(smoke_runs(&manifest, &target).is_ok_and(|runs| runs > 0), "{target}");
+        }
     }
 }

@@ -113,7 +113,7 @@ fn main() -> Result<()> {
         Chore::Sandbox { program } => sandbox::run(&program),
         Chore::Lint => lint::command(),
         Chore::Fuzz { targets, seconds, seed } => {
-            let ran = fuzz::run(&targets, seconds, seed)?;
+            let ran = fuzz::run(&targets, fuzz::Length::Seconds(seconds), seed)?;
             let findings = ran.iter().filter(|ran| !ran.survived).count();
             anyhow::ensure!(findings == 0, "{findings} targets found something");
             Ok(())

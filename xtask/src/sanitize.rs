@@ -30,7 +30,7 @@ pub(crate) fn run(seconds: u32, seed: u32) -> Result<()> {
     println!("ok      sanitize: the device's tests");
     let targets = TARGETS.map(str::to_owned);
     let instrumented = fuzz::Instrumented { name: "fuzz-asan", flags: SANITIZER, options: OPTIONS };
-    let findings = fuzz::run_instrumented(&targets, seconds, seed, instrumented)?;
+    let findings = fuzz::run_instrumented(&targets, fuzz::Length::Seconds(seconds), seed, instrumented)?;
     ensure!(findings.iter().all(|ran| ran.survived), "the sanitizer found something");
     Ok(())
 }

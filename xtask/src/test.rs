@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that can fail, in the order of what fails fastest.
 //!
 //! ```text
-//! format ─> clippy ─> lint ─> cargo test ─> fuzz, 30 s a target ─> end to end ─> the README in a bare Debian
+//! format ─> clippy ─> lint ─> cargo test ─> fuzz, a while ─> end to end ─> the README in a bare Debian
 //! ```
 //!
 //! The last line counts them all, whatever went wrong before. With a filter, only the end-to-end tests and fuzz targets of that
@@ -18,9 +18,7 @@ use crate::e2e::{self, Outcome, Scale};
 use crate::scoreboard::{self, Row};
 use crate::{bare, bench, build, fuzz, lint, reference, sanitize, workspace};
 
-/// How long each fuzz target runs, in seconds.
-const SMOKE: u32 = 30;
-/// The same with `--long`.
+/// How long each fuzz target runs with `--long`, in seconds.
 const SOAK: u32 = 600;
 
 /// What is counted.
@@ -124,7 +122,8 @@ fn command(filters: &[String], scale: Scale) -> String {
 }
 
 fn fuzzed(count: &mut Count, filters: &[String], scale: Scale) -> Vec<Row> {
-    match fuzz::run(filters, if scale.long { SOAK } else { SMOKE }, scale.seed) {
+    let length = if scale.long { fuzz::Length::Seconds(SOAK) } else { fuzz::Length::Smoke };
+    match fuzz::run(filters, length, scale.seed) {
         Ok(ran) => {
             let survived = ran.iter().filter(|ran| ran.survived).count();
             count.add((survived, ran.len() - survived));

@@ -120,25 +120,36 @@ impl<'a> Dissected<'a> {
             transport_at: 40,
             header_checksum_good: true,
         };
+        let packet = packet.get(..total_len.min(packet.len()))?;
+        // Translated from IPv4, where these numbers are protocols with a payload of any shape: what does not go on as headers do is that.
+        let mut payload_of_any_shape = None;
         while let (0 | 43 | 44 | 60 | 135 | 139 | 140, 0) = (fields.protocol, fields.fragment_offset) {
-            let header = packet.get(fields.transport_at..)?;
-            // Translated from IPv4, where these numbers are protocols with a payload of any shape.
-            let whole = |len: &u8| usize::from(*len) * 8 + 8 <= header.len();
-            if fields.protocol >= 135 && !header.get(1).is_some_and(whole) {
+            if fields.protocol >= 135 && payload_of_any_shape.is_none() {
+                payload_of_any_shape = Some(fields);
+            }
+            if fields.skip_header(packet).is_none() {
+                fields = payload_of_any_shape?;
                 break;
             }
-            let len = if fields.protocol == 44 { 8 } else { usize::from(*header.get(1)?) * 8 + 8 };
-            if fields.protocol == 44 {
-                let word = u16_at(header, 2)?;
-                fields.fragment_offset = usize::from(word & 0xfff8);
-                fields.more_fragments = word & 1 != 0;
-                fields.identification = Some(u32::from_be_bytes(*header.get(4..)?.first_chunk()?));
-            }
-            fields.protocol = *header.first()?;
-            fields.transport_at += len;
         }
-        fields.transport = packet.get(fields.transport_at..total_len.min(packet.len()))?;
+        fields.transport = packet.get(fields.transport_at..)?;
         Some(fields)
+    }
+
+    /// Goes behind the extension header that begins at `transport_at`, which must be whole.
+    fn skip_header(&mut self, packet: &[u8]) -> Option<()> {
+        let header = packet.get(self.transport_at..)?;
+        let len = if self.protocol == 44 { 8 } else { usize::from(*header.get(1)?) * 8 + 8 };
+        if self.protocol == 44 {
+            let word = u16_at(header, 2)?;
+            self.fragment_offset = usize::from(word & 0xfff8);
+            self.more_fragments = word & 1 != 0;
+            self.identification = Some(u32::from_be_bytes(*header.get(4..)?.first_chunk()?));
+        }
+        header.get(len..)?;
+        self.protocol = *header.first()?;
+        self.transport_at += len;
+        Some(())
     }
 
     /// Whether it is a piece of a larger packet.
