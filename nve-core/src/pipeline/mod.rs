@@ -35,6 +35,7 @@ mod deliver;
 mod flow;
 mod group;
 mod judge;
+mod learned;
 mod look_up;
 mod neighbour4;
 mod nve;
@@ -48,6 +49,7 @@ mod walker;
 mod wire;
 
 pub use carry_out::{CarryOut, Outcome};
+pub use learned::{Learned, Lesson, NotLearned, Residence, Source};
 pub use nve::{ApplyError, GroupLine, MappingLine, Nve, PathLine, Receiver};
 pub use question::Question;
 pub use walker::Walker;

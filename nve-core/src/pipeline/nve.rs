@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use smoltcp::wire::EthernetAddress;
 
 use super::announce::Announcements;
+use super::learned::{Learned, Lessons, Source};
 use super::{MAX_PORTS, PortId};
 use crate::addr::{Identifier, Kind, Locator};
 use crate::counters::{PortTotals, Totals, WorkerCells};
@@ -75,6 +76,14 @@ pub struct MappingLine {
     pub attachment: Option<String>,
     /// `address` on the wire.
     pub wire: Ipv6Addr,
+    /// Who says so.
+    pub source: Source,
+    /// Of what was learned; zero of what the setup says.
+    pub epoch: u64,
+    /// When it was learned, of the epoch of [`super::Walker::begin`]; `None`: it is the setup's.
+    pub since: Option<Duration>,
+    /// When it ends by itself; `None`: never.
+    pub until: Option<Duration>,
 }
 
 /// One line of `show groups`.
@@ -121,12 +130,14 @@ pub enum ApplyError {
 
 /// Numbers that must outlive a [`World`].
 #[derive(Default)]
-struct Registry {
+pub(super) struct Registry {
     ports: HashMap<String, PortId>,
     /// Freed by the last `apply`: not given away by the next.
     resting: Vec<PortId>,
-    reaches: Vec<Reach>,
-    locator_ids: HashMap<Locator, LocatorId>,
+    pub(super) reaches: Vec<Reach>,
+    pub(super) locator_ids: HashMap<Locator, LocatorId>,
+    /// What the setup did not say.
+    pub(super) lessons: Lessons,
     /// Of the shared addresses in force.
     holders: HashMap<Identifier, Arc<Cell>>,
 }
@@ -139,7 +150,7 @@ pub struct Nve {
     pub(super) groups: ArcSwap<Groups>,
     pub(super) announcements: Announcements,
     receivers: Box<[AtomicU8]>,
-    registry: Mutex<Registry>,
+    pub(super) registry: Mutex<Registry>,
     workers: Mutex<Vec<Arc<WorkerCells>>>,
 }
 
@@ -170,21 +181,27 @@ impl Nve {
         Arc::new(nve)
     }
 
-    /// Replaces the setup. Port numbers are stable by attachment name; the mapping table is changed entry by entry.
+    /// Replaces the setup. Port numbers are stable by attachment name; the mapping table is changed entry by entry. What was learned
+    /// stays, but for what the setup now says otherwise (`learned.rs`).
     ///
     /// # Errors
     /// See [`ApplyError`]; the running state is as it was.
     pub fn apply(&self, setup: CheckedSetup) -> Result<(), ApplyError> {
-        let needed = identifier_count(&setup);
-        if needed > self.table.capacity() {
-            return Err(ApplyError::TooManyMappings { needed, capacity: self.table.capacity() });
-        }
+        // Held to the end: what is learned meanwhile must not come between.
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let (needed, capacity) =
+            (identifier_count(&setup) + registry.lessons.registered(), self.table.capacity());
+        if needed > capacity {
+            return Err(ApplyError::TooManyMappings { needed, capacity });
+        }
         let ports = registry.number(&setup)?;
         let world = World::build(&setup, registry.numbers(&ports));
-        let wanted = registry.targets(&setup, &world);
+        let world = world.knowing(&registry.reaches, registry.lessons.locators());
+        let mut wanted = registry.targets(&setup, &world);
+        let Registry { lessons, locator_ids, .. } = &mut *registry;
+        let number = |locator| locator_ids.get(&locator).copied();
+        lessons.reconcile(&world, number, (&mut wanted, capacity));
         registry.settle(ports, &world);
-        drop(registry);
 
         // Identifiers that leave go first: their room is needed, and an old port must not be found under them.
         let leaving: Vec<_> =
@@ -281,7 +298,14 @@ impl Nve {
     /// Every mapping, prefixes and shared addresses among them, ordered by network and address.
     pub fn mappings(&self) -> Vec<MappingLine> {
         let world = self.world.load();
-        let own = self.table.iter().filter_map(|(id, target)| mapping_line(&world, id, Some(target)));
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.table.iter().filter_map(|(id, target)| {
+            let line = mapping_line(&world, id, Some(target))?;
+            let Some(Learned { source, epoch, since, until }) = registry.lessons.of(id) else {
+                return Some(line);
+            };
+            Some(MappingLine { source, epoch, since: Some(since), until, ..line })
+        });
         let shared =
             world.networks().flat_map(|network| network.further().all_shared()).filter_map(|shared| {
                 let holder = shared.holder().map(|holder| Target::Local(holder.port));
@@ -372,8 +396,20 @@ fn mapping_line(world: &World, identifier: Identifier, target: Option<Target>) -
         None => locator.unmodified(identifier),
     };
     let network = network.name.clone();
-    let (length, shared) = (None, false);
-    Some(MappingLine { network, address, length, shared, identifier, locator, attachment, wire: wire.ipv6() })
+    Some(MappingLine {
+        network,
+        address,
+        length: None,
+        shared: false,
+        identifier,
+        locator,
+        attachment,
+        wire: wire.ipv6(),
+        source: Source::Setup,
+        epoch: 0,
+        since: None,
+        until: None,
+    })
 }
 
 impl Registry {
@@ -392,12 +428,19 @@ impl Registry {
             ports.insert(attachment.name.clone(), port);
         }
         for locator in setup.locators() {
-            let next = LocatorId(self.reaches.len() as u32);
-            if *self.locator_ids.entry(locator).or_insert(next) == next {
-                self.reaches.push(Reach::to(locator));
-            }
+            self.number_of(locator);
         }
         Ok(ports)
+    }
+
+    /// The number of a host: its old one, if it had one.
+    pub(super) fn number_of(&mut self, locator: Locator) -> LocatorId {
+        let next = LocatorId(self.reaches.len() as u32);
+        let id = *self.locator_ids.entry(locator).or_insert(next);
+        if id == next {
+            self.reaches.push(Reach::to(locator));
+        }
+        id
     }
 
     /// What the next world is made with.

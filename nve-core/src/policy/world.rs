@@ -140,8 +140,8 @@ impl Attachment {
     }
 }
 
-/// Everything small, as of one `apply`.
-#[derive(Debug)]
+/// Everything small, as of one `apply`. A copy is cheap: the large parts are shared.
+#[derive(Clone, Debug)]
 pub struct World {
     /// Name of this host.
     pub name: String,
@@ -157,8 +157,8 @@ pub struct World {
     pub crossings: Box<[Crossing]>,
     /// Adjustment between our locator and the SIR prefix.
     pub(crate) neutral: Neutral,
-    networks: Box<[Network]>,
-    ports: Box<[Option<Attachment>]>,
+    networks: Arc<[Network]>,
+    ports: Arc<[Option<Attachment>]>,
     by_vnid: Box<[(Vnid, NetworkId)]>,
     by_vnet: Box<[(u128, NetworkId)]>,
     reaches: Box<[Reach]>,
@@ -222,13 +222,22 @@ impl World {
             uplink_mtu: host.uplink_mtu,
             crossings: Box::new([]),
             neutral: Neutral::sir(host.locator, host.sir),
-            networks,
+            networks: networks.into(),
             ports: attachments.into(),
             by_vnid: by_vnid.into(),
             by_vnet: by_vnet.into(),
             reaches: reaches.into(),
             known_locators: known_locators.into(),
         }
+    }
+
+    /// The same, which knows `further` hosts, too; `reaches` has all numbers given so far.
+    pub(crate) fn knowing(&self, reaches: &[Reach], further: impl IntoIterator<Item = Locator>) -> Self {
+        let mut known = self.known_locators.to_vec();
+        known.extend(further);
+        known.sort_unstable();
+        known.dedup();
+        Self { reaches: reaches.into(), known_locators: known.into(), ..self.clone() }
     }
 
     /// The attachment of this number.

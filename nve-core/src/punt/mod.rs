@@ -16,7 +16,8 @@
 //!   frames for attachments, errands on the host's side <──── Outbox <─────┘
 //! ```
 //!
-//! Beside the desks, by time alone: who has a shared address that nobody holds ([`crate::gateway::Asker`]).
+//! Beside the desks, by time alone: who has a shared address that nobody holds ([`crate::gateway::Asker`]), and what was learned and has
+//! ended ([`Nve::sweep`]).
 //!
 //! One more desk is one more variant of [`Desk`], one field and two lines here.
 
@@ -108,6 +109,7 @@ impl Desks {
         self.groups.tick(&self.nve, now, &mut |port, frame| out.frames.push((port, frame)));
         self.shared.tick(&self.nve, now, &mut |port, frame| out.frames.push((port, frame)));
         self.dns.tick(&world, now);
+        self.nve.sweep(now);
         self.carry_out(out);
     }
 
@@ -140,7 +142,7 @@ impl Desks {
 
     /// How long from `now` until [`Desks::tick`] has something to do; `None`: until something else happens.
     pub fn until_tick(&self, now: Duration) -> Option<Duration> {
-        let timers = [self.groups.due(), self.shared.due()];
+        let timers = [self.groups.due(), self.shared.due()].into_iter().chain(self.nve.sweep_due());
         let due = self.service.due().into_iter().chain(timers).chain(self.dns.due()).min();
         due.map(|due| due.saturating_sub(now))
     }

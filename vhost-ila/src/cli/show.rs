@@ -191,7 +191,7 @@ fn listed(names: &[String]) -> String {
 }
 
 fn mappings(mappings: &[Mapping]) -> String {
-    let mut table = Table::new(["network", "address", "locator", "attachment", "on the wire"]);
+    let mut table = Table::new(["network", "address", "locator", "attachment", "on the wire", "from"]);
     for mapping in mappings {
         table.row([
             mapping.network.clone(),
@@ -204,9 +204,22 @@ fn mappings(mappings: &[Mapping]) -> String {
                 (None, false) => "-".into(),
             },
             mapping.wire.to_string(),
+            said_by(mapping),
         ]);
     }
     table.to_string()
+}
+
+/// `setup`, or `redirect 12 s ago, epoch 3, ends in 288 s`.
+fn said_by(mapping: &Mapping) -> String {
+    let mut text = mapping.source.clone();
+    if let Some(ago) = mapping.learned_seconds_ago {
+        let _ = write!(text, " {ago} s ago, epoch {}", mapping.epoch);
+    }
+    if let Some(left) = mapping.ends_in_seconds {
+        let _ = write!(text, ", ends in {left} s");
+    }
+    text
 }
 
 fn groups(groups: &[Group]) -> String {

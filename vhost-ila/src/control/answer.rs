@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nve_core::counters::{PortTotals, Totals};
 use nve_core::pipeline::{GroupLine, MappingLine, PathLine};
@@ -190,6 +191,18 @@ pub struct Mapping {
     /// The address on the wire, in this host's checksum mode; of a prefix, its first address.
     #[schema(value_type = String)]
     pub wire: Ipv6Addr,
+    /// Who says so: `setup` (the config), `registered` (an authority) or `redirect` (an ILA router).
+    #[serde(default)]
+    pub source: String,
+    /// Of what was learned: higher is later. Zero of what the config says.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Seconds since it was learned; null of what the config says.
+    #[serde(default)]
+    pub learned_seconds_ago: Option<u64>,
+    /// Seconds until it ends by itself; null if it does not.
+    #[serde(default)]
+    pub ends_in_seconds: Option<u64>,
 }
 
 /// A group that somebody listens to.
@@ -295,8 +308,9 @@ impl From<&PortTotals> for Port {
     }
 }
 
-impl From<MappingLine> for Mapping {
-    fn from(line: MappingLine) -> Self {
+impl Mapping {
+    /// The line as of `now`.
+    pub fn new(line: MappingLine, now: Duration) -> Self {
         Self {
             network: line.network,
             address: match line.length {
@@ -308,6 +322,10 @@ impl From<MappingLine> for Mapping {
             locator: line.locator.to_string(),
             attachment: line.attachment,
             wire: line.wire,
+            source: line.source.name().to_owned(),
+            epoch: line.epoch,
+            learned_seconds_ago: line.since.map(|since| now.saturating_sub(since).as_secs()),
+            ends_in_seconds: line.until.map(|until| until.saturating_sub(now).as_secs()),
         }
     }
 }

@@ -124,7 +124,8 @@ impl Running {
     }
 
     pub(super) fn mappings(&self) -> Vec<Mapping> {
-        self.nve.mappings().into_iter().map(Mapping::from).collect()
+        let now = crate::epoch::now();
+        self.nve.mappings().into_iter().map(|line| Mapping::new(line, now)).collect()
     }
 
     pub(super) fn groups(&self) -> Vec<Group> {

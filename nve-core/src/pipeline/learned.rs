@@ -1,0 +1,346 @@
+//! Mappings that are learned while we run: registered with an authority, or told by a redirect (docs/decisions/0015-redirects.md).
+//!
+//! What must stay true:
+//!
+//! * **What an attachment of this host has is here**: nothing learned says otherwise.
+//! * **Of two words about one identifier the higher epoch counts.** An equal one only confirms what is known, and never shortens it.
+//! * **The latest word counts.** What is learned stands before what the setup says, until it ends; then the setup's is back. A reload
+//!   that changes what the setup says of an identifier is the later word, and what was learned of it is forgotten.
+//! * **Bounded**: redirects fill a quarter of the table at most and push out nothing, numbers of hosts do not run out, a sweep ends.
+//! * The data path sees none of this: a learned mapping is an entry of the same table, changed by one store.
+//!
+//! ```text
+//!   learn ──> endpoint? not here? locator? epoch? room? ──> entry (since, until, epoch) ──> table
+//!   sweep, forget ──> what the setup says again, or nothing          apply ──> reconcile: entries that still stand are laid over
+//! ```
+
+use core::time::Duration;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError};
+
+use super::Nve;
+use super::nve::Registry;
+use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral};
+use crate::policy::{LocatorId, World};
+use crate::tables::Target;
+
+/// Entries that end in one [`Nve::sweep`] at most.
+const SWEEP: usize = 256;
+
+/// Hosts that have ever had a number, at most: numbers are not used again.
+const MOST_LOCATORS: usize = 1 << 16;
+
+/// Who says where an identifier lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The setup: an attachment or a mapping of the configuration.
+    Setup,
+    /// An authority, where its holder registered it.
+    Registered,
+    /// A redirect of an ILA router (draft, section 4.6).
+    Redirect,
+}
+
+impl Source {
+    /// The word of `show mappings`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Registered => "registered",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
+/// What is known of a mapping beside the mapping itself. Times count from the epoch of [`super::Walker::begin`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Learned {
+    /// Who says so; [`Source::Setup`] is taken for an authority's word.
+    pub source: Source,
+    /// The mapping's age in moves: higher is later. What the setup says has zero.
+    pub epoch: u64,
+    /// When it was learned.
+    pub since: Duration,
+    /// When it ends by itself; `None`: never.
+    pub until: Option<Duration>,
+}
+
+/// What was learned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lesson {
+    /// Where an identifier lives that nothing was learned of before.
+    New,
+    /// It lived at another host in an older epoch.
+    Moved,
+    /// What was known: it may now last longer.
+    Renewed,
+}
+
+/// Why nothing was learned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotLearned {
+    /// No attachment of any network here could have that address.
+    #[error("it is no address of a network that is served here")]
+    NoEndpoint,
+    /// An attachment of this host has it.
+    #[error("an attachment of this host has it")]
+    Here,
+    /// This host's own, the SIR prefix, or a tenants' prefix.
+    #[error("its locator is no other host's")]
+    Locator,
+    /// Something later is known, or something else of the same epoch.
+    #[error("epoch {0} is known")]
+    OldEpoch(u64),
+    /// There is no room for more of its kind.
+    #[error("there is no room for more")]
+    Full,
+}
+
+/// Where an identifier lives, and who says so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Residence {
+    /// The host.
+    pub locator: Locator,
+    /// Of the mapping; zero where the setup says it.
+    pub epoch: u64,
+    /// Whether an attachment of this host has it.
+    pub here: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    locator: Locator,
+    learned: Learned,
+    /// What the setup says.
+    behind: Option<Target>,
+}
+
+/// Everything learned, beside the table that has it, too.
+#[derive(Debug, Default)]
+pub(super) struct Lessons {
+    entries: HashMap<Identifier, Entry>,
+    /// Those that end, by when.
+    ends: BTreeSet<(Duration, Identifier)>,
+    redirects: usize,
+}
+
+impl Lessons {
+    /// Entries that redirects did not make: a setup must leave room for them.
+    pub(super) fn registered(&self) -> usize {
+        self.entries.len() - self.redirects
+    }
+
+    /// What is known of this identifier.
+    pub(super) fn of(&self, identifier: Identifier) -> Option<Learned> {
+        self.entries.get(&identifier).map(|entry| entry.learned)
+    }
+
+    fn insert(&mut self, identifier: Identifier, entry: Entry) {
+        self.remove(identifier);
+        self.redirects += usize::from(entry.learned.source == Source::Redirect);
+        self.ends.extend(entry.learned.until.map(|until| (until, identifier)));
+        self.entries.insert(identifier, entry);
+    }
+
+    fn remove(&mut self, identifier: Identifier) -> Option<Entry> {
+        let entry = self.entries.remove(&identifier)?;
+        self.redirects -= usize::from(entry.learned.source == Source::Redirect);
+        if let Some(until) = entry.learned.until {
+            self.ends.remove(&(until, identifier));
+        }
+        Some(entry)
+    }
+
+    /// Lays what still stands over `targets`, which a new setup says, and forgets the rest. `number` has a host's number; no more than
+    /// `room` identifiers come of both.
+    pub(super) fn reconcile(
+        &mut self,
+        world: &World,
+        number: impl Fn(Locator) -> Option<LocatorId>,
+        (targets, room): (&mut HashMap<Identifier, Target>, usize),
+    ) {
+        let is_redirect = |entry: &Entry| entry.learned.source == Source::Redirect;
+        let mut all: Vec<_> = self.entries.iter().map(|(id, entry)| (is_redirect(entry), *id)).collect();
+        // An authority's have room before those of redirects.
+        all.sort_unstable();
+        for (_, identifier) in all {
+            let Some(mut entry) = self.remove(identifier) else { continue };
+            let said = targets.get(&identifier).copied();
+            let stands = may_live_elsewhere(world, identifier, said).is_ok()
+                && is_another_host(world, entry.locator)
+                && said.is_none_or(|said| entry.behind.is_some_and(|before| same_host(said, before)))
+                && (said.is_some() || targets.len() < room);
+            let target = number(entry.locator).and_then(|id| target(world, identifier, (id, entry.locator)));
+            if let (true, Some(target)) = (stands, target) {
+                entry.behind = said;
+                targets.insert(identifier, target);
+                self.insert(identifier, entry);
+            }
+        }
+    }
+
+    /// The hosts that entries name.
+    pub(super) fn locators(&self) -> impl Iterator<Item = Locator> {
+        self.entries.values().map(|entry| entry.locator)
+    }
+}
+
+impl Nve {
+    /// Learns that `identifier` lives at `locator`.
+    ///
+    /// # Errors
+    /// [`NotLearned`], and nothing has changed.
+    pub fn learn(
+        &self,
+        identifier: Identifier,
+        locator: Locator,
+        learned: Learned,
+    ) -> Result<Lesson, NotLearned> {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let world = self.world.load_full();
+        let known = registry.lessons.entries.get(&identifier);
+        let behind = known.map_or_else(|| self.table.get(identifier), |known| known.behind);
+        may_live_elsewhere(&world, identifier, behind)?;
+        if !is_another_host(&world, locator) {
+            return Err(NotLearned::Locator);
+        }
+        let (lesson, learned) = match known {
+            None => (Lesson::New, learned),
+            Some(known) if learned.epoch > known.learned.epoch => (Lesson::Moved, learned),
+            Some(known) if learned.epoch == known.learned.epoch && locator == known.locator => {
+                (Lesson::Renewed, known.learned.confirmed_by(learned))
+            }
+            Some(known) => return Err(NotLearned::OldEpoch(known.learned.epoch)),
+        };
+        let was_redirect = known.is_some_and(|known| known.learned.source == Source::Redirect);
+        let is_further = learned.source == Source::Redirect && !was_redirect;
+        if is_further && registry.lessons.redirects >= self.table.capacity() / 4 {
+            return Err(NotLearned::Full);
+        }
+        let id = self.number(&mut registry, &world, locator).ok_or(NotLearned::Full)?;
+        let target = target(&world, identifier, (id, locator)).ok_or(NotLearned::NoEndpoint)?;
+        self.table.insert(identifier, target).map_err(|_| NotLearned::Full)?;
+        registry.lessons.insert(identifier, Entry { locator, learned, behind });
+        Ok(lesson)
+    }
+
+    /// Forgets what was learned of `identifier`; what the setup says counts again. Whether there was anything.
+    pub fn forget(&self, identifier: Identifier) -> bool {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.unlearn(&mut registry.lessons, identifier)
+    }
+
+    /// Forgets what has ended at `now`, some of it if that is much; how many. To be called again while it is not zero.
+    pub fn sweep(&self, now: Duration) -> usize {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = registry.lessons.ends.iter().take_while(|(until, _)| *until <= now).take(SWEEP);
+        let ended: Vec<Identifier> = ended.map(|(_, identifier)| *identifier).collect();
+        ended.iter().filter(|identifier| self.unlearn(&mut registry.lessons, **identifier)).count()
+    }
+
+    /// When [`Nve::sweep`] has something to do.
+    pub fn sweep_due(&self) -> Option<Duration> {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.lessons.ends.first().map(|(until, _)| *until)
+    }
+
+    /// Where `identifier` lives by our mappings, prefixes left aside: no identifier of one has an epoch.
+    pub fn residence(&self, identifier: Identifier) -> Option<Residence> {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let world = self.world.load();
+        let epoch = registry.lessons.of(identifier).map_or(0, |learned| learned.epoch);
+        match self.table.get(identifier)? {
+            Target::Local(_) => Some(Residence { locator: world.locator, epoch, here: true }),
+            Target::Remote(id, _) => Some(Residence { locator: world.locator(id)?, epoch, here: false }),
+        }
+    }
+
+    fn unlearn(&self, lessons: &mut Lessons, identifier: Identifier) -> bool {
+        let Some(entry) = lessons.remove(identifier) else { return false };
+        match entry.behind {
+            // Its slot is there already: this cannot fail.
+            Some(target) => drop(self.table.insert(identifier, target)),
+            None => drop(self.table.remove(identifier)),
+        }
+        true
+    }
+
+    /// The number of `locator`, which every worker knows by it before a mapping names it.
+    fn number(&self, registry: &mut Registry, world: &World, locator: Locator) -> Option<LocatorId> {
+        if let Some(id) = registry.locator_ids.get(&locator).copied()
+            && world.known_locator(locator.upper()).is_some()
+        {
+            return Some(id);
+        }
+        if registry.reaches.len() >= MOST_LOCATORS {
+            return None;
+        }
+        let id = registry.number_of(locator);
+        self.world.store(Arc::new(world.knowing(&registry.reaches, [locator])));
+        Some(id)
+    }
+}
+
+impl Learned {
+    /// The same, which somebody says again.
+    fn confirmed_by(self, again: Self) -> Self {
+        let until = self.until.zip(again.until).map(|(one, other)| one.max(other));
+        // An authority's word is no less than that because a router repeats it.
+        let source = if again.source == Source::Redirect { self.source } else { again.source };
+        Self { source, until, ..self }
+    }
+}
+
+/// Whether an endpoint of another host could have `identifier`; `said`: where the setup says it lives.
+fn may_live_elsewhere(world: &World, identifier: Identifier, said: Option<Target>) -> Result<(), NotLearned> {
+    if matches!(said, Some(Target::Local(_))) {
+        return Err(NotLearned::Here);
+    }
+    let network = match identifier.kind() {
+        Kind::Local(_) => return Ok(()),
+        Kind::Ipv4(vnid, address) => world
+            .network_of_vnid(vnid)
+            .filter(|(_, network)| network.has_peer4(address) || network.further().leads_out4(address)),
+        Kind::Ipv6(vnid, low) => world
+            .network_of_vnid(vnid)
+            .filter(|(_, network)| network.ipv6.is_some_and(|vnet| network.has_peer6(vnet.address(low)))),
+        Kind::Interface(_) | Kind::Multicast(..) => None,
+    };
+    let (_, network) = network.ok_or(NotLearned::NoEndpoint)?;
+    let further = network.further();
+    // What is behind a router machine of this host, or shared by attachments of it, is here whoever has it at the moment.
+    let here = matches!(further.by_prefix(identifier), Some(Target::Local(_)));
+    if here || further.shared(identifier).is_some() { Err(NotLearned::Here) } else { Ok(()) }
+}
+
+/// Whether `locator` can be another host's; that it is a unicast /64 its type says.
+fn is_another_host(world: &World, locator: Locator) -> bool {
+    let upper = locator.upper();
+    let mut vnets = world.networks().filter_map(|network| network.ipv6);
+    upper != world.locator.upper()
+        && upper != world.sir.upper()
+        && vnets.all(|vnet| (vnet.prefix().to_bits() >> 64) as u64 != upper)
+}
+
+fn same_host(one: Target, other: Target) -> bool {
+    match (one, other) {
+        (Target::Remote(one, _), Target::Remote(other, _)) => one == other,
+        _ => one == other,
+    }
+}
+
+/// The table's value for `identifier` at a host.
+fn target(world: &World, identifier: Identifier, (id, locator): (LocatorId, Locator)) -> Option<Target> {
+    let neutral = match identifier.kind() {
+        Kind::Local(_) => (world.checksum == ChecksumMode::Neutral).then(|| Neutral::sir(locator, world.sir)),
+        Kind::Ipv4(vnid, _) | Kind::Ipv6(vnid, _) => {
+            let (_, network) = world.network_of_vnid(vnid)?;
+            network.neutral_to(locator, identifier.type_number() == 2, world.checksum, world.sir)
+        }
+        Kind::Interface(_) | Kind::Multicast(..) => return None,
+    };
+    Some(Target::Remote(id, neutral.filter(|_| identifier.has_neutral_form())))
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
