@@ -27,6 +27,7 @@ pub mod policy;
 pub mod punt;
 pub mod setup;
 pub mod tables;
+pub mod task_id;
 
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -5,6 +5,7 @@
 
 pub mod addr;
 pub mod check;
+pub mod id;
 pub mod qemu_args;
 pub mod reload;
 pub mod replay;
@@ -75,6 +76,8 @@ pub enum Command {
     Check(check::Args),
     /// Read and write ILA addresses
     Addr(addr::Args),
+    /// Make locally unique identifiers for new tasks
+    Id(id::Args),
     /// Print QEMU, cloud-hypervisor and libvirt configuration for an attachment
     QemuArgs(qemu_args::Args),
     /// Send a capture through the pipeline, offline, and write what becomes of each packet
