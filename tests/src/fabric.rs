@@ -132,6 +132,21 @@ impl Fabric {
         Ok(host)
     }
 
+    /// A link for a host that is a machine of its own: the interface `hvNUMBER` of the router, a tap, and the route of its locator.
+    /// The machine has `2001:db8:f:NUMBER::2` on it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `ip` does.
+    pub fn tap(&self, number: u8) -> Result<String> {
+        let name = format!("hv{number}");
+        self.router.ip(&format!("tuntap add {name} mode tap"))?;
+        self.router.ip(&format!("-6 addr add 2001:db8:f:{number}::1/64 dev {name} nodad"))?;
+        self.router.ip(&format!("link set dev {name} up"))?;
+        self.router.ip(&format!("-6 route add 2001:db8:0:{number}::/64 via 2001:db8:f:{number}::2"))?;
+        Ok(name)
+    }
+
     /// Turns the [`OFFLOADS`] of every veth `on` or `off`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A guest is QEMU with Debian's kernel ([`guest`]) where its own stack is what is tested, and a front-end in the test's process
-//! ([`ringpeer`]) where exact frames, or hostile ones, are. What the wire must then carry is said by [`oracle`].
+//! ([`ringpeer`]) where exact frames, or hostile ones, are; a host that is none of ours is QEMU too ([`linux_ila`]). What the wire must then carry is said by [`oracle`].
 //!
 //! What must stay true:
 //! * Nothing leaks: every process is in the sandbox's PID namespace and dies with it; namespaces, interfaces and mounts
@@ -33,6 +33,7 @@ pub mod dice;
 pub mod fabric;
 pub mod guest;
 pub mod initramfs;
+pub mod linux_ila;
 pub mod namespace;
 pub mod notation;
 pub mod oracle;

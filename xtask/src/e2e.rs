@@ -42,6 +42,9 @@ const NAMES: &str = "names::";
 /// The module of the tests whose guests are routers.
 const ROUTERS: &str = "router_machines::";
 
+/// The module of the tests in which a host of the fabric is the Linux kernel's own ILA.
+const LINUX_ILA: &str = "the_kernels_own_ila::";
+
 /// The module of the tests that cloud-init's own code takes part in.
 const METADATA: &str = "metadata::";
 
@@ -90,6 +93,7 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         (&[NAMES], fetch::Set::Clients),
         (&[NAMES], fetch::Set::Resolver),
         (&[ROUTERS], fetch::Set::Keepalived),
+        (&[LINUX_ILA], fetch::Set::Iproute),
     ];
     for (modules, set) in sets {
         if names.iter().any(|name| modules.iter().any(|module| name.starts_with(module))) {

@@ -7,6 +7,7 @@
 mod avahi;
 mod clients;
 mod cpio;
+mod ila;
 mod modules;
 mod routers;
 
@@ -51,6 +52,8 @@ pub enum Kit {
     Avahi,
     /// What router machines have (set `keepalived`), and the modules of networks within them.
     Routers,
+    /// What a host of the fabric needs whose ILA is the kernel's own: its module, and `ip` of iproute2 (set `iproute`).
+    Ila,
 }
 
 /// Makes the image in `directory`, from the sets `kernel` and `guest`.
@@ -103,7 +106,11 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
 
     let mut order = String::new();
     let tree = kernel.file("lib/modules")?.join(&release);
-    let more: &[&str] = if kit == Kit::Routers { &routers::MODULES } else { &[] };
+    let more: &[&str] = match kit {
+        Kit::Routers => &routers::MODULES,
+        Kit::Ila => &ila::MODULES,
+        Kit::Bare | Kit::Clients | Kit::Avahi => &[],
+    };
     for module in modules::in_order(&tree, &[&MODULES[..], more].concat())? {
         let name = module.file_name().and_then(|name| name.to_str()).context("a module without a name")?;
         archive.copy(&format!("lib/{name}"), &module)?;
@@ -116,6 +123,7 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
         Kit::Clients => clients::add(&mut archive)?,
         Kit::Avahi => avahi::add(&mut archive)?,
         Kit::Routers => routers::add(&mut archive)?,
+        Kit::Ila => ila::add(&mut archive)?,
     }
     let vmlinuz = kernel.file(&format!("boot/vmlinuz-{release}"))?;
     archive.copy("boot/vmlinuz", &vmlinuz)?;

@@ -40,6 +40,8 @@ pub(crate) enum Set {
     Avahi,
     /// What router machines run: keepalived
     Keepalived,
+    /// What sets up the Linux kernel's own ILA: iproute2
+    Iproute,
     /// cloud-init with its python3
     CloudInit,
     /// What runs on the host: iproute2, ethtool, tshark, python3 with scapy
@@ -103,6 +105,7 @@ impl Set {
             ),
             Set::Avahi => ("avahi", "bookworm", &["avahi-daemon", "socat"], ""),
             Set::Keepalived => ("keepalived", "bookworm", &["keepalived"], ""),
+            Set::Iproute => ("iproute", "bookworm", &["iproute2"], ""),
             Set::Net => (
                 "net",
                 "bookworm",
@@ -119,7 +122,7 @@ impl Set {
             release,
             packages,
             only,
-            libc: matches!(self, Set::Guest | Set::Clients | Set::Avahi | Set::Keepalived),
+            libc: matches!(self, Set::Guest | Set::Clients | Set::Avahi | Set::Keepalived | Set::Iproute),
         }
     }
 }
