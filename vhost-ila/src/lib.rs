@@ -9,5 +9,6 @@ pub mod device;
 mod epoch;
 pub mod punt;
 pub mod replay;
+pub mod task;
 pub mod uplink;
 pub mod worker;

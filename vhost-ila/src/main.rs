@@ -29,6 +29,8 @@ fn answer(cli: Cli) -> Result<Answer> {
         Command::Run => cli::run::run(config).map(Answer::from),
         Command::Show(args) => cli::show::run(args, &config).map(Answer::from),
         Command::Reload => cli::reload::run(&config).map(Answer::from),
+        Command::Plug(args) => cli::plug::plug(&args, &config).map(Answer::from),
+        Command::Unplug(args) => cli::plug::unplug(&args, &config).map(Answer::from),
         Command::Check(args) => cli::check::run(args, &config),
         Command::Addr(args) => cli::addr::run(args, &config).map(Answer::from),
         Command::Id(args) => cli::id::run(args).map(Answer::from),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::config::{CONTROL_SOCKET, Config, Refused};
+use crate::config::{CONTROL_SOCKET, Config, PLUG_SOCKET, Refused};
 
 /// Mappings written by hand, or by a tool, into the config; read again on reload.
 #[derive(Clone, Debug)]
@@ -34,11 +34,22 @@ impl StaticFile {
     /// # Errors
     /// The config cannot be read, or is no TOML.
     pub fn control_socket(&self) -> Result<PathBuf, Refused> {
-        let runtime = match &self.runtime {
-            Some(runtime) => runtime.clone(),
-            None => Config::runtime_of(&self.path)?,
-        };
-        Ok(runtime.join(CONTROL_SOCKET))
+        Ok(self.runtime()?.join(CONTROL_SOCKET))
+    }
+
+    /// Where it takes the NICs of tasks.
+    ///
+    /// # Errors
+    /// As [`Self::control_socket`].
+    pub fn plug_socket(&self) -> Result<PathBuf, Refused> {
+        Ok(self.runtime()?.join(PLUG_SOCKET))
+    }
+
+    fn runtime(&self) -> Result<PathBuf, Refused> {
+        match &self.runtime {
+            Some(runtime) => Ok(runtime.clone()),
+            None => Config::runtime_of(&self.path),
+        }
     }
 }
 

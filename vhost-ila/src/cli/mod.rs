@@ -6,6 +6,7 @@
 pub mod addr;
 pub mod check;
 pub mod id;
+pub mod plug;
 pub mod qemu_args;
 pub mod reload;
 pub mod replay;
@@ -72,6 +73,10 @@ pub enum Command {
     Show(show::Args),
     /// Have the running daemon read its config again, all or nothing
     Reload,
+    /// Give a host task its NIC: a TUN device in its network namespace
+    Plug(plug::Args),
+    /// Take it out again
+    Unplug(plug::UnplugArgs),
     /// Check the config, or what the host needs
     Check(check::Args),
     /// Read and write ILA addresses

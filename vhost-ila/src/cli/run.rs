@@ -1,7 +1,7 @@
 //! `run`: the daemon, from its config to its last thread.
 //!
 //! ```text
-//!   config ──> Nve ──> worker::Daemon (its own threads) ──> control socket
+//!   config ──> Nve ──> worker::Daemon (its own threads) ──> plug socket (its own thread), control socket
 //!                                                           this thread: control, SIGHUP reloads, SIGTERM and SIGINT stop
 //! ```
 
@@ -20,11 +20,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig};
-use crate::control::answer::{Device, Ring, Worker};
+use crate::control::answer::{Device, Ring, Task, Worker};
 use crate::control::{self, Devices, Running, Socket};
 use crate::device::features;
 use crate::device::handover::Role;
 use crate::device::status::{AttachmentReport, RingReport};
+use crate::task::{self, PlugError};
 use crate::worker::{Daemon, DaemonConfig, DaemonHandle};
 
 /// Identifiers the mapping table has room for, or twice those of the first config if that is more.
@@ -51,6 +52,9 @@ pub fn run(source: StaticFile) -> Result<String> {
     let control = config.control_socket();
     let (socket, listener) = Socket::listen(&control).context("the control socket cannot be made")?;
     let (daemon, nve) = start(&config)?;
+    daemon.tasks().apply(&config.tasks());
+    let plugs = task::Socket::serve(&config.plug_socket(), Arc::clone(daemon.tasks()));
+    let plugs = plugs.context("the plug socket cannot be made")?;
     let devices = Box::new(Served(Arc::clone(&daemon)));
     let running = Arc::new(Running::new(nve, devices, source, config));
 
@@ -69,6 +73,7 @@ pub fn run(source: StaticFile) -> Result<String> {
     });
     // A client that neither reads nor goes away must not hold up the end.
     runtime.shutdown_background();
+    drop(plugs);
     daemon.stop();
     drop(socket);
     outcome?;
@@ -153,13 +158,27 @@ impl Signals {
 struct Served(Arc<DaemonHandle>);
 
 impl Devices for Served {
-    fn apply(&self, devices: &[DeviceConfig]) -> io::Result<()> {
+    fn apply(&self, devices: &[DeviceConfig], tasks: &[String]) -> io::Result<()> {
+        self.0.tasks().apply(tasks);
         self.0.apply(devices)
     }
 
     fn status(&self) -> BTreeMap<String, Device> {
         let reports = self.0.status().attachments;
         reports.into_iter().map(|report| (report.name.clone(), Device::from(report))).collect()
+    }
+
+    fn tasks(&self) -> BTreeMap<String, Task> {
+        let reports = self.0.tasks().report().into_iter();
+        reports
+            .map(|task::Report { name, interface, plugs, last_fault }| {
+                (name, Task { interface, plugs, last_fault })
+            })
+            .collect()
+    }
+
+    fn unplug(&self, name: &str) -> Result<(), PlugError> {
+        self.0.tasks().unplug(name)
     }
 
     fn workers(&self) -> Vec<Worker> {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::table::Table;
 use crate::authority::StaticFile;
 use crate::control::answer::{
-    Attachment, Counters, Device, Group, Mapping, Path, Port, Refusal, SharedAddress,
+    Attachment, Counters, Device, Group, Mapping, Path, Port, Refusal, SharedAddress, Task,
 };
 use crate::control::client;
 
@@ -115,20 +115,31 @@ fn attachments(attachments: &[Attachment]) -> String {
         table.row([
             attachment.name.clone(),
             attachment.network.clone(),
-            attachment.mac.clone(),
+            if attachment.mac.is_empty() { "-".into() } else { attachment.mac.clone() },
             addresses.join(","),
             attachment.mtu.to_string(),
             attachment.socket.display().to_string(),
-            state(&attachment.device),
-            attachment.device.last_fault.clone().unwrap_or_else(|| "-".into()),
+            attachment.task.as_ref().map_or_else(|| state(&attachment.device), plugged),
+            attachment
+                .task
+                .as_ref()
+                .map_or(&attachment.device.last_fault, |task| &task.last_fault)
+                .clone()
+                .unwrap_or_else(|| "-".into()),
         ]);
     }
     let mut text = table.to_string();
-    for attachment in attachments {
+    for attachment in attachments.iter().filter(|attachment| attachment.task.is_none()) {
         let _ = write!(text, "\n{}", device(&attachment.name, &attachment.device));
         text += &lent(attachment);
     }
     text
+}
+
+fn plugged(task: &Task) -> String {
+    task.interface
+        .as_ref()
+        .map_or_else(|| "not plugged in".into(), |interface| format!("plugged in: {interface}"))
 }
 
 fn state(device: &Device) -> String {

@@ -9,7 +9,9 @@ use nve_core::setup::Attachment;
 
 use super::raw::RawAttachment;
 use super::value::Judge;
-use super::{CONTROL_SOCKET, DeviceConfig, Place, Problem, Refused, SocketMode, instance, nearest};
+use super::{
+    CONTROL_SOCKET, DeviceConfig, PLUG_SOCKET, Place, Problem, Refused, SocketMode, instance, nearest,
+};
 use crate::device::features::{DEFAULT_PAIRS, FEATURES, MAX_PAIRS, Offer};
 use crate::device::memory::MAX_BYTES;
 
@@ -124,6 +126,7 @@ pub(super) fn devices(
     let mut problems = Vec::new();
     let mut taken: BTreeMap<PathBuf, String> = BTreeMap::new();
     taken.insert(runtime.join(CONTROL_SOCKET), "the control socket".into());
+    taken.insert(runtime.join(PLUG_SOCKET), "the plug socket".into());
     let mut devices = Vec::new();
     for (attachment, socket) in attachments.iter().zip(sockets) {
         let path = runtime.join(&socket.path);

@@ -42,6 +42,9 @@ pub const DEFAULT_RUNTIME: &str = "/run/vhost-ila";
 /// The control socket's name in the runtime directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
+/// The plug socket's name in the runtime directory: where `vhost-ila plug` passes the NICs of tasks.
+pub const PLUG_SOCKET: &str = "plug.sock";
+
 /// Everything a daemon is told, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -118,6 +121,16 @@ impl Config {
     /// Path of the control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.runtime.join(CONTROL_SOCKET)
+    }
+
+    /// Path of the plug socket.
+    pub fn plug_socket(&self) -> PathBuf {
+        self.runtime.join(PLUG_SOCKET)
+    }
+
+    /// Names of the tasks' attachments.
+    pub fn tasks(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// The runtime directory that the config at `path` names, whatever else is wrong with it: to find a daemon that runs on.

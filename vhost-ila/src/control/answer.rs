@@ -68,14 +68,17 @@ pub struct Worker {
     pub uplink_lost: bool,
 }
 
-/// A NIC of a virtual machine, as configured and as its driver runs it.
+/// A NIC of a virtual machine, as configured and as its driver runs it; or of a host task.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
     /// Its name.
     pub name: String,
-    /// Its virtual network.
+    /// `vhost-user`, or `tun` for a task.
+    #[serde(default)]
+    pub kind: String,
+    /// Its virtual network; `tasks` for a task.
     pub network: String,
-    /// Its own MAC address: the only one it may send from, but for `macs`.
+    /// Its own MAC address: the only one it may send from, but for `macs`. A task's is nobody's to see.
     pub mac: String,
     /// Virtual MAC addresses that it may also send from.
     #[serde(default)]
@@ -91,13 +94,34 @@ pub struct Attachment {
     pub shared: Vec<SharedAddress>,
     /// Bytes of the largest IP packet it is told to send.
     pub mtu: u16,
-    /// Path of its vhost-user socket.
+    /// Path of its vhost-user socket; of the plug socket, where a task's TUN is passed.
     #[schema(value_type = String)]
     pub socket: PathBuf,
     /// Who listens on the socket: `server` if we do, else `client`.
     pub mode: String,
-    /// What runs behind the socket.
+    /// What runs behind the socket; a task has none.
     pub device: Device,
+    /// A task's TUN; null where it is no task.
+    #[serde(default)]
+    pub task: Option<Task>,
+}
+
+/// The TUN of a host task.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Task {
+    /// The interface's name in its namespace, as it was when it was plugged in; null while none is.
+    pub interface: Option<String>,
+    /// How often one was plugged in since the attachment was made.
+    pub plugs: u64,
+    /// Why the last one went, or was refused.
+    pub last_fault: Option<String>,
+}
+
+/// What came of `unplug`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Unplugged {
+    /// The attachment whose TUN is gone.
+    pub attachment: String,
 }
 
 /// An address that several attachments may hold, one at a time.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path as Named, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -10,14 +10,14 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 
 use super::Running;
-use super::answer::{Attachment, Counters, Group, Mapping, Path, Refusal, Reloaded};
+use super::answer::{Attachment, Counters, Group, Mapping, Path, Refusal, Reloaded, Unplugged};
 
 /// The API of a running vhost-ila, on the Unix socket `control.sock` of its runtime directory.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(title = "vhost-ila", license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")),
     servers((url = "http://localhost", description = "any host name: the socket is the address")),
-    paths(counters, attachments, mappings, groups, learned_paths, reload)
+    paths(counters, attachments, unplug, mappings, groups, learned_paths, reload)
 )]
 pub struct Description;
 
@@ -26,6 +26,7 @@ pub fn router(running: Arc<Running>) -> Router {
     Router::new()
         .route("/v1/counters", get(counters))
         .route("/v1/attachments", get(attachments))
+        .route("/v1/attachments/{name}/unplug", post(unplug))
         .route("/v1/mappings", get(mappings))
         .route("/v1/groups", get(groups))
         .route("/v1/paths", get(learned_paths))
@@ -45,6 +46,23 @@ async fn counters(State(running): State<Arc<Running>>) -> Json<Counters> {
 async fn attachments(State(running): State<Arc<Running>>) -> Response {
     // The config is locked while a reload runs, which may take a while: not on the thread of the sockets.
     blocking(move || Json(running.attachments()).into_response()).await
+}
+
+/// Let go of a host task's TUN, which goes away unless somebody else holds it.
+#[utoipa::path(post, path = "/v1/attachments/{name}/unplug", params(("name" = String, Path, description = "the attachment")), responses(
+    (status = 200, description = "The daemon has it no more", body = Unplugged),
+    (status = 404, description = "There is no such task, or it has none", body = Refusal),
+))]
+async fn unplug(State(running): State<Arc<Running>>, Named(attachment): Named<String>) -> Response {
+    // The worker is waited for.
+    blocking(move || match running.unplug(&attachment) {
+        Ok(()) => Json(Unplugged { attachment }).into_response(),
+        Err(error) => {
+            let refusal = Refusal { error: error.to_string(), problems: Vec::new() };
+            (StatusCode::NOT_FOUND, Json(refusal)).into_response()
+        }
+    })
+    .await
 }
 
 /// Every mapping: where each address lives, and how it looks on the wire.

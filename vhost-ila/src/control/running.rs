@@ -11,20 +11,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nve_core::pipeline::Nve;
 
 use super::answer::{
-    Attachment, Counters, Device, Group, Mapping, Path, Refusal, Reloaded, SharedAddress, Worker,
+    Attachment, Counters, Device, Group, Mapping, Path, Refusal, Reloaded, SharedAddress, Task, Worker,
 };
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig, SocketMode};
+use crate::task::PlugError;
 
 /// The devices of a daemon, as control sees them. `worker::DaemonHandle` is one; tests have another.
 pub trait Devices: Send + Sync {
-    /// Serves exactly `devices` from now on; those whose config is unchanged are not disturbed.
+    /// Serves exactly `devices`, and the tasks called `tasks`, from now on; those whose config is unchanged are not disturbed.
     ///
     /// # Errors
     /// A device cannot be made. Which of the others were, is not known: the caller applies the old list again.
-    fn apply(&self, devices: &[DeviceConfig]) -> io::Result<()>;
+    fn apply(&self, devices: &[DeviceConfig], tasks: &[String]) -> io::Result<()>;
     /// What runs behind each socket, by attachment.
     fn status(&self) -> BTreeMap<String, Device>;
+    /// The TUN of each task, by attachment.
+    fn tasks(&self) -> BTreeMap<String, Task>;
+    /// Lets go of the TUN of a task.
+    ///
+    /// # Errors
+    /// There is none.
+    fn unplug(&self, name: &str) -> Result<(), PlugError>;
     /// What each worker spent.
     fn workers(&self) -> Vec<Worker>;
 }
@@ -72,7 +80,7 @@ impl Running {
         self.nve
             .apply(wanted.setup.clone())
             .map_err(|error| Refusal { error: error.to_string(), problems: Vec::new() })?;
-        if let Err(error) = self.devices.apply(&wanted.devices) {
+        if let Err(error) = self.devices.apply(&wanted.devices, &wanted.tasks()) {
             self.take_back(running);
             return Err(error.into());
         }
@@ -85,7 +93,7 @@ impl Running {
         if let Err(error) = self.nve.apply(running.setup.clone()) {
             log::error!("the old setup could not be restored: {error}");
         }
-        if let Err(error) = self.devices.apply(&running.devices) {
+        if let Err(error) = self.devices.apply(&running.devices, &running.tasks()) {
             log::error!("an old device could not be restored: {error}");
         }
     }
@@ -98,22 +106,50 @@ impl Running {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut status = self.devices.status();
         let facts = config.setup.setup().attachments.iter().zip(&config.devices);
-        facts
-            .map(|(facts, device)| Attachment {
-                name: facts.name.clone(),
-                network: facts.network.clone(),
-                mac: written(device.mac),
-                macs: facts.macs.iter().map(|mac| written(mac.0)).collect(),
-                addresses: facts.addresses.clone(),
-                prefixes: facts.prefixes.iter().map(ToString::to_string).collect(),
-                shared: facts.shared.iter().map(|address| self.shared(&facts.network, *address)).collect(),
-                mtu: self.nve.port(&facts.name).map_or(0, |port| self.nve.mtu(port)),
-                socket: device.socket.clone(),
-                mode: match device.mode {
-                    SocketMode::Server => "server".into(),
-                    SocketMode::Client => "client".into(),
-                },
-                device: status.remove(&facts.name).unwrap_or_default(),
+        let machines = facts.map(|(facts, device)| Attachment {
+            name: facts.name.clone(),
+            kind: "vhost-user".into(),
+            network: facts.network.clone(),
+            mac: written(device.mac),
+            macs: facts.macs.iter().map(|mac| written(mac.0)).collect(),
+            addresses: facts.addresses.clone(),
+            prefixes: facts.prefixes.iter().map(ToString::to_string).collect(),
+            shared: facts.shared.iter().map(|address| self.shared(&facts.network, *address)).collect(),
+            mtu: self.nve.port(&facts.name).map_or(0, |port| self.nve.mtu(port)),
+            socket: device.socket.clone(),
+            mode: match device.mode {
+                SocketMode::Server => "server".into(),
+                SocketMode::Client => "client".into(),
+            },
+            device: status.remove(&facts.name).unwrap_or_default(),
+            task: None,
+        });
+        machines.chain(self.tasks(&config)).collect()
+    }
+
+    pub(super) fn unplug(&self, name: &str) -> Result<(), PlugError> {
+        self.devices.unplug(name)
+    }
+
+    fn tasks(&self, config: &Config) -> Vec<Attachment> {
+        let mut status = self.devices.tasks();
+        let socket = config.plug_socket();
+        let names = config.tasks().into_iter();
+        names
+            .map(|name| Attachment {
+                kind: "tun".into(),
+                network: "tasks".into(),
+                mac: String::new(),
+                macs: Vec::new(),
+                addresses: Vec::new(),
+                prefixes: Vec::new(),
+                shared: Vec::new(),
+                mtu: config.uplink.mtu(),
+                socket: socket.clone(),
+                mode: "server".into(),
+                device: Device::default(),
+                task: Some(status.remove(&name).unwrap_or_default()),
+                name,
             })
             .collect()
     }

@@ -10,10 +10,11 @@ use axum::http::{Method, StatusCode};
 use nve_core::pipeline::Nve;
 use serde_json::Value;
 
-use super::answer::{Device, Worker};
+use super::answer::{Device, Task, Worker};
 use super::{Devices, Running, Socket, client, router};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig};
+use crate::task::PlugError;
 
 const ONE: &str = r#"[host]
 name = "hv1"
@@ -45,7 +46,7 @@ addresses = ["10.1.0.2"]
 struct Remembered(Arc<Mutex<Vec<String>>>);
 
 impl Devices for Remembered {
-    fn apply(&self, devices: &[DeviceConfig]) -> io::Result<()> {
+    fn apply(&self, devices: &[DeviceConfig], _: &[String]) -> io::Result<()> {
         let names: Vec<_> = devices.iter().map(|device| device.name.clone()).collect();
         let broken = names.iter().any(|name| name == "broken");
         *self.0.lock().expect("not poisoned") = names;
@@ -54,6 +55,13 @@ impl Devices for Remembered {
     fn status(&self) -> BTreeMap<String, Device> {
         let device = Device { connected: true, connections: 1, ..Device::default() };
         BTreeMap::from([("vm1".to_owned(), device)])
+    }
+    fn tasks(&self) -> BTreeMap<String, Task> {
+        let task = Task { interface: Some("eth0".into()), plugs: 1, last_fault: None };
+        BTreeMap::from([("web".to_owned(), task)])
+    }
+    fn unplug(&self, name: &str) -> Result<(), PlugError> {
+        if name == "web" { Ok(()) } else { Err(PlugError::Unknown(name.to_owned())) }
     }
     fn workers(&self) -> Vec<Worker> {
         vec![Worker { packets: 7, ..Worker::default() }]

@@ -1,4 +1,4 @@
-//! How rings move between an attachment's control thread and the worker: by value, one owner at a time.
+//! How rings, and tasks' NICs, move between control threads and the worker: by value, one owner at a time.
 //!
 //! What must stay true: [`WorkerLink::start`] and [`WorkerLink::stop`] return only when the worker has done it, so what the
 //! control thread does next (unmapping memory, answering the front-end) finds nobody using the old state.
@@ -18,6 +18,7 @@ use super::features::Accepted;
 use super::net_header::SenderOffloads;
 use super::ring::{ReceiveRing, RingFault, TransmitRing};
 use super::status::Status;
+use crate::task::Nic;
 
 /// The descriptors of one ring.
 #[derive(Debug, Default)]
@@ -154,6 +155,10 @@ pub enum Request {
     Start(PortId, Queue, Sender<io::Result<()>>),
     /// Give a ring back.
     Stop(PortId, Role, Sender<Option<Queue>>),
+    /// Serve a task's NIC; the answer says whether it could be watched.
+    Plug(PortId, Nic, Sender<io::Result<()>>),
+    /// Let go of a task's NIC; the answer says whether there was one.
+    Unplug(PortId, Sender<bool>),
     /// End.
     Quit,
 }
@@ -218,6 +223,26 @@ impl WorkerLink {
     pub fn stop(&self, port: PortId, role: Role) -> io::Result<Option<Queue>> {
         let (sender, receiver) = channel();
         self.send(Request::Stop(port, role, sender))?;
+        receiver.recv().map_err(|_| worker_gone())
+    }
+
+    /// Hands a task's NIC to the worker; returns when it serves it.
+    ///
+    /// # Errors
+    /// It cannot be watched, or the worker has ended.
+    pub fn plug(&self, port: PortId, nic: Nic) -> io::Result<()> {
+        let (sender, receiver) = channel();
+        self.send(Request::Plug(port, nic, sender))?;
+        receiver.recv().map_err(|_| worker_gone())?
+    }
+
+    /// Has the worker close a task's NIC; returns when it has, and says whether there was one.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub fn unplug(&self, port: PortId) -> io::Result<bool> {
+        let (sender, receiver) = channel();
+        self.send(Request::Unplug(port, sender))?;
         receiver.recv().map_err(|_| worker_gone())
     }
 

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 
 /// A peer that is turned away.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Stranger {
+pub(crate) enum Stranger {
     /// Its user is none of those allowed.
     #[error("process {pid} of user {uid} refused: allowed are {}; set `user` to let another in", allowed(.user))]
     User {
@@ -38,7 +38,7 @@ fn allowed(user: &Option<u32>) -> String {
 ///
 /// # Errors
 /// It is a [`Stranger`].
-pub(super) fn admit(stream: &UnixStream, user: Option<u32>) -> Result<(), Stranger> {
+pub(crate) fn admit(stream: &UnixStream, user: Option<u32>) -> Result<(), Stranger> {
     let peer =
         rustix::net::sockopt::socket_peercred(stream).map_err(|e| Stranger::Unknown(io::Error::from(e)))?;
     let uid = peer.uid.as_raw();

@@ -1,8 +1,9 @@
-//! The way to the fabric: raw IPv6 packets in and out, with offload metadata.
+//! The way to the fabric, and to each host task: raw IPv6 packets in and out, with offload metadata.
 //!
 //! What must stay true: neither direction ever blocks; a packet that cannot leave now is refused, and the worker counts it.
 //! Uplinks are wrapped, not flagged: what captures or spoils packets is an [`Uplink`] around another.
 
+mod ioctl;
 mod none;
 mod tun;
 
@@ -10,7 +11,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 pub use none::NoUplink;
-pub use tun::Tun;
+pub use tun::{Tun, WrongDescriptor};
 
 use crate::config::UplinkConfig;
 use crate::device::memory::Payload;
@@ -19,7 +20,7 @@ use crate::device::net_header::NetHeader;
 /// Bytes of the largest packet.
 pub const MAX_PACKET: usize = 65535 + 40;
 
-/// A way to the fabric.
+/// A way to the fabric, or to a host task.
 pub trait Uplink: Send {
     /// What becomes readable when [`Self::receive`] has something; None if it never has.
     fn readable(&self) -> Option<BorrowedFd<'_>>;

@@ -1,24 +1,64 @@
 //! A TUN device of the host's kernel: raw IP packets behind a virtio-net header (`IFF_VNET_HDR`), so that super-packets and
-//! partial checksums cross in one piece.
+//! partial checksums cross in one piece. The uplink is one, and so is the NIC of each task.
 //!
-//! What must stay true: one system call per packet and direction, from and to where the bytes already are.
+//! What must stay true: one system call per packet and direction, from and to where the bytes already are; a descriptor that was
+//! passed to us ([`Tun::adopt`]) is one of the same kind as those we open ourselves, by the kernel's word.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::fs::{FileType, OFlags};
+use rustix::io::FdFlags;
+
 use super::Uplink;
+use super::ioctl::{about, control_socket, empty, ioctl, name_and_flags};
 use crate::device::memory::Payload;
 use crate::device::net_header::{LEN, NetHeader, READ_LEN};
 
 /// Most pieces of one packet that go into one `writev`: header, head and the tail's.
 const PIECES: usize = 1024;
 
+/// What each of ours is: IP packets, no other header than virtio-net's, one queue.
+const KIND: libc::c_int = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+
+/// Whatever of a TUN's flags says what is read from it and who else reads.
+const TELLING: libc::c_int = KIND | libc::IFF_TAP | libc::IFF_MULTI_QUEUE | libc::IFF_DETACH_QUEUE;
+
+/// `/dev/net/tun` (Documentation/admin-guide/devices.txt).
+const DEVICE: (u32, u32) = (10, 200);
+
+/// A descriptor that is no task's NIC.
+#[derive(Debug, thiserror::Error)]
+pub enum WrongDescriptor {
+    /// Some other file.
+    #[error("the descriptor is not of /dev/net/tun but of {0}")]
+    Other(&'static str),
+    /// TUNSETIFF was never called, or its interface is gone.
+    #[error("the descriptor has no interface")]
+    NoInterface,
+    /// It carries other things than we read.
+    #[error(
+        "{interface} has the TUN flags {flags:#06x}; wanted is a TUN (no TAP) with IFF_NO_PI, IFF_VNET_HDR and one queue"
+    )]
+    Flags {
+        /// Its interface.
+        interface: String,
+        /// As TUNGETIFF tells them.
+        flags: libc::c_int,
+    },
+    /// The kernel refuses.
+    #[error("the descriptor cannot be used: {0}")]
+    Io(#[from] io::Error),
+}
+
 /// An open TUN device; the interface disappears with it unless it was made persistent.
 #[derive(Debug)]
 pub struct Tun {
-    file: File,
+    file: OwnedFd,
+    /// For `preadv2`.
+    reading: libc::c_int,
 }
 
 impl Tun {
@@ -27,42 +67,107 @@ impl Tun {
     /// # Errors
     /// The system's: no /dev/net/tun, no CAP_NET_ADMIN, a name that is no TUN's.
     pub fn open(name: &str, mtu: u16) -> io::Result<Self> {
-        let step = |what: &str| {
-            let what = what.to_owned();
-            move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"))
-        };
+        let tun = Self::make(name)?;
+        let control = control_socket()?;
+        let mut request = about(name)?;
+        request.ifr_ifru.ifru_mtu = i32::from(mtu);
+        ioctl(&control, libc::SIOCSIFMTU, (&raw mut request).cast()).map_err(step("setting the MTU"))?;
+        let mut request = about(name)?;
+        ioctl(&control, libc::SIOCGIFFLAGS, (&raw mut request).cast()).map_err(step("reading the flags"))?;
+        let (_, flags) = name_and_flags(&request);
+        request.ifr_ifru.ifru_flags = (flags | libc::IFF_UP) as libc::c_short;
+        ioctl(&control, libc::SIOCSIFFLAGS, (&raw mut request).cast()).map_err(step("bringing it up"))?;
+        Ok(tun)
+    }
+
+    /// Opens (or makes) interface `name` in the present network namespace, and leaves it as it is; for a `%d` in it the kernel chooses a
+    /// number.
+    ///
+    /// # Errors
+    /// As [`Tun::open`].
+    pub fn make(name: &str) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")
             .map_err(step("/dev/net/tun"))?;
-        let mut request = interface_request(name)?;
-        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+        let mut request = about(name)?;
+        request.ifr_ifru.ifru_flags = KIND as libc::c_short;
         ioctl(&file, libc::TUNSETIFF, (&raw mut request).cast()).map_err(step("TUNSETIFF"))?;
+        let tun = Self { file: file.into(), reading: 0 };
+        tun.agree()?;
+        Ok(tun)
+    }
+
+    /// Takes a descriptor that somebody else opened, if it is a TUN such as [`Tun::make`] makes.
+    ///
+    /// # Errors
+    /// It is none; it is closed.
+    pub fn adopt(file: OwnedFd) -> Result<Self, WrongDescriptor> {
+        let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
+        let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::CharacterDevice if device == DEVICE => {}
+            FileType::CharacterDevice => return Err(WrongDescriptor::Other("another device")),
+            FileType::Socket => return Err(WrongDescriptor::Other("a socket")),
+            FileType::Fifo => return Err(WrongDescriptor::Other("a pipe")),
+            _ => return Err(WrongDescriptor::Other("a file")),
+        }
+        // O_NONBLOCK belongs to the open file: whoever passed it could take it away again, and hold up the worker.
+        let tun = Self { file, reading: libc::RWF_NOWAIT };
+        let (interface, flags) = tun.identity().map_err(|_| WrongDescriptor::NoInterface)?;
+        if flags & TELLING != KIND {
+            return Err(WrongDescriptor::Flags { interface, flags });
+        }
+        let flags = rustix::fs::fcntl_getfl(&tun.file).map_err(io::Error::from)?;
+        rustix::fs::fcntl_setfl(&tun.file, flags | OFlags::NONBLOCK).map_err(io::Error::from)?;
+        rustix::io::fcntl_setfd(&tun.file, FdFlags::CLOEXEC).map_err(io::Error::from)?;
+        tun.agree()?;
+        Ok(tun)
+    }
+
+    /// The interface's name, as it is now and where it is now.
+    ///
+    /// # Errors
+    /// The system's: it has none any more.
+    pub fn interface(&self) -> io::Result<String> {
+        self.identity().map(|(name, _)| name)
+    }
+
+    fn identity(&self) -> io::Result<(String, libc::c_int)> {
+        let mut answer = empty();
+        ioctl(&self.file, libc::TUNGETIFF, (&raw mut answer).cast()).map_err(step("TUNGETIFF"))?;
+        Ok(name_and_flags(&answer))
+    }
+
+    /// Settles what stands before each packet, and what the kernel may leave to us.
+    fn agree(&self) -> io::Result<()> {
         let mut header_len = LEN as libc::c_int;
-        ioctl(&file, libc::TUNSETVNETHDRSZ, (&raw mut header_len).cast()).map_err(step("TUNSETVNETHDRSZ"))?;
-        // What the kernel may leave to us; we finish in software what the receiving guest cannot.
+        ioctl(&self.file, libc::TUNSETVNETHDRSZ, (&raw mut header_len).cast())
+            .map_err(step("TUNSETVNETHDRSZ"))?;
+        let mut little_endian: libc::c_int = 1;
+        ioctl(&self.file, libc::TUNSETVNETLE, (&raw mut little_endian).cast())
+            .map_err(step("TUNSETVNETLE"))?;
+        // We finish in software what the receiver cannot.
         let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
         // The argument of this one is the value itself, not a pointer to it.
-        ioctl(&file, libc::TUNSETOFFLOAD, std::ptr::without_provenance_mut(offloads as usize))
-            .map_err(step("TUNSETOFFLOAD"))?;
-
-        let control = control_socket()?;
-        let mut request = interface_request(name)?;
-        request.ifr_ifru.ifru_mtu = i32::from(mtu);
-        ioctl(&control, libc::SIOCSIFMTU, (&raw mut request).cast()).map_err(step("setting the MTU"))?;
-        let mut request = interface_request(name)?;
-        ioctl(&control, libc::SIOCGIFFLAGS, (&raw mut request).cast()).map_err(step("reading the flags"))?;
-        // SAFETY: SIOCGIFFLAGS has filled the flags member of the union.
-        let flags = unsafe { request.ifr_ifru.ifru_flags };
-        request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
-        ioctl(&control, libc::SIOCSIFFLAGS, (&raw mut request).cast()).map_err(step("bringing it up"))?;
-        Ok(Self { file })
+        ioctl(&self.file, libc::TUNSETOFFLOAD, std::ptr::without_provenance_mut(offloads as usize))
+            .map_err(step("TUNSETOFFLOAD"))
     }
 }
 
+/// Names what was tried in an error.
+fn step(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+    let what = what.to_owned();
+    move |e| io::Error::new(e.kind(), format!("{what}: {e}"))
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
 impl Uplink for Tun {
     fn readable(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
@@ -75,7 +180,7 @@ impl Uplink for Tun {
             libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() },
         ];
         // SAFETY: both parts are exclusively borrowed buffers of the stated lengths.
-        let read = unsafe { libc::readv(self.file.as_raw_fd(), parts.as_ptr(), 2) };
+        let read = unsafe { libc::preadv2(self.file.as_raw_fd(), parts.as_ptr(), 2, -1, self.reading) };
         match usize::try_from(read) {
             Ok(n) => {
                 let [h @ .., _, _] = header;
@@ -84,11 +189,7 @@ impl Uplink for Tun {
             }
             Err(_) => match io::Error::last_os_error() {
                 e if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                // The interface was deleted; the descriptor never comes back to life.
-                e if e.raw_os_error() == Some(libc::EBADFD) => {
-                    Err(io::Error::new(io::ErrorKind::NotConnected, e))
-                }
-                e => Err(e),
+                e => Err(gone(e)),
             },
         }
     }
@@ -117,38 +218,15 @@ impl Uplink for Tun {
         match usize::try_from(written) {
             Ok(n) if n == total => Ok(()),
             Ok(_) => Err(io::ErrorKind::WriteZero.into()),
-            Err(_) => Err(io::Error::last_os_error()),
+            Err(_) => Err(gone(io::Error::last_os_error())),
         }
     }
 }
 
-fn ioctl(fd: &impl AsRawFd, request: libc::Ioctl, argument: *mut libc::c_void) -> io::Result<()> {
-    // SAFETY: each caller passes the argument its request asks for: a valid ifreq or int, or a plain value.
-    if unsafe { libc::ioctl(fd.as_raw_fd(), request, argument) } < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-fn interface_request(name: &str) -> io::Result<libc::ifreq> {
-    // SAFETY: zeros are a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.is_empty() || name.len() >= request.ifr_name.len() || name.bytes().any(|b| b == 0 || b == b'/') {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no interface name")));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
-    Ok(request)
-}
-
-fn control_socket() -> io::Result<OwnedFd> {
-    // SAFETY: a fresh descriptor, owned by nobody else.
-    unsafe {
-        match libc::socket(libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) {
-            fd if fd < 0 => Err(io::Error::last_os_error()),
-            fd => Ok(OwnedFd::from_raw_fd(fd)),
-        }
+/// `NotConnected` where the interface was deleted: the descriptor never comes back to life.
+fn gone(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EBADFD) => io::Error::new(io::ErrorKind::NotConnected, error),
+        _ => error,
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 
 use nve_core::DropReason;
 use nve_core::packet::{ETHERNET_LEN, Frame, GsoKind, HEAD_LEN, MAX_FRAME, Offload};
-use nve_core::pipeline::{Fate, Origin, PortId, Question, Rewritten, Scratch};
+use nve_core::pipeline::{Fate, Origin, PortId, Question, Rewritten, Scratch, Walker};
 
 use super::again::Linear;
 use super::delivery::{Outlets, Source, signal_driver};
@@ -16,9 +16,9 @@ use crate::device::handover::{Role, TransmitQueue};
 use crate::device::net_header::{LEN, NetHeader, READ_LEN, SenderOffloads};
 use crate::device::ring::{BATCH, BATCH_BYTES, Chains};
 use crate::device::status::Uses;
-use crate::uplink::MAX_PACKET;
+use crate::uplink::{MAX_PACKET, Uplink};
 
-/// Packets read from the uplink in one turn.
+/// Packets read from the uplink, or a task, in one turn.
 const UPLINK_BATCH: usize = 32;
 /// Segments that software may have to cut in one batch; a frame that asks for more (of small ones) is alone in its batch. Bytes do
 /// not tell: eight kilobytes are six segments of Linux's, or hundreds of a guest's that wants to keep the worker busy.
@@ -88,7 +88,7 @@ impl Batch {
             slots: (0..BATCH).map(|_| slot()).collect(),
             meta: Vec::with_capacity(BATCH),
             fates: Vec::with_capacity(BATCH),
-            packets: (0..UPLINK_BATCH).map(|_| vec![0; MAX_PACKET]).collect(),
+            packets: (0..UPLINK_BATCH).map(|_| vec![0; ETHERNET_LEN + MAX_PACKET]).collect(),
             linear: Linear::new(),
         }
     }
@@ -261,14 +261,41 @@ impl Batch {
     /// # Errors
     /// `NotConnected`: the uplink is gone for good.
     pub(super) fn receive(&mut self, out: &mut Outlets) -> io::Result<usize> {
+        let Outlets { uplink, walker, .. } = out;
+        self.read(&mut **uplink, walker, Origin::Uplink, &[])?;
+        Ok(self.walk_packets(out, Origin::Uplink))
+    }
+
+    /// One batch from the task of `port`; how many packets there were.
+    ///
+    /// # Errors
+    /// `NotConnected`: its TUN is gone for good.
+    pub(super) fn receive_from_task(&mut self, out: &mut Outlets, port: u16) -> io::Result<usize> {
+        let Outlets { ports, walker, .. } = out;
+        let Some(task) = ports.get_mut(usize::from(port)).and_then(|port| port.task.as_deref_mut()) else {
+            return Ok(0);
+        };
+        let origin = Origin::Port(PortId(port));
+        self.read(&mut *task.tun, walker, origin, &task.ethernet)?;
+        Ok(self.walk_packets(out, origin))
+    }
+
+    /// Reads a batch of IP packets and asks about each, behind the `ethernet` header that it gets.
+    fn read(
+        &mut self,
+        from: &mut dyn Uplink,
+        walker: &mut Walker,
+        origin: Origin,
+        ethernet: &[u8],
+    ) -> io::Result<()> {
         self.meta.clear();
-        let origin = Origin::Uplink;
         let (mut segments, mut bytes) = (0, 0);
         for packet in &mut self.packets {
             if segments > SEGMENTS || bytes >= BATCH_BYTES {
                 break;
             }
-            let (len, header) = match out.uplink.receive(packet) {
+            let Some((front, ip)) = packet.split_at_mut_checked(ethernet.len()) else { break };
+            let (len, header) = match from.receive(ip) {
                 Ok(Some(received)) => received,
                 Ok(None) => break,
                 // What was read before it is still to be served; the next look finds it gone again.
@@ -276,23 +303,30 @@ impl Batch {
                 // One packet the kernel could not hand over; not the end of the others.
                 Err(_) => break,
             };
-            let len = len.min(packet.len());
+            let ip_len = len.min(ip.len());
+            front.copy_from_slice(ethernet);
+            let len = ethernet.len() + ip_len;
             bytes += len;
             let mut meta = Meta { len, offload: Offload::NONE, question: None };
-            match header.offload(SenderOffloads::ALL, 0, len) {
+            match header.offload(SenderOffloads::ALL, 0, ip_len) {
                 Ok(offload) => {
                     segments += segments_of(&offload, len);
                     meta.offload = offload;
-                    let question = out.walker.classify(origin, &Frame { head: &packet[..len], len, offload });
-                    if let Some(at) = out.walker.slot(&question) {
+                    let question = walker.classify(origin, &Frame { head: &packet[..len], len, offload });
+                    if let Some(at) = walker.slot(&question) {
                         cpu::prefetch(at);
                     }
                     meta.question = Some(question);
                 }
-                Err(_) => out.walker.dropped(origin, DropReason::BadOffload),
+                Err(_) => walker.dropped(origin, DropReason::BadOffload),
             }
             self.meta.push(meta);
         }
+        Ok(())
+    }
+
+    /// Carries out what becomes of the packets that were read; how many there were.
+    fn walk_packets(&mut self, out: &mut Outlets, origin: Origin) -> usize {
         // A system call per packet outweighs what staging the deliveries would save.
         for ((meta, packet), slot) in self.meta.iter().zip(&self.packets).zip(&mut self.slots) {
             let Some(question) = meta.question else { continue };
@@ -307,7 +341,7 @@ impl Batch {
                 out.perform(origin, (&fate, flow), &slot.scratch, source);
             }
         }
-        Ok(self.meta.len())
+        self.meta.len()
     }
 }
 

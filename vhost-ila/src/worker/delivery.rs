@@ -1,12 +1,14 @@
 //! One frame to one place, as the core decided; what went wrong is told to the core, which counts it by name.
 
 use nve_core::DropReason;
-use nve_core::packet::{ChecksumState, Frame, GsoKind, Offload};
+use nve_core::packet::{ChecksumState, ETHERNET_LEN, Frame, GsoKind, Offload};
 use nve_core::pipeline::{Desk, Fate, Nve, Origin, PortId, Rewritten, Scratch, Walker};
+use std::io;
 use std::sync::Arc;
 
 use super::counters::WorkerCounters;
 use super::receivers::Receivers;
+use super::task::TaskNic;
 use crate::device::event::Notifier;
 use crate::device::handover::{Events, Role};
 use crate::device::memory::Payload;
@@ -20,6 +22,8 @@ use crate::uplink::Uplink;
 #[derive(Default, Debug)]
 pub(super) struct Port {
     pub(super) receivers: Receivers,
+    /// The NIC of a host task, which has no rings.
+    pub(super) task: Option<Box<TaskNic>>,
     /// Frames of the present batch will go to it.
     expected: bool,
     /// One of its rings has something to publish.
@@ -212,7 +216,7 @@ impl Outlets {
             return self.walker.dropped(origin, DropReason::ReceiverDown);
         };
         let Some(ring) = slot.receivers.choose(flow) else {
-            return self.walker.dropped(origin, DropReason::ReceiverDown);
+            return self.give_to_task(origin, port, rewritten, scratch, source);
         };
         let queue = &mut *ring.queue;
         let header = NetHeader::for_frame(&rewritten.offload, head, queue.verified);
@@ -234,6 +238,32 @@ impl Outlets {
                 self.break_receive(port.0, pair, fault);
                 self.walker.dropped(origin, DropReason::ReceiverDown);
             }
+        }
+    }
+
+    /// What has no ring has a TUN, or is down. The frame loses its Ethernet header.
+    #[cold]
+    fn give_to_task(
+        &mut self,
+        origin: Origin,
+        port: PortId,
+        rewritten: &Rewritten,
+        scratch: &Scratch,
+        source: Source<'_>,
+    ) {
+        let head = scratch.head.get(rewritten.head.clone()).and_then(|head| head.get(ETHERNET_LEN..));
+        let task = self.ports.get_mut(usize::from(port.0)).and_then(|slot| slot.task.as_deref_mut());
+        let Some((task, head)) = task.zip(head) else {
+            return self.walker.dropped(origin, DropReason::ReceiverDown);
+        };
+        let header = NetHeader::for_packet(&rewritten.offload, head);
+        match task.tun.send(header, head, source.payload(rewritten)) {
+            Ok(()) => self.walker.delivered(origin, Origin::Port(port), rewritten.len()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.walker.dropped(origin, DropReason::ReceiverFull);
+            }
+            // Its interface is down, or gone: the next look at it says which.
+            Err(_) => self.walker.dropped(origin, DropReason::ReceiverDown),
         }
     }
 

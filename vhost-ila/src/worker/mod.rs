@@ -8,10 +8,11 @@
 //! * Every port gets its turn: at most one batch of each ring, then the next; and no more of the worker's time than its neighbours.
 //!
 //! ```text
-//!   poll.rs      turn: requests > each transmit ring > commands > answers > uplink > signals;  no work: spin, then sleep in epoll
+//!   poll.rs      turn: requests > each transmit ring > tasks > commands > answers > uplink > signals;  no work: spin, then sleep in epoll
 //!   sender.rs    what a guest brings: a transmit ring, a control queue
 //!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all
 //!   delivery.rs  one frame to one place: a receive ring, the uplink, or a counter
+//!   task.rs      NICs without rings: the TUNs of host tasks
 //!   receivers.rs which receive ring of an attachment, by the frame's flow
 //!   turns.rs     who must sit turns out, for what it has cost
 //!   again.rs     frames the core wants whole, summed or segmented first
@@ -26,6 +27,7 @@ mod delivery;
 mod poll;
 mod receivers;
 mod sender;
+mod task;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -46,6 +48,7 @@ use crate::device::handover::{self, WorkerLink};
 use crate::device::server::Server;
 use crate::device::status::AttachmentReport;
 use crate::punt::{self, PuntReport, Serve};
+use crate::task::Tasks;
 use crate::uplink::{self, Uplink};
 use poll::Worker;
 
@@ -100,7 +103,8 @@ impl Daemon {
         let worker = Worker::new(Arc::clone(&nve), inbox, uplink, punts, spin, Arc::clone(&counters))?;
         let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || worker.run())?;
         let thread = Mutex::new(Some(thread));
-        Ok(DaemonHandle { nve, link, counters, thread, punt, servers: Mutex::default() })
+        let tasks = Arc::new(Tasks::new(Arc::clone(&nve), link.clone()));
+        Ok(DaemonHandle { nve, link, counters, thread, punt, servers: Mutex::default(), tasks })
     }
 }
 
@@ -118,6 +122,7 @@ pub struct DaemonHandle {
     /// The slow path, which ends after the worker.
     punt: punt::Thread,
     servers: Mutex<BTreeMap<String, Device>>,
+    tasks: Arc<Tasks>,
 }
 
 impl std::fmt::Debug for DaemonHandle {
@@ -177,6 +182,12 @@ impl DaemonHandle {
             attachments: servers.iter().map(|(name, device)| device.server.status.report(name)).collect(),
             workers: self.workers(),
         }
+    }
+
+    /// The host tasks.
+    #[must_use]
+    pub fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
     }
 
     /// What each worker spent; does not wait for a reload that is under way.

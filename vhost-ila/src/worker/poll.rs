@@ -17,6 +17,7 @@ use super::batch::Batch;
 use super::counters::WorkerCounters;
 use super::delivery::Outlets;
 use super::sender::{Commander, Kicked, Sender, is_silent};
+use super::task::{Look, TaskNic};
 use super::turns::Turns;
 use crate::device::cpu;
 use crate::device::event::{Notifier, PeerEvent};
@@ -24,10 +25,8 @@ use crate::device::handover::{Queue, Request, Role, WorkerInbox};
 use crate::device::memory::poisoned_mappings;
 use crate::device::ring::RingFault;
 use crate::punt::WorkerEnd;
+use crate::task::Nic;
 use crate::uplink::Uplink;
-
-/// Turns between two looks at an uplink that had nothing last time: a look is a system call.
-const UPLINK_PAUSE: u32 = 16;
 
 /// Turns between two looks at control queues: a command may wait, frames may not.
 const COMMAND_PAUSE: u32 = 16;
@@ -54,10 +53,10 @@ pub(super) struct Worker {
     commanders: Vec<Commander>,
     /// Turns until those are looked at.
     commands_in: u32,
-    /// The last look at the uplink found something.
-    uplink_busy: bool,
-    /// Turns since that look.
-    uplink_skipped: u32,
+    /// Ports whose NIC is a task's.
+    tasks: Vec<u16>,
+    /// When to look at the uplink.
+    uplink: Look,
     /// It failed and is looked at no more.
     uplink_lost: bool,
     poisoned: u64,
@@ -89,8 +88,8 @@ impl Worker {
             turns: Turns::default(),
             commanders: Vec::new(),
             commands_in: 0,
-            uplink_busy: true,
-            uplink_skipped: 0,
+            tasks: Vec::new(),
+            uplink: Look::NOW,
             uplink_lost: false,
             poisoned: poisoned_mappings(),
         })
@@ -139,17 +138,20 @@ impl Worker {
                 self.turns.spent(sender.port, last.wrapping_sub(then));
             }
         }
+        if !self.tasks.is_empty() {
+            let (count, found) = self.receive_from_tasks(&mut last);
+            packets += count;
+            busy += found;
+        }
         let waiting = self.turns.settle(last);
         let commands = self.commands();
         self.batch.announce(&mut self.out);
         let answers = self.batch.answers(&mut self.out);
         let mut polls = self.senders.len() as u64;
-        self.uplink_skipped += 1;
-        if !self.uplink_lost && (self.uplink_busy || self.uplink_skipped >= UPLINK_PAUSE) {
+        if !self.uplink_lost && self.uplink.is_due() {
             polls += 1;
             let count = self.receive();
-            self.uplink_busy = count > 0;
-            self.uplink_skipped = 0;
+            self.uplink.found(count);
             packets += count as u64;
             busy += u64::from(count > 0);
         }
@@ -198,6 +200,66 @@ impl Worker {
         })
     }
 
+    /// One batch of every task that may go and is due: how many packets there were, and of how many tasks.
+    #[cold]
+    fn receive_from_tasks(&mut self, last: &mut u64) -> (u64, u64) {
+        let (mut packets, mut busy, mut at) = (0, 0, 0);
+        while let Some(port) = self.tasks.get(at).copied() {
+            at += 1;
+            let task = self.out.ports.get_mut(usize::from(port)).and_then(|slot| slot.task.as_mut());
+            if !task.is_some_and(|task| task.look.is_due()) || !self.turns.may_go(port) {
+                continue;
+            }
+            self.out.counters.polls.add(1);
+            let count = match self.batch.receive_from_task(&mut self.out, port) {
+                Ok(count) => count,
+                Err(e) => {
+                    let lost = self.out.lose_task(PortId(port), &e);
+                    self.forget_task(port, lost);
+                    at -= 1;
+                    continue;
+                }
+            };
+            if let Some(task) = self.out.ports.get_mut(usize::from(port)).and_then(|slot| slot.task.as_mut())
+            {
+                task.look.found(count);
+            }
+            if count > 0 {
+                packets += count as u64;
+                busy += 1;
+                let then = std::mem::replace(last, cpu::cycles());
+                self.turns.spent(port, last.wrapping_sub(then));
+            }
+        }
+        (packets, busy)
+    }
+
+    fn plug(&mut self, port: PortId, nic: Nic) -> io::Result<()> {
+        self.unplug(port);
+        if let Some(fd) = nic.tun.readable() {
+            self.poll.watch(&fd, Events::EPOLLIN)?;
+        }
+        self.out.plug(port, nic);
+        self.turns.admit(port.0);
+        self.tasks.push(port.0);
+        Ok(())
+    }
+
+    fn unplug(&mut self, port: PortId) -> bool {
+        let task = self.out.unplug(port);
+        let had = task.is_some();
+        self.forget_task(port.0, task);
+        had
+    }
+
+    /// Stops looking at the NIC of `port`, and closes it.
+    fn forget_task(&mut self, port: u16, task: Option<Box<TaskNic>>) {
+        self.tasks.retain(|task| *task != port);
+        if let Some(fd) = task.as_deref().and_then(|task| task.tun.readable()) {
+            self.poll.forget(&fd);
+        }
+    }
+
     /// Waits for a kick, a packet or a request.
     fn sleep(&mut self) {
         let mut work = false;
@@ -215,7 +277,13 @@ impl Worker {
         }
         self.senders.iter_mut().for_each(|sender| sender.queue.ring.refuse_kicks());
         // Whatever woke us, everything is looked at.
-        self.uplink_busy = true;
+        self.uplink = Look::NOW;
+        for port in &self.tasks {
+            if let Some(task) = self.out.ports.get_mut(usize::from(*port)).and_then(|slot| slot.task.as_mut())
+            {
+                task.look = Look::NOW;
+            }
+        }
         self.commands_in = 0;
     }
 
@@ -259,6 +327,12 @@ impl Worker {
                 let queue = self.stop(port, role);
                 self.batch.clear();
                 let _ = answer.send(queue);
+            }
+            Request::Plug(port, nic, answer) => {
+                let _ = answer.send(self.plug(port, nic));
+            }
+            Request::Unplug(port, answer) => {
+                let _ = answer.send(self.unplug(port));
             }
             Request::Quit => return false,
         }
