@@ -347,6 +347,7 @@ fn setup(checksum: ChecksumMode) -> Setup {
             sir: SIR.parse().expect("a /64"),
             checksum,
             uplink_mtu: 1500,
+            unknown: Default::default(),
         },
         networks: vec![
             network("blue", 1001, "2001:db8:b1:e::/96"),

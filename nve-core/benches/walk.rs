@@ -31,6 +31,7 @@ fn nve(host: u8) -> Arc<Nve> {
             sir: "2001:db8:51::/64".parse().unwrap(),
             checksum: ChecksumMode::Neutral,
             uplink_mtu: 1500,
+            unknown: Default::default(),
         },
         networks: vec![Network {
             name: "blue".into(),

@@ -25,6 +25,7 @@ pub mod packet;
 pub mod pipeline;
 pub mod policy;
 pub mod punt;
+pub mod redirect;
 pub mod setup;
 pub mod tables;
 pub mod task_id;

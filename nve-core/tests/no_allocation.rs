@@ -39,6 +39,7 @@ fn setup() -> Setup {
             sir: "2001:db8:51::/64".parse().unwrap(),
             checksum: ChecksumMode::Neutral,
             uplink_mtu: 1500,
+            unknown: Default::default(),
         },
         networks: vec![Network {
             name: "blue".into(),

@@ -36,14 +36,19 @@ pub enum Protocol {
     Report,
     /// Claims that move a shared address here.
     Claim,
+    /// Packets passed on as a router whose source's host may be told the straight line.
+    Redirect,
 }
 
 impl Protocol {
-    const COUNT: usize = 13;
+    const COUNT: usize = 14;
     #[cfg(test)]
     const ALL: [Protocol; Self::COUNT] = {
         use Protocol::*;
-        [Arp, Nd, Ra, Dhcp, Icmp, Service, Dns, IcmpError, PeerError, Group, GroupHeard, Report, Claim]
+        [
+            Arp, Nd, Ra, Dhcp, Icmp, Service, Dns, IcmpError, PeerError, Group, GroupHeard, Report, Claim,
+            Redirect,
+        ]
     };
 
     /// Frames per second in the long run, and at once.
@@ -66,6 +71,7 @@ impl Protocol {
             Protocol::Report => (50, 200),
             // A takeover moves every address of a VRRP instance at once; then it is quiet.
             Protocol::Claim => (2, 64),
+            Protocol::Redirect => (5000, 256),
         }
     }
 }

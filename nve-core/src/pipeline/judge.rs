@@ -1,11 +1,12 @@
 //! May this source reach this network? Asked of every packet from the wire (reading notes, section 5, check 5).
 //!
 //! What must stay true: C = 1, or an identifier under a locator, is never a legal source; the source's network equals the
-//! destination's or a crossing admits it; the source is registered, and on another host.
+//! destination's or a crossing admits it; the source is registered, and on another host. Where the mappings here are not all there are (`unknown = "router"`), one without a
+//! mapping is another host's.
 
 use core::net::Ipv6Addr;
 
-use super::look_up::{endpoint, target};
+use super::look_up::{asks_router, endpoint, target};
 use super::walk::Walk;
 use crate::DropReason;
 use crate::addr::Identifier;
@@ -31,6 +32,7 @@ pub(crate) fn source(
     }
     match target(walk, identifier) {
         Some(Target::Remote(..)) => Ok(admission),
+        None if asks_router(walk.world, identifier) => Ok(admission),
         _ => Err(DropReason::UnregisteredSource),
     }
 }

@@ -292,7 +292,11 @@ impl Learned {
 }
 
 /// Whether an endpoint of another host could have `identifier`; `said`: where the setup says it lives.
-fn may_live_elsewhere(world: &World, identifier: Identifier, said: Option<Target>) -> Result<(), NotLearned> {
+pub(super) fn may_live_elsewhere(
+    world: &World,
+    identifier: Identifier,
+    said: Option<Target>,
+) -> Result<(), NotLearned> {
     if matches!(said, Some(Target::Local(_))) {
         return Err(NotLearned::Here);
     }

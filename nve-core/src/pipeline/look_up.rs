@@ -10,11 +10,13 @@ use smoltcp::wire::EthernetAddress;
 
 use super::admit::Admitted;
 use super::group::Group;
+use super::learned::may_live_elsewhere;
 use super::walk::{Stop, Walk};
 use super::{PortId, Question};
 use crate::DropReason;
 use crate::addr::{Identifier, Neutral};
-use crate::policy::{Attachment, LocatorId, Network, NetworkId};
+use crate::policy::{Attachment, LocatorId, Network, NetworkId, World};
+use crate::setup::Unknown;
 use crate::tables::Target;
 
 /// An attachment that may be given packets for `identifier`.
@@ -94,7 +96,16 @@ fn beyond_table(walk: &Walk<'_>, identifier: Identifier) -> Option<Target> {
     network.further().find(identifier)
 }
 
-/// Where a tenant's peer lives. Its network is the sender's, by the question's key.
+/// The way to a tenant's peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// It lives there.
+    Known(Target),
+    /// A router knows.
+    Router,
+}
+
+/// The way to a tenant's peer. Its network is the sender's, by the question's key.
 ///
 /// # Errors
 /// Without a mapping, the sender is owed "unreachable" (design, section 5, "Unknown destination").
@@ -104,10 +115,10 @@ pub(crate) fn peer(
     admitted: &Admitted<'_>,
     question: &Question,
     source: IpAddr,
-) -> Result<(Identifier, Target), Stop> {
+) -> Result<(Identifier, Way), Stop> {
     let identifier = question.key.ok_or(DropReason::NoMapping)?;
     match walk.nve.table.get(identifier) {
-        Some(target) => Ok((identifier, target)),
+        Some(target) => Ok((identifier, Way::Known(target))),
         None => peer_beyond(walk, admitted, identifier, source),
     }
 }
@@ -119,11 +130,26 @@ fn peer_beyond(
     admitted: &Admitted<'_>,
     identifier: Identifier,
     source: IpAddr,
-) -> Result<(Identifier, Target), Stop> {
+) -> Result<(Identifier, Way), Stop> {
     match beyond_table(walk, identifier) {
-        Some(target) if target != Target::Local(admitted.attachment.port) => Ok((identifier, target)),
+        Some(target) if target != Target::Local(admitted.attachment.port) => {
+            Ok((identifier, Way::Known(target)))
+        }
+        None if asks_router(walk.world, identifier) => Ok((identifier, Way::Router)),
         _ => Err(unreachable(source)),
     }
+}
+
+/// Whether `identifier`, which has no mapping here, may have one that a router knows.
+#[cold]
+pub(crate) fn asks_router(world: &World, identifier: Identifier) -> bool {
+    world.unknown == Unknown::Router && may_live_elsewhere(world, identifier, None).is_ok()
+}
+
+/// Whether `identifier` lives somewhere, as far as is known here.
+#[inline]
+pub(crate) fn has_home(walk: &Walk<'_>, identifier: Identifier) -> bool {
+    target(walk, identifier).is_some() || asks_router(walk.world, identifier)
 }
 
 #[cold]

@@ -44,6 +44,7 @@ mod quote;
 mod refuse;
 mod rewrite4;
 mod rewrite6;
+mod triangle;
 mod walk;
 mod walker;
 mod wire;
@@ -52,6 +53,7 @@ pub use carry_out::{CarryOut, Outcome};
 pub use learned::{Learned, Lesson, NotLearned, Residence, Source};
 pub use nve::{ApplyError, GroupLine, MappingLine, Nve, PathLine, Receiver};
 pub use question::Question;
+pub use triangle::Triangle;
 pub use walker::Walker;
 
 use admit::Sender;

@@ -9,7 +9,7 @@
 //! ```
 
 use core::net::{IpAddr, Ipv6Addr};
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -150,6 +150,7 @@ pub struct Nve {
     pub(super) groups: ArcSwap<Groups>,
     pub(super) announcements: Announcements,
     receivers: Box<[AtomicU8]>,
+    triangles: AtomicBool,
     pub(super) registry: Mutex<Registry>,
     workers: Mutex<Vec<Arc<WorkerCells>>>,
 }
@@ -173,6 +174,7 @@ impl Nve {
             groups: ArcSwap::default(),
             announcements: Announcements::default(),
             receivers: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
+            triangles: AtomicBool::new(false),
             registry: Mutex::new(registry),
             workers: Mutex::default(),
         };
@@ -270,6 +272,14 @@ impl Nve {
         self.receivers
             .get(usize::from(port.0))
             .map_or(Receiver::default(), |c| Receiver::unpack(c.load(Relaxed)))
+    }
+
+    /// Whether [`super::Walker::next_triangle`] is going to be asked: whether this host tells redirects.
+    pub fn want_triangles(&self, wanted: bool) {
+        self.triangles.store(wanted, Relaxed);
+    }
+    pub(super) fn wants_triangles(&self) -> bool {
+        self.triangles.load(Relaxed)
     }
 
     /// Who on this host listens to which groups, from now on: all of it.

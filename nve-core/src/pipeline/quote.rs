@@ -19,18 +19,19 @@ use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::deliver;
 use super::judge;
-use super::look_up::{Receiving, endpoint, target};
+use super::look_up::{Receiving, endpoint, has_home, target};
 use super::question::restore;
 use super::rewrite4;
 use super::walk::{Stop, Walk};
 use super::wire::Arriving;
 use super::{Again, Fate, Question, Rewritten, Scratch};
 use crate::DropReason;
-use crate::addr::{Identifier, Kind, Neutral};
+use crate::addr::{Identifier, Kind, Locator, Neutral};
 use crate::gateway::Protocol;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, protocol};
 use crate::policy::{Admission, IPV6_MINIMUM};
+use crate::setup::Unknown;
 use crate::tables::Target;
 
 /// The longest ICMPv6 error (RFC 4443, section 2.4 (c)).
@@ -122,7 +123,7 @@ fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Res
     let admitted = network
         .and_then(|(id, _)| Admission::judge(receiving.network_id, id, &walk.world.crossings))
         .is_some_and(|_| identifier.type_number() == source.type_number());
-    if !admitted || target(walk, identifier).is_none() {
+    if !admitted || !has_home(walk, identifier) {
         return Err(DropReason::QuotedPacket);
     }
     let upper = (quoted.destination().to_bits() >> 64) as u64;
@@ -135,7 +136,7 @@ fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<(Identifier,
         return Some((identifier, address));
     }
     let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
-    let locator = walk.world.known_locator(upper)?;
+    let locator = walk.world.known_locator(upper).or_else(|| routers_locator(walk, upper))?;
     let wire = Identifier::from_bits(low & !Identifier::C_BIT).ok()?;
     let (_, network) = walk.world.network_of_vnid(wire.vnid()?)?;
     let neutral = match wire.kind() {
@@ -150,6 +151,12 @@ fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<(Identifier,
         _ => walk.world.sir.address(identifier).ipv6(),
     };
     Some((identifier, address))
+}
+
+/// A locator of which only a router knows: what it passed on for us is quoted as it went on from there.
+fn routers_locator(walk: &Walk<'_>, upper: u64) -> Option<Locator> {
+    let routed = walk.world.unknown == Unknown::Router;
+    routed.then(|| Locator::new(Ipv6Addr::from_bits(u128::from(upper) << 64)).ok())?
 }
 
 /// An error from the wire to `receiving`: judged, its quoted packet given the sender's addresses, then delivered.

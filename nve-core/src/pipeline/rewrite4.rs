@@ -20,7 +20,7 @@ use ipv4_xlat::{
 use super::admit::Admitted;
 use super::deliver;
 use super::group::{Group, Listening};
-use super::look_up::{Receiving, Recipient, ipv4_of, peer};
+use super::look_up::{Receiving, Recipient, Way, ipv4_of, peer};
 use super::neighbour4;
 use super::quote;
 use super::rewrite6::{on_the_wire, path_mtu};
@@ -87,7 +87,10 @@ pub(crate) fn from_tenant(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let (identifier, target) = peer(walk, admitted, question, header.source().into())?;
+    let (identifier, target) = match peer(walk, admitted, question, header.source().into())? {
+        (identifier, Way::Known(target)) => (identifier, target),
+        (_, Way::Router) => return to_router(walk, admitted, frame, scratch),
+    };
     match target {
         Target::Remote(locator, neutral) => {
             let mtu = path_mtu(walk, target, header.total_len() + GROWTH);
@@ -115,6 +118,20 @@ pub(crate) fn from_tenant(
             }
         }
     }
+}
+
+/// To the router, between SIR addresses: the checksum is made for them.
+#[cold]
+fn to_router(
+    walk: &mut Walk<'_>,
+    admitted: &Admitted<'_>,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let translated = to_v6(walk, admitted.network, &admitted.network.translation, frame, scratch)?;
+    let hop_limit = scratch.head.get(7).copied().unwrap_or_default();
+    deliver::set_hop_limit(scratch, deliver::give_back_hop(hop_limit));
+    to_uplink(walk, admitted.attachment.port, translated, scratch)
 }
 
 /// The frame's packet as IPv6 between SIR addresses, at the start of the scratch buffer.

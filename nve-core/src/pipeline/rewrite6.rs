@@ -12,7 +12,7 @@ use ipv4_xlat::{IcmpError, Icmpv6Error};
 
 use super::admit::Admitted;
 use super::deliver;
-use super::look_up::{Receiving, Recipient, peer};
+use super::look_up::{Receiving, Recipient, Way, peer};
 use super::quote;
 use super::walk::{Stop, Walk};
 use super::{Again, Fate, Question, Rewritten, Scratch};
@@ -34,7 +34,10 @@ pub(crate) fn from_tenant(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let source = header.source();
-    let (identifier, target) = peer(walk, admitted, question, source.into())?;
+    let (identifier, target) = match peer(walk, admitted, question, source.into())? {
+        (identifier, Way::Known(target)) => (identifier, target),
+        (_, Way::Router) => return to_router(walk, question, header, frame, scratch),
+    };
     fits_path(path_mtu(walk, target, question.ip_len as usize), question, frame, source)?;
     if header.hop_limit() == 0 {
         return Err(DropReason::HopLimit.into());
@@ -63,6 +66,29 @@ pub(crate) fn from_tenant(
             to_tenant(walk, &receiving, shown, (frame, ETHERNET_LEN), scratch)
         }
     }
+}
+
+/// To the router, as the receiver calls itself: nothing changes, so checksums and offloads are right as they are.
+#[cold]
+fn to_router(
+    walk: &Walk<'_>,
+    question: &Question,
+    header: Ipv6<'_>,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    fits_path(walk.world.uplink_mtu, question, frame, header.source())?;
+    if header.hop_limit() == 0 {
+        return Err(DropReason::HopLimit.into());
+    }
+    let hop_limit = deliver::give_back_hop(header.hop_limit());
+    deliver::write_ipv6(
+        scratch,
+        0,
+        deliver::Readdressed { header, destination: header.destination(), hop_limit },
+    );
+    let tail = ETHERNET_LEN + HEADER_LEN..ETHERNET_LEN + header.total_len();
+    Ok(Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail, offload: frame.offload, more: false }))
 }
 
 /// To an attachment: `shown` behind an Ethernet header. The packet starts at `offset` of `frame`.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipv4_xlat::{IcmpError, Pieces, Reason, Refusal};
 
 use super::copies::Copies;
+use super::triangle::Triangles;
 use super::{Again, Nve, Origin};
 use crate::DropReason;
 use crate::gateway::Limits;
@@ -30,6 +31,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) groups: &'a mut Arc<Groups>,
     /// Of the packet that is being sent in several.
     pub(crate) pending: &'a mut Option<Pending>,
+    /// Whom to tell of the straight line.
+    pub(super) triangles: &'a mut Triangles,
 }
 
 /// A packet that has not been sent to its last piece, or to its last receiver.

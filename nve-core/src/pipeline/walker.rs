@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smoltcp::wire::EthernetAddress;
 
 use super::question::{Question, from_tenant, from_wire};
+use super::triangle::{Triangle, Triangles};
 use super::walk::{Pending, Stop, Walk};
 use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, copies, decide, refuse, rewrite4};
 use crate::DropReason;
@@ -32,6 +33,7 @@ pub struct Walker {
     identification: u16,
     groups: Arc<Groups>,
     pending: Option<Pending>,
+    triangles: Triangles,
     now: Duration,
 }
 
@@ -50,6 +52,7 @@ impl Walker {
             identification: 0,
             groups: Arc::default(),
             pending: None,
+            triangles: Triangles::default(),
             now: Duration::ZERO,
         };
         walker.make_room();
@@ -138,6 +141,13 @@ impl Walker {
         self.nve.announcements.wait(self.now)
     }
 
+    /// Of a packet that this host passed on as a router, for a redirect: to be asked once a batch, until it says `None`. There is none
+    /// unless [`Nve::want_triangles`] was told.
+    #[inline]
+    pub fn next_triangle(&mut self) -> Option<Triangle> {
+        self.triangles.take()
+    }
+
     #[cold]
     fn advertisement(&self, port: PortId, scratch: &mut Scratch) -> Option<Rewritten> {
         let attachment = self.world.attachment(port).filter(|_| self.nve.receiver(port).up)?;
@@ -166,6 +176,7 @@ impl Walker {
             identification: &mut self.identification,
             groups: &mut self.groups,
             pending: &mut self.pending,
+            triangles: &mut self.triangles,
         }
     }
 

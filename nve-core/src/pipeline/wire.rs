@@ -9,8 +9,9 @@
 //! What must stay true: what enters from the uplink and leaves to it again costs a hop, so that nothing loops; ICMPv6 errors are judged by
 //! what they quote, everything else by its source.
 
-use super::look_up::{Distant, Receiving, Wanted, from_wire};
+use super::look_up::{Distant, Receiving, Wanted, endpoint, from_wire};
 use super::rewrite6::on_the_wire;
+use super::triangle::{self, Triangle};
 use super::walk::{Stop, Walk};
 use super::{Fate, Question, Rewritten, Scratch};
 use super::{deliver, group, judge, quote, rewrite4, rewrite6};
@@ -107,6 +108,9 @@ fn pass_on(
         quote::passes_through(walk, question, distant.identifier, frame)?;
     } else {
         judge::source(walk, header.source(), distant.network_id, distant.identifier.type_number())?;
+        if let Some((_, source)) = endpoint(walk, header.source()) {
+            triangle::note(walk, Triangle { source, destination: distant.identifier });
+        }
     }
     let locator = walk.world.locator(distant.locator).ok_or(DropReason::NoMapping)?;
     let wire = on_the_wire(locator, distant.identifier, distant.neutral);

@@ -14,7 +14,7 @@ use super::{Cell, Crossing, Further, Reach};
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
-use crate::setup::{self, CheckedSetup, Multicast, Setup, default_gateway4, default_gateway6};
+use crate::setup::{self, CheckedSetup, Multicast, Setup, Unknown, default_gateway4, default_gateway6};
 use crate::tables::group_in;
 
 /// A network's number within one [`World`].
@@ -153,6 +153,8 @@ pub struct World {
     pub checksum: ChecksumMode,
     /// Bytes of the largest IPv6 packet the uplink takes.
     pub uplink_mtu: u16,
+    /// What becomes of packets to an address without a mapping.
+    pub unknown: Unknown,
     /// Between networks.
     pub crossings: Box<[Crossing]>,
     /// Adjustment between our locator and the SIR prefix.
@@ -220,6 +222,7 @@ impl World {
             sir: host.sir,
             checksum: host.checksum,
             uplink_mtu: host.uplink_mtu,
+            unknown: host.unknown,
             crossings: Box::new([]),
             neutral: Neutral::sir(host.locator, host.sir),
             networks: networks.into(),

@@ -30,6 +30,20 @@ pub struct Host {
     pub checksum: ChecksumMode,
     /// Uplink MTU in bytes, 1280..=65535.
     pub uplink_mtu: u16,
+    /// What becomes of packets to an address of their network that has no mapping here.
+    pub unknown: Unknown,
+}
+
+/// What becomes of packets from tenants to an address of their network without a mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unknown {
+    /// Their sender is told that nobody has it: the mappings here are all there are. What comes from the fabric without a mapping is
+    /// nobody's.
+    #[default]
+    Unreachable,
+    /// They go to an ILA router, to which the fabric routes SIR prefix and /96s (draft, section 4.6), as their receiver calls itself:
+    /// the mappings here are some of many. A source without one is believed to be another host's.
+    Router,
 }
 
 /// One virtual network.

@@ -49,6 +49,7 @@ fn good() -> Setup {
             sir: "2001:db8:51::/64".parse().unwrap(),
             checksum: ChecksumMode::Neutral,
             uplink_mtu: 1500,
+            unknown: Default::default(),
         },
         networks: vec![
             network("blue", 1001, Some("10.1.0.0/16"), Some("2001:db8:b1:e::/96")),

@@ -11,6 +11,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
+use super::control::Control;
 use super::dissect::Dissected;
 use super::fabric::{Crossing, HostId, Trouble};
 use super::nic;
@@ -32,6 +33,8 @@ pub(super) enum Made {
     Uplink(Vec<u8>, Offload),
     Reply(Vec<u8>, Option<DropReason>),
     Dropped(DropReason),
+    /// From the control address, by the host's own kernel.
+    Told(Vec<u8>),
 }
 
 pub(super) struct Host {
@@ -41,8 +44,8 @@ pub(super) struct Host {
     pub(super) place: Place,
     /// As last applied.
     pub(super) setup: Setup,
-    /// `locator::1`, what its kernel calls itself.
-    pub(super) control: Ipv6Addr,
+    /// `locator::1`, what its kernel calls itself, and who listens there.
+    pub(super) control: Control,
     pub(super) mtu: usize,
     /// The card finishes what was left to it; otherwise the receiver's does.
     pub(super) card_finishes: bool,
@@ -63,6 +66,7 @@ impl Host {
         let checked = setup.clone().check().unwrap_or_else(|error| panic!("{name}: {error}"));
         let nve = Nve::new(checked, MAPPING_CAPACITY);
         let walker = Walker::new(Arc::clone(&nve));
+        let control = Control::new(control, &nve);
         let mut identification = id.0 as u16;
         let random = move || {
             identification = identification.wrapping_mul(25_173).wrapping_add(13_849);
@@ -109,6 +113,9 @@ impl Host {
                 }
             });
         });
+        while let Some(triangle) = self.walker.next_triangle() {
+            made.extend(self.control.tell(now, triangle).map(Made::Told));
+        }
         made.extend(self.said(now, said));
         made
     }
@@ -166,9 +173,16 @@ impl Host {
             panic!("{}: into the TUN: {complaint}", self.name);
         }
         if nic::largest_packet(&bytes, offload) > self.mtu {
-            return Err(Trouble::new(self.control, bytes, 2, 0, self.mtu as u32, "too big for the link"));
+            return Err(Trouble::new(
+                self.control.address,
+                bytes,
+                2,
+                0,
+                self.mtu as u32,
+                "too big for the link",
+            ));
         }
-        spend_a_hop(self.control, &mut bytes)?;
+        spend_a_hop(self.control.address, &mut bytes)?;
         if !self.card_finishes {
             return Ok(vec![Crossing { bytes, offload }]);
         }
@@ -182,7 +196,7 @@ impl Host {
 
     /// From the link through the kernel into the TUN.
     pub(super) fn enter(&self, crossing: &mut Crossing) -> Result<(), Trouble> {
-        spend_a_hop(self.control, &mut crossing.bytes)
+        spend_a_hop(self.control.address, &mut crossing.bytes)
     }
 
     /// Whether its kernel's main table routes `destination` to the TUN: SIR and VN prefixes.

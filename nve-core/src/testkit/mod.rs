@@ -33,6 +33,7 @@
 
 mod audit;
 pub mod checksum;
+mod control;
 mod dice;
 pub mod dissect;
 mod fabric;

@@ -11,7 +11,9 @@ use super::world::World;
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::Receiver;
-use crate::setup::{self, Attachment, Instance, Listener, Mapping, Multicast, Network, Route, Setup};
+use crate::setup::{
+    self, Attachment, Instance, Listener, Mapping, Multicast, Network, Route, Setup, Unknown,
+};
 
 /// How a guest gets its addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,6 +121,7 @@ pub(super) struct HostPlan {
     pub(super) locator: Locator,
     pub(super) checksum: ChecksumMode,
     pub(super) link: Link,
+    pub(super) unknown: Unknown,
 }
 
 /// A world to be. The default has the SIR prefix `2001:db8:51::/64` and one router.
@@ -172,7 +175,21 @@ impl Plan {
         let number = self.hosts.len() as u16 + 1;
         let locator = Ipv6Addr::new(0x2001, 0xdb8, 0, number, 0, 0, 0, 0);
         let locator = Locator::new(locator).expect("a /64");
-        self.hosts.push(HostPlan { name: name.to_owned(), locator, checksum, link: Link::default() });
+        let unknown = Unknown::default();
+        self.hosts.push(HostPlan {
+            name: name.to_owned(),
+            locator,
+            checksum,
+            link: Link::default(),
+            unknown,
+        });
+        self
+    }
+    /// Lets the host added last send what it has no mapping for to the router.
+    pub fn asking_the_router(mut self) -> Self {
+        if let Some(host) = self.hosts.last_mut() {
+            host.unknown = Unknown::Router;
+        }
         self
     }
     /// Changes the link of the host added last.
@@ -271,6 +288,7 @@ impl Plan {
                 sir: self.sir,
                 checksum: host.checksum,
                 uplink_mtu: host.link.mtu as u16,
+                unknown: host.unknown,
             },
             networks: self.networks.clone(),
             attachments: self.guests.iter().filter(here).map(attachment).collect(),

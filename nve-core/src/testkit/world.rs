@@ -215,6 +215,7 @@ impl World {
                 self.schedule(RING_DELAY, Event::Frame(index, bytes, offload));
             }
             Made::Uplink(bytes, offload) => self.packet_leaves(host, bytes, offload),
+            Made::Told(bytes) => self.cross(host, Crossing { bytes, offload: Offload::NONE }),
             Made::Reply(..) | Made::Dropped(_) => {}
         }
     }
@@ -254,6 +255,9 @@ impl World {
     }
 
     fn enter(&mut self, host: HostId, mut crossing: Crossing) {
+        if self.hosts[host.0].control.hears(self.now, &crossing.bytes) {
+            return;
+        }
         match self.hosts[host.0].enter(&mut crossing) {
             Ok(()) => self.enter_nve(host, &crossing, true),
             Err(trouble) => self.complain(host, &trouble),

@@ -11,6 +11,7 @@ mod names;
 mod narrow_paths;
 mod offloads;
 mod one_host;
+mod redirects;
 mod router_vms;
 mod shared_addresses;
 mod strangers;

@@ -196,6 +196,10 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
         Some(text) => judge.keyword("host.checksum", text, value::CHECKSUMS),
         None => Some(Default::default()),
     };
+    let unknown = match &raw.unknown {
+        Some(text) => judge.keyword("host.unknown", text, value::UNKNOWNS),
+        None => Some(Default::default()),
+    };
     let runtime = match &raw.runtime {
         Some(text) => judge.absolute("host.runtime", text),
         None => Some(PathBuf::from(super::DEFAULT_RUNTIME)),
@@ -211,7 +215,14 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
         judge.refuse(workers.span(), what, "write workers = 1, or remove the line".into());
     }
     // The MTU is the uplink's: `together` sets it.
-    let host = Host { name: name?, locator: locator?, sir: sir?, checksum: checksum?, uplink_mtu: 0 };
+    let host = Host {
+        name: name?,
+        locator: locator?,
+        sir: sir?,
+        checksum: checksum?,
+        uplink_mtu: 0,
+        unknown: unknown?,
+    };
     Some(HostSection { host, runtime: runtime?, worker: WorkerConfig { spin: spin? } })
 }
 

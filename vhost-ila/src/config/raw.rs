@@ -37,6 +37,7 @@ pub(super) struct RawHost {
     pub(super) locator: Text,
     pub(super) sir: Text,
     pub(super) checksum: Option<Text>,
+    pub(super) unknown: Option<Text>,
     pub(super) runtime: Option<Text>,
     pub(super) spin: Option<Text>,
     pub(super) workers: Option<Spanned<i64>>,

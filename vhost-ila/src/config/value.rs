@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::Lease4;
-use nve_core::setup::Multicast;
+use nve_core::setup::{Multicast, Unknown};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 use toml::Spanned;
 
@@ -24,6 +24,10 @@ use super::{Place, Problem, nearest};
 /// The words of `host.checksum`.
 pub(super) const CHECKSUMS: &[(&str, ChecksumMode)] =
     &[("neutral", ChecksumMode::Neutral), ("unmodified", ChecksumMode::Unmodified)];
+
+/// The words of `host.unknown`.
+pub(super) const UNKNOWNS: &[(&str, Unknown)] =
+    &[("unreachable", Unknown::Unreachable), ("router", Unknown::Router)];
 
 /// The words of `network.NAME.dhcp4`.
 pub(super) const LEASES: &[(&str, Lease4)] = &[("subnet", Lease4::Subnet), ("host-route", Lease4::HostRoute)];

@@ -21,7 +21,7 @@ const ROOMS: [Room; 5] = [
     Room {
         name: "nve-core",
         members: &["ipv4-xlat"],
-        foreign: Some(&["smoltcp", "arc-swap", "thiserror", "httparse", "sha1", "pcap-file"]),
+        foreign: Some(&["smoltcp", "arc-swap", "thiserror", "hmac", "httparse", "sha1", "sha2", "pcap-file"]),
     },
     Room { name: "vhost-ila", members: &["nve-core", "ipv4-xlat"], foreign: None },
     Room { name: "vhost-ila-tests", members: &["vhost-ila", "nve-core", "ipv4-xlat"], foreign: None },

@@ -60,6 +60,7 @@ fn setup(tenants: u16, servers: usize) -> Setup {
         sir: "2001:db8:51::/64".parse().expect("a /64"),
         checksum: ChecksumMode::Neutral,
         uplink_mtu: 1500,
+        unknown: Default::default(),
     };
     Setup {
         host,

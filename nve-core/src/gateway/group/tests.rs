@@ -247,6 +247,7 @@ fn nve_of(count: u8) -> Arc<Nve> {
         sir: "2001:db8:51::/64".parse().unwrap(),
         checksum: ChecksumMode::Neutral,
         uplink_mtu: 1500,
+        unknown: Default::default(),
     };
     let attachments = (1..=count).map(attachment).collect();
     let setup = Setup {

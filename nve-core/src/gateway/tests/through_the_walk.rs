@@ -49,6 +49,7 @@ fn nve() -> Arc<Nve> {
         sir: "2001:db8:51::/64".parse().unwrap(),
         checksum: ChecksumMode::Neutral,
         uplink_mtu: 1500,
+        unknown: Default::default(),
     };
     let mappings = vec![remote(PEER4.into()), remote(PEER6.into())];
     let setup = Setup {

@@ -175,6 +175,7 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
             sir: sir(),
             checksum,
             uplink_mtu: 1500,
+            unknown: Default::default(),
         },
         networks: vec![network("blue"), network("red")],
         attachments: here.into_iter().map(attachment).collect(),

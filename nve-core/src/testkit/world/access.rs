@@ -4,14 +4,17 @@
 
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
+use std::sync::Arc;
 
 use super::{Event, RING_DELAY, World};
 use crate::counters::PortTotals;
 use crate::gateway::GATEWAY_MAC;
 use crate::packet::Offload;
 use crate::pipeline::{Nve, Receiver};
+use crate::redirect::{Outcome, Policy};
 use crate::setup::{Setup, SetupError};
 use crate::testkit::audit::Verified;
+use crate::testkit::control::Control;
 use crate::testkit::fabric::{Filter, Link};
 use crate::testkit::frames;
 use crate::testkit::guest::Guest;
@@ -44,7 +47,7 @@ impl World {
     ///
     /// # Panics
     /// If there is none of this name.
-    pub fn nve(&self, host: &str) -> &Nve {
+    pub fn nve(&self, host: &str) -> &Arc<Nve> {
         &self.host(host).nve
     }
     /// A guest's counters at its NVE.
@@ -108,6 +111,26 @@ impl World {
         host.nve.apply(setup.clone().check()?).expect("room for a scenario's mappings");
         host.setup = setup;
         Ok(())
+    }
+    /// What a host tells and hears of redirects from now on.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn redirects(&mut self, host: &str, policy: Policy) {
+        let id = self.host(host).id;
+        self.hosts[id.0].nve.want_triangles(policy.send);
+        self.hosts[id.0].control.policy = policy;
+    }
+    /// How often a redirect came to this at a host.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn redirected(&self, host: &str, outcome: Outcome) -> u64 {
+        self.host(host).control.tally.of(outcome)
+    }
+    /// What every host's clock says, since 1970.
+    pub fn unix(&self) -> Duration {
+        Control::at(self.now).unix
     }
     /// What resolvers on the host's side answer from now on: of a server's address and a question, the answer, at once or never.
     ///
@@ -206,6 +229,6 @@ impl World {
     /// # Panics
     /// If there is none of this name.
     pub fn locator_of(&self, host: &str) -> Ipv6Addr {
-        Ipv6Addr::from_bits(self.host(host).control.to_bits() >> 64 << 64)
+        Ipv6Addr::from_bits(self.host(host).control.address.to_bits() >> 64 << 64)
     }
 }

@@ -76,6 +76,7 @@ fn setup(count: u8) -> Setup {
             sir: "2001:db8:51::/64".parse().unwrap(),
             checksum: ChecksumMode::Neutral,
             uplink_mtu: 1500,
+            unknown: Default::default(),
         },
         networks: vec![Network {
             name: "blue".into(),
