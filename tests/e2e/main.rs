@@ -46,6 +46,7 @@ mod super_packets_arrive_whole_or_as_good_segments;
 mod the_bench_itself;
 mod the_demo_can_fail;
 mod the_kernels_own_ila;
+mod the_thirteen_scenarios;
 mod to_many;
 mod traffic_flows_again_after_whatever_befalls_a_guest;
 mod translation;

@@ -13,6 +13,31 @@ def read(path):
         return [data for data, _ in reader]
 
 
+def interfaces(path):
+    """{name of an interface: its frames} of a pcapng file with one section in the order of this machine; scapy tells no names."""
+    data, names, frames, at = path.read_bytes(), [], {}, 0
+    while at < len(data):
+        kind, length = (int.from_bytes(data[start : start + 4], "little") for start in (at, at + 4))
+        body, at = data[at + 8 : at + length - 4], at + length
+        if kind == 1:
+            names.append(option(body[8:], 2).decode())
+            frames[names[-1]] = []
+        if kind == 6:
+            interface, size = (int.from_bytes(body[start : start + 4], "little") for start in (0, 12))
+            frames[names[interface]].append(body[20 : 20 + size])
+    return frames
+
+
+def option(options, wanted):
+    """The value of the option `wanted` of a pcapng block."""
+    while options:
+        code, length = (int.from_bytes(options[start : start + 2], "little") for start in (0, 2))
+        if code == wanted:
+            return options[4 : 4 + length]
+        options = options[4 + (length + 3) // 4 * 4 :]
+    raise ValueError(f"no option {wanted}")
+
+
 def settled(frame):
     """`frame` with what its sender may choose settled: the identification of an unfragmented IPv4 packet is 0, also of one that an
     ICMP error quotes.

@@ -38,6 +38,7 @@ pub mod namespace;
 pub mod notation;
 pub mod oracle;
 pub mod process;
+pub mod reference;
 pub mod resolver;
 pub mod ringpeer;
 pub mod sandbox;

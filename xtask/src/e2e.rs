@@ -45,6 +45,9 @@ const ROUTERS: &str = "router_machines::";
 /// The module of the tests in which a host of the fabric is the Linux kernel's own ILA.
 const LINUX_ILA: &str = "the_kernels_own_ila::";
 
+/// The module of the tests of the reference network.
+const SCENARIOS: &str = "the_thirteen_scenarios::";
+
 /// The module of the tests that cloud-init's own code takes part in.
 const METADATA: &str = "metadata::";
 
@@ -94,6 +97,7 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         (&[NAMES], fetch::Set::Resolver),
         (&[ROUTERS], fetch::Set::Keepalived),
         (&[LINUX_ILA], fetch::Set::Iproute),
+        (&[SCENARIOS], fetch::Set::Socat),
     ];
     for (modules, set) in sets {
         if names.iter().any(|name| modules.iter().any(|module| name.starts_with(module))) {

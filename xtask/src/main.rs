@@ -3,6 +3,7 @@
 //! ```text
 //! cargo xtask fetch [SET...]   unpack Debian packages into target/tools, installing nothing
 //! cargo xtask demo             two guests on two hosts talk through ILA; target/demo has the evidence
+//! cargo xtask scenarios        the draft's reference network: thirteen scenarios and their replies, judged by a script of its own
 //! cargo xtask test [FILTER]    format, lints, unit tests, fuzz smoke, end to end
 //! cargo xtask lint             the rules that neither rustc nor clippy knows
 //! cargo xtask fuzz [TARGET]    some seconds of each fuzz target, on stable
@@ -26,6 +27,7 @@ mod lint;
 mod reference;
 mod sandbox;
 mod sanitize;
+mod scenarios;
 mod scoreboard;
 mod test;
 mod workspace;
@@ -50,6 +52,16 @@ enum Chore {
     },
     /// Two guests on two hosts talk IPv4 and IPv6 through ILA; target/demo keeps the evidence
     Demo,
+    /// The draft's reference network: thirteen scenarios and their replies, judged by a script of its own; target/scenarios
+    /// keeps the captures
+    Scenarios {
+        /// How checksums stay right on the wire
+        #[arg(long, value_enum, default_value = "neutral")]
+        checksum: scenarios::Checksum,
+        /// Judge the captures of the last run again, and run nothing
+        #[arg(long)]
+        again: bool,
+    },
     /// Everything that can fail: format, clippy, lint, cargo test, 30 s of each fuzz target, end to end
     Test {
         /// Run only end-to-end tests and fuzz targets whose name contains one of these words
@@ -106,6 +118,7 @@ fn main() -> Result<()> {
     match Cli::parse().chore {
         Chore::Fetch { sets } => fetch::run(&sets),
         Chore::Demo => demo::run(),
+        Chore::Scenarios { checksum, again } => scenarios::run(checksum, again),
         Chore::Test { filters, long, seed, record } => test::run(&filters, e2e::Scale { long, seed }, record),
         Chore::Bare => bare::command(),
         Chore::Sanitize { seconds, seed } => sanitize::run(seconds, seed),

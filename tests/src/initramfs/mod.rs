@@ -10,6 +10,7 @@ mod cpio;
 mod ila;
 mod modules;
 mod routers;
+mod socat;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,6 +51,8 @@ pub enum Kit {
     Clients,
     /// What speaks to groups: avahi-daemon and socat (set `avahi`).
     Avahi,
+    /// What asks and answers by UDP (set `socat`).
+    Socat,
     /// What router machines have (set `keepalived`), and the modules of networks within them.
     Routers,
     /// What a host of the fabric needs whose ILA is the kernel's own: its module, and `ip` of iproute2 (set `iproute`).
@@ -109,7 +112,7 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
     let more: &[&str] = match kit {
         Kit::Routers => &routers::MODULES,
         Kit::Ila => &ila::MODULES,
-        Kit::Bare | Kit::Clients | Kit::Avahi => &[],
+        Kit::Bare | Kit::Clients | Kit::Avahi | Kit::Socat => &[],
     };
     for module in modules::in_order(&tree, &[&MODULES[..], more].concat())? {
         let name = module.file_name().and_then(|name| name.to_str()).context("a module without a name")?;
@@ -122,6 +125,7 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
         Kit::Bare => {}
         Kit::Clients => clients::add(&mut archive)?,
         Kit::Avahi => avahi::add(&mut archive)?,
+        Kit::Socat => socat::add(&mut archive)?,
         Kit::Routers => routers::add(&mut archive)?,
         Kit::Ila => ila::add(&mut archive)?,
     }

@@ -38,6 +38,8 @@ pub(crate) enum Set {
     Clients,
     /// What guests speak to many with: avahi-daemon, socat
     Avahi,
+    /// What endpoints of the scenarios ask and answer with: socat
+    Socat,
     /// What router machines run: keepalived
     Keepalived,
     /// What sets up the Linux kernel's own ILA: iproute2
@@ -104,6 +106,7 @@ impl Set {
                 "",
             ),
             Set::Avahi => ("avahi", "bookworm", &["avahi-daemon", "socat"], ""),
+            Set::Socat => ("socat", "bookworm", &["socat"], ""),
             Set::Keepalived => ("keepalived", "bookworm", &["keepalived"], ""),
             Set::Iproute => ("iproute", "bookworm", &["iproute2"], ""),
             Set::Net => (
@@ -122,7 +125,10 @@ impl Set {
             release,
             packages,
             only,
-            libc: matches!(self, Set::Guest | Set::Clients | Set::Avahi | Set::Keepalived | Set::Iproute),
+            libc: matches!(
+                self,
+                Set::Guest | Set::Clients | Set::Avahi | Set::Socat | Set::Keepalived | Set::Iproute
+            ),
         }
     }
 }

@@ -1,0 +1,81 @@
+//! What the script found, and the table of it. Every address in it was read from a capture.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::scenario::SCENARIOS;
+
+/// The judgement of one run.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Judgement {
+    /// The scenarios and replies that were run, in the draft's order.
+    pub rows: Vec<Row>,
+    /// What was captured and belongs to none of them.
+    pub other: Vec<String>,
+}
+
+/// A scenario or its reply.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Row {
+    /// `8`, or `8r` for the reply.
+    pub scenario: String,
+    /// The draft's name of the sender.
+    pub from: String,
+    /// That of the receiver.
+    pub to: String,
+    /// `sender`, `wire` and `receiver`: source and destination, each an address and how the draft writes it. A place where the packet
+    /// was not seen is missing.
+    pub places: BTreeMap<String, [[String; 2]; 2]>,
+    /// Packets that were compared, at all three places, by protocol.
+    pub packets: BTreeMap<String, u32>,
+    /// What differs.
+    pub complaints: Vec<String>,
+}
+
+impl Judgement {
+    /// The scenarios of which something differs, and `other` for what belongs to none.
+    pub fn differing(&self) -> Vec<String> {
+        let rows = self.rows.iter().filter(|row| !row.complaints.is_empty());
+        let rows = rows.map(|row| row.scenario.clone());
+        rows.chain((!self.other.is_empty()).then(|| "other".into())).collect()
+    }
+
+    /// The table as it is printed.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        for scenario in &SCENARIOS {
+            let number = scenario.number.to_string();
+            let rows = self.rows.iter().filter(|row| row.scenario.trim_end_matches('r') == number);
+            let rows: Vec<&Row> = rows.collect();
+            let not_yet = if rows.is_empty() { ": not yet" } else { "" };
+            writeln!(text, "\n{number}: {}{not_yet}", scenario.title).ok();
+            rows.into_iter().for_each(|row| row.print(&mut text));
+        }
+        for complaint in &self.other {
+            writeln!(text, "\nof no scenario: {complaint}").ok();
+        }
+        text
+    }
+}
+
+impl Row {
+    fn print(&self, text: &mut String) {
+        let packets = self.packets.iter().map(|(protocol, number)| format!("{number} {protocol}"));
+        let packets = packets.collect::<Vec<_>>().join(", ");
+        let verdict = if self.complaints.is_empty() { "as the script says" } else { "DIFFERS" };
+        writeln!(text, "  {:3} {} -> {}: {packets}; {verdict}", self.scenario, self.from, self.to).ok();
+        for place in ["sender", "wire", "receiver"] {
+            match self.places.get(place) {
+                Some([[source, from], [destination, to]]) => {
+                    writeln!(text, "      {place:8} {source:>34} -> {destination:<34}  {from}, {to}").ok()
+                }
+                None => writeln!(text, "      {place:8} {:>34}", "not seen").ok(),
+            };
+        }
+        for complaint in &self.complaints {
+            writeln!(text, "      {}", complaint.replace('\n', "\n      ")).ok();
+        }
+    }
+}
