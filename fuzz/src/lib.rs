@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nve_core::addr::{ChecksumMode, Vnid};
-use nve_core::gateway::{GATEWAY_MAC, Lease4};
+use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::{ChecksumState, Offload};
 use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
-use nve_core::setup::{Attachment, Host, Instance, Mapping, Multicast, Network, Setup};
+use nve_core::setup::{Attachment, Host, Instance, Mapping, Network, Setup};
 use nve_core::testkit::checksum::{self, Verdict};
 use nve_core::testkit::dissect::Dissected;
 use smoltcp::wire::EthernetAddress;
@@ -306,24 +306,15 @@ fn prefix(text: &str) -> u128 {
 
 fn setup(checksum: ChecksumMode) -> Setup {
     let network = |name: &str, vni, ipv6: &str| Network {
-        name: name.into(),
-        vnid: Vnid::new(vni).expect("28 bits"),
         ipv4: Some("10.1.0.0/16".parse().expect("a prefix")),
         ipv6: Some(ipv6.parse().expect("a /96")),
-        gateway4: None,
-        gateway6: None,
         dns: vec!["10.1.0.53".parse().expect("an address"), "2001:db8:b1:e::53".parse().expect("an address")],
-        dns_forward: Vec::new(),
         domain: Some("blue.example".into()),
         search: vec!["blue.example".into(), "example".into()],
         ntp: vec![
             "10.1.0.123".parse().expect("an address"),
             "2001:db8:b1:e::123".parse().expect("an address"),
-        ],
-        lease4: Lease4::Subnet,
-        multicast: Multicast::default(),
-        metadata: true,
-    };
+        ],..Network::named(name, Vnid::new(vni).expect("28 bits"))};
     let attachment = |guest: &Guest| Attachment {
         name: guest.name.into(),
         network: guest.network.into(),
@@ -341,26 +332,22 @@ fn setup(checksum: ChecksumMode) -> Setup {
         locator: OTHER_LOCATOR.parse().expect("a /64"),
     };
     Setup {
-        host: Host {
-            name: "hv1".into(),
-            locator: LOCATOR.parse().expect("a /64"),
-            sir: SIR.parse().expect("a /64"),
-            checksum,
-            uplink_mtu: 1500,
-            unknown: Default::default(),
-        },
         networks: vec![
             network("blue", 1001, "2001:db8:b1:e::/96"),
             network("red", 1002, "2001:db8:b1:e:0:1::/96"),
         ],
         attachments: GUESTS.iter().map(attachment).collect(),
-        listeners: vec![],
-        routes: vec![],
         mappings: vec![
             remote("blue", "10.1.0.3"),
             remote("blue", "2001:db8:b1:e::3"),
             remote("red", "10.1.0.3"),
             remote("red", "2001:db8:b1:e:0:1:0:3"),
-        ],
-    }
+        ],..Setup::of(Host {
+            name: "hv1".into(),
+            locator: LOCATOR.parse().expect("a /64"),
+            sir: SIR.parse().expect("a /64"),
+            checksum,
+            uplink_mtu: 1500,
+ unknown: Default::default(),
+        })}
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use nve_core::addr::{ChecksumMode, Vnid};
-use nve_core::gateway::{GATEWAY_MAC, Lease4};
+use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::{Frame, HEAD_LEN, Offload};
 use nve_core::pipeline::{Fate, Nve, Origin, Receiver, Scratch, Walker};
-use nve_core::setup::{Attachment, Host, Instance, Mapping, Multicast, Network, Setup};
+use nve_core::setup::{Attachment, Host, Instance, Mapping, Network, Setup};
 use nve_core::testkit::frames::{self, Header};
 use smoltcp::wire::EthernetAddress;
 
@@ -25,29 +25,10 @@ fn nve(host: u8) -> Arc<Nve> {
     let (here, there): (&[u8], &[u8]) = if host == 1 { (&[1, 3], &[2]) } else { (&[2], &[1, 3]) };
     let other = 3 - host;
     let setup = Setup {
-        host: Host {
-            name: format!("hv{host}"),
-            locator: format!("2001:db8:0:{host}::/64").parse().unwrap(),
-            sir: "2001:db8:51::/64".parse().unwrap(),
-            checksum: ChecksumMode::Neutral,
-            uplink_mtu: 1500,
-            unknown: Default::default(),
-        },
         networks: vec![Network {
-            name: "blue".into(),
-            vnid: Vnid::new(1001).unwrap(),
             ipv4: Some("10.1.0.0/16".parse().unwrap()),
             ipv6: Some("2001:db8:b1:e::/96".parse().unwrap()),
-            gateway4: None,
-            gateway6: None,
-            dns: vec![],
-            dns_forward: Vec::new(),
-            domain: None,
-            search: vec![],
-            ntp: vec![],
-            lease4: Lease4::default(),
-            multicast: Multicast::default(),
-            metadata: true,
+            ..Network::named("blue", Vnid::new(1001).unwrap())
         }],
         attachments: here
             .iter()
@@ -63,8 +44,6 @@ fn nve(host: u8) -> Arc<Nve> {
                 shared: vec![],
             })
             .collect(),
-        listeners: vec![],
-        routes: vec![],
         mappings: there
             .iter()
             .flat_map(|last| addresses(*last))
@@ -74,6 +53,14 @@ fn nve(host: u8) -> Arc<Nve> {
                 locator: format!("2001:db8:0:{other}::/64").parse().unwrap(),
             })
             .collect(),
+        ..Setup::of(Host {
+            name: format!("hv{host}"),
+            locator: format!("2001:db8:0:{host}::/64").parse().unwrap(),
+            sir: "2001:db8:51::/64".parse().unwrap(),
+            checksum: ChecksumMode::Neutral,
+            uplink_mtu: 1500,
+            unknown: Default::default(),
+        })
     };
     let nve = Nve::new(setup.check().unwrap(), 1000);
     let all = Receiver { up: true, csum: true, tso4: true, tso6: true, ecn: true, uso: true };

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use nve_core::addr::{ChecksumMode, Vnid};
-use nve_core::gateway::{GATEWAY_MAC, Lease4};
+use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::{Frame, HEAD_LEN, Offload};
 use nve_core::pipeline::{Again, Fate, Nve, Origin, Receiver, Scratch, Walker};
-use nve_core::setup::{Attachment, Host, Instance, Mapping, Multicast, Network, Setup};
+use nve_core::setup::{Attachment, Host, Instance, Mapping, Network, Setup};
 use nve_core::testkit::frames::{self, Header};
 use smoltcp::wire::EthernetAddress;
 
@@ -33,34 +33,21 @@ fn setup() -> Setup {
         locator: "2001:db8:0:2::/64".parse().unwrap(),
     };
     Setup {
-        host: Host {
+        networks: vec![Network {
+            ipv4: Some("10.1.0.0/16".parse().unwrap()),
+            ipv6: Some("2001:db8:b1:e::/96".parse().unwrap()),
+            ..Network::named("blue", Vnid::new(1001).unwrap())
+        }],
+        attachments: vec![attachment("vm1", 1), attachment("vm3", 3)],
+        mappings: vec![mapping("10.1.0.2"), mapping("2001:db8:b1:e::2")],
+        ..Setup::of(Host {
             name: "hv1".into(),
             locator: "2001:db8:0:1::/64".parse().unwrap(),
             sir: "2001:db8:51::/64".parse().unwrap(),
             checksum: ChecksumMode::Neutral,
             uplink_mtu: 1500,
             unknown: Default::default(),
-        },
-        networks: vec![Network {
-            name: "blue".into(),
-            vnid: Vnid::new(1001).unwrap(),
-            ipv4: Some("10.1.0.0/16".parse().unwrap()),
-            ipv6: Some("2001:db8:b1:e::/96".parse().unwrap()),
-            gateway4: None,
-            gateway6: None,
-            dns: vec![],
-            dns_forward: Vec::new(),
-            domain: None,
-            search: vec![],
-            ntp: vec![],
-            lease4: Lease4::default(),
-            multicast: Multicast::default(),
-            metadata: true,
-        }],
-        attachments: vec![attachment("vm1", 1), attachment("vm3", 3)],
-        mappings: vec![mapping("10.1.0.2"), mapping("2001:db8:b1:e::2")],
-        listeners: vec![],
-        routes: vec![],
+        })
     }
 }
 

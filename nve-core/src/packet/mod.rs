@@ -48,6 +48,7 @@ pub(crate) mod protocol {
     pub(crate) const TCP: u8 = 6;
     pub(crate) const UDP: u8 = 17;
     pub(crate) const ICMPV6: u8 = 58;
+    pub(crate) const SCTP: u8 = 132;
 }
 
 /// Why headers could not be read to their end.

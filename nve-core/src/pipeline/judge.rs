@@ -25,8 +25,7 @@ pub(crate) fn source(
     let Some((source_network, identifier)) = endpoint(walk, source) else {
         return Err(foreign_or_illegal(walk, source));
     };
-    let admission =
-        Admission::judge(source_network, network, &walk.world.crossings).ok_or(DropReason::ForeignNetwork)?;
+    let admission = Admission::inside(source_network, network).ok_or(DropReason::ForeignNetwork)?;
     if identifier.type_number() != source_type {
         return Err(DropReason::IllegalSource);
     }

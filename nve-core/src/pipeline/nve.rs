@@ -23,7 +23,7 @@ use super::{MAX_PORTS, PortId};
 use crate::addr::{Identifier, Kind, Locator};
 use crate::counters::{PortTotals, Totals, WorkerCells};
 use crate::policy::{Attachment, Cell, LocatorId, Network, Numbers, Reach, World, identifier_in};
-use crate::setup::CheckedSetup;
+use crate::setup::{CheckedSetup, Realm, task_identifier};
 use crate::tables::{Groups, MappingTable, TableFull, Target};
 
 /// What the guest behind an attachment can take, as its driver negotiated it.
@@ -60,7 +60,7 @@ impl Receiver {
 /// One line of `show mappings`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MappingLine {
-    /// Name of the network.
+    /// Name of the network; of a task's address, [`Realm::TASKS`].
     pub network: String,
     /// The tenant's address, or the first of a prefix.
     pub address: IpAddr,
@@ -250,10 +250,15 @@ impl Nve {
     pub fn world(&self) -> Arc<World> {
         self.world.load_full()
     }
-    /// The MTU told to the guest behind `port`: virtio config space, DHCP option 26, RA. Zero where there is no such port.
+    /// The MTU told to the guest behind `port`: virtio config space, DHCP option 26, RA; of a task, its TUN's. Zero where there is no such port.
     pub fn mtu(&self, port: PortId) -> u16 {
         let world = self.world.load();
-        world.attachment(port).and_then(|a| world.network(a.network)).map_or(0, |network| network.mtu)
+        let Some(attachment) = world.attachment(port) else { return 0 };
+        match world.network(attachment.network) {
+            Some(network) => network.mtu,
+            None if attachment.is_task() => world.uplink_mtu,
+            None => 0,
+        }
     }
 
     /// What the guest behind `port` can take from now on.
@@ -369,7 +374,9 @@ impl Nve {
 
 fn identifier_count(setup: &CheckedSetup) -> usize {
     let setup = setup.setup();
-    setup.attachments.iter().map(|a| a.addresses.len()).sum::<usize>() + setup.mappings.len()
+    let tenants = setup.attachments.iter().map(|a| a.addresses.len()).sum::<usize>();
+    let tasks = setup.tasks.iter().map(|task| task.addresses.len()).sum::<usize>();
+    tenants + tasks + setup.mappings.len() + setup.task_mappings.len()
 }
 
 fn group_line(world: &World, groups: &Groups, identifier: Identifier) -> Option<GroupLine> {
@@ -388,10 +395,11 @@ fn group_line(world: &World, groups: &Groups, identifier: Identifier) -> Option<
 
 /// The line of one identifier; `target` is `None` where it is here and nobody holds it.
 fn mapping_line(world: &World, identifier: Identifier, target: Option<Target>) -> Option<MappingLine> {
-    let (_, network) = world.network_of_vnid(identifier.vnid()?)?;
-    let address = match identifier.kind() {
-        Kind::Ipv4(_, address) => IpAddr::V4(address),
-        Kind::Ipv6(_, low) => IpAddr::V6(network.ipv6?.address(low)),
+    let network = identifier.vnid().and_then(|vnid| world.network_of_vnid(vnid)).map(|(_, network)| network);
+    let address = match (identifier.kind(), network) {
+        (Kind::Ipv4(_, address), Some(_)) => IpAddr::V4(address),
+        (Kind::Ipv6(_, low), Some(network)) => IpAddr::V6(network.ipv6?.address(low)),
+        (Kind::Local(_), _) => IpAddr::V6(world.sir.address(identifier).ipv6()),
         _ => return None,
     };
     let (locator, attachment) = match target {
@@ -400,12 +408,15 @@ fn mapping_line(world: &World, identifier: Identifier, target: Option<Target>) -
         None => (world.locator, None),
     };
     // As we write it, or would as a peer.
-    let wire = network.neutral_to(locator, address.is_ipv4(), world.checksum, world.sir);
-    let wire = match wire {
+    let neutral = match network {
+        Some(network) => network.neutral_to(locator, address.is_ipv4(), world.checksum, world.sir),
+        None => world.neutral_to_task(locator),
+    };
+    let wire = match neutral {
         Some(neutral) => locator.neutral(identifier, neutral),
         None => locator.unmodified(identifier),
     };
-    let network = network.name.clone();
+    let network = network.map_or(Realm::TASKS, |network| &network.name).to_owned();
     Some(MappingLine {
         network,
         address,
@@ -430,12 +441,13 @@ impl Registry {
             self.ports.values().chain(&self.resting).copied().collect();
         let mut free = (0..MAX_PORTS as u16).map(PortId).filter(|port| !taken.contains(port));
         let mut ports = HashMap::new();
-        for attachment in &setup.attachments {
-            let port = match self.ports.get(&attachment.name) {
+        let tasks = setup.tasks.iter().map(|task| &task.name);
+        for name in setup.attachments.iter().map(|attachment| &attachment.name).chain(tasks) {
+            let port = match self.ports.get(name) {
                 Some(port) => *port,
                 None => free.next().ok_or(ApplyError::NoFreePort)?,
             };
-            ports.insert(attachment.name.clone(), port);
+            ports.insert(name.clone(), port);
         }
         for locator in setup.locators() {
             self.number_of(locator);
@@ -471,8 +483,18 @@ impl Registry {
             let neutral = neutral.filter(|_| identifier.has_neutral_form());
             targets.insert(identifier, Target::Remote(*id, neutral));
         }
+        for mapping in &setup.setup().task_mappings {
+            let Some(identifier) = task_identifier(world.sir, mapping.address) else { continue };
+            let Some(id) = self.locator_ids.get(&mapping.locator) else { continue };
+            let neutral = world.neutral_to_task(mapping.locator).filter(|_| identifier.has_neutral_form());
+            targets.insert(identifier, Target::Remote(*id, neutral));
+        }
         // After the mappings: where one names this host, the attachment is the better answer.
         for attachment in world.attachments() {
+            if attachment.is_task() {
+                let own = attachment.identifiers().map(|own| (own, Target::Local(attachment.port)));
+                targets.extend(own);
+            }
             let Some(network) = world.network(attachment.network) else { continue };
             for identifier in attachment.addresses.iter().filter_map(|a| identifier_in(network, *a)) {
                 targets.insert(identifier, Target::Local(attachment.port));

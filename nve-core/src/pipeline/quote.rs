@@ -121,7 +121,7 @@ fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Res
         quoted_destination(walk, quoted.destination()).ok_or(DropReason::QuotedPacket)?;
     let network = identifier.vnid().and_then(|vnid| walk.world.network_of_vnid(vnid));
     let admitted = network
-        .and_then(|(id, _)| Admission::judge(receiving.network_id, id, &walk.world.crossings))
+        .and_then(|(id, _)| Admission::inside(receiving.network_id, id))
         .is_some_and(|_| identifier.type_number() == source.type_number());
     if !admitted || !has_home(walk, identifier) {
         return Err(DropReason::QuotedPacket);

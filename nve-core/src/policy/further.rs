@@ -66,8 +66,10 @@ impl Further {
             let cell = numbers.holders.get(&identifier).cloned().unwrap_or_default();
             Shared::new(identifier, ports, cell)
         });
+        let aliases = setup.aliases.iter().filter(|alias| alias.network == network.name);
+        let aliases = aliases.map(|alias| alias.address).collect::<Vec<_>>();
         Self {
-            prefixes4: prefixes4(network, &listed),
+            prefixes4: prefixes4(network, &listed, &aliases),
             prefixes6: prefixes6(network, &listed),
             shared: shared.collect(),
             listed: listed.into(),
@@ -114,8 +116,9 @@ impl Further {
     }
 }
 
-/// The IPv4 ones, and over them what leads to nobody: the network itself, but for its parts that are behind somebody; no host's addresses.
-fn prefixes4(network: &Network, listed: &[(IpCidr, Target)]) -> Prefixes {
+/// The IPv4 ones, and over them what leads to nobody: the network itself, but for its parts that are behind somebody; no host's addresses;
+/// aliases of what is elsewhere.
+fn prefixes4(network: &Network, listed: &[(IpCidr, Target)], aliases: &[Ipv4Cidr]) -> Prefixes {
     let of = |cidr: Ipv4Cidr, target| Prefix {
         first: cidr.network().address().to_bits(),
         length: cidr.prefix_len(),
@@ -129,7 +132,8 @@ fn prefixes4(network: &Network, listed: &[(IpCidr, Target)]) -> Prefixes {
     let edges = network.ipv4.filter(|own| own.prefix_len() < 31);
     let edges = edges.into_iter().flat_map(|own| [Some(own.network().address()), own.broadcast()]).flatten();
     let hosts = network.gateway4.into_iter().chain(edges).map(host);
-    let nobodys = network.ipv4.into_iter().chain(setup::NOBODYS).map(|cidr| of(cidr, None));
+    let nobodys = network.ipv4.into_iter().chain(setup::NOBODYS).chain(aliases.iter().copied());
+    let nobodys = nobodys.map(|cidr| of(cidr, None));
     Prefixes::new(behind.chain(nobodys).chain(hosts).collect())
 }
 

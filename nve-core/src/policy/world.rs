@@ -7,19 +7,27 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use ipv4_xlat::address::rfc6052;
 use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 
-use super::{Cell, Crossing, Further, Reach};
+use super::{Aliases, Cell, Further, Reach, Realm, Rules};
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
-use crate::setup::{self, CheckedSetup, Multicast, Setup, Unknown, default_gateway4, default_gateway6};
+use crate::setup::{
+    self, CheckedSetup, Multicast, Setup, Unknown, default_gateway4, default_gateway6, task_identifier,
+};
 use crate::tables::group_in;
 
 /// A network's number within one [`World`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NetworkId(pub(crate) u16);
+
+impl NetworkId {
+    /// What a task's attachment has in place of a network: no network's number.
+    pub(crate) const OF_TASKS: Self = Self(u16::MAX);
+}
 
 /// A locator's number on this host: never reused while the process lives, so that a value read from the mapping table during a
 /// swap cannot mean another host.
@@ -64,6 +72,10 @@ pub struct Network {
     peers4: Peers4,
     many: Many,
     further: Further,
+    /// What its IPv4 tenants call endpoints elsewhere.
+    pub(super) aliases: Aliases,
+    /// And the outside.
+    pub(super) nat64: Option<rfc6052::Prefix>,
 }
 
 /// Who of a network is sent what is sent to many.
@@ -100,10 +112,14 @@ impl Peers4 {
     }
 }
 
+/// The MAC that the core's Ethernet headers give every task: what the shell puts before a packet from a task's TUN, and takes off one to it.
+/// (Locally administered; the middle bytes spell "ILA".)
+pub const TASK_MAC: EthernetAddress = EthernetAddress([0x02, 0x49, 0x4c, 0x41, 0x00, 0x02]);
+
 /// No identifier: a reserved type, with C.
 const NONE: u64 = u64::MAX;
 
-/// One NIC of a tenant system.
+/// One NIC of a tenant system, or of a task.
 #[derive(Clone, Debug)]
 pub struct Attachment {
     /// Identifiers of its first addresses; [`NONE`] where there are fewer.
@@ -116,7 +132,7 @@ pub struct Attachment {
     pub macs: Box<[EthernetAddress]>,
     /// Its number, stable while its name is configured.
     pub port: PortId,
-    /// Its network.
+    /// Its network; of a task, a number that no network has.
     pub network: NetworkId,
     /// Name in config, counters and captures.
     pub name: String,
@@ -138,6 +154,24 @@ impl Attachment {
     pub fn holds(&self, identifier: Identifier) -> bool {
         self.first.contains(&identifier.bits()) || self.further.contains(&identifier.bits())
     }
+
+    /// Identifiers of its own addresses.
+    pub(crate) fn identifiers(&self) -> impl Iterator<Item = Identifier> {
+        self.first.iter().chain(&self.further).filter_map(|bits| Identifier::from_bits(*bits).ok())
+    }
+
+    /// Who it belongs to.
+    pub fn realm(&self) -> Realm {
+        match self.network {
+            NetworkId::OF_TASKS => Realm::Tasks,
+            network => Realm::Network(network),
+        }
+    }
+
+    /// Whether it is a task's.
+    pub fn is_task(&self) -> bool {
+        self.network == NetworkId::OF_TASKS
+    }
 }
 
 /// Everything small, as of one `apply`. A copy is cheap: the large parts are shared.
@@ -155,8 +189,9 @@ pub struct World {
     pub uplink_mtu: u16,
     /// What becomes of packets to an address without a mapping.
     pub unknown: Unknown,
-    /// Between networks.
-    pub crossings: Box<[Crossing]>,
+    /// Between realms.
+    #[allow(dead_code, reason = "the walk begins to ask in the next change")]
+    pub(crate) rules: Arc<Rules>,
     /// Adjustment between our locator and the SIR prefix.
     pub(crate) neutral: Neutral,
     networks: Arc<[Network]>,
@@ -191,18 +226,9 @@ impl World {
             Network { further, ..built }
         });
         let mut networks: Box<[Network]> = networks.collect();
-        let mut attachments: Vec<Option<Attachment>> = Vec::new();
-        for attachment in &setup.attachments {
-            let Some(port) = ports.get(&attachment.name).copied() else { continue };
-            let Some(index) = networks.iter().position(|n| n.name == attachment.network) else { continue };
-            let number = usize::from(port.0);
-            if attachments.len() <= number {
-                attachments.resize(number + 1, None);
-            }
-            if let Some(slot) = attachments.get_mut(number) {
-                *slot = Some(Attachment::build(attachment, port, NetworkId(index as u16), &networks[index]));
-            }
-        }
+        let aliases: Vec<_> = networks.iter().map(|n| Aliases::build(n, &networks, setup)).collect();
+        networks.iter_mut().zip(aliases).for_each(|(network, aliases)| network.aliases = aliases);
+        let attachments = attachments(setup, ports, &networks);
         for (id, network) in (0..).map(NetworkId).zip(&mut networks) {
             network.many.gather(&attachments, id);
             network.many.gather_hosts(setup, (&network.name, network.vnid), reaches);
@@ -223,7 +249,7 @@ impl World {
             checksum: host.checksum,
             uplink_mtu: host.uplink_mtu,
             unknown: host.unknown,
-            crossings: Box::new([]),
+            rules: Arc::new(Rules::build(setup, &networks)),
             neutral: Neutral::sir(host.locator, host.sir),
             networks: networks.into(),
             ports: attachments.into(),
@@ -295,12 +321,44 @@ impl World {
         let known = |reach: &&Reach| self.known_locators.binary_search(&reach.locator).is_ok();
         self.reaches.iter().filter(known).filter(|reach| reach.locator != self.locator)
     }
+    /// How a task's address is adjusted on its way to `locator`.
+    pub(crate) fn neutral_to_task(&self, locator: Locator) -> Option<Neutral> {
+        (self.checksum == ChecksumMode::Neutral).then(|| Neutral::sir(locator, self.sir))
+    }
     /// The locator of this or any other host we know of that has these upper 64 bits.
     #[inline]
     pub fn known_locator(&self, upper: u64) -> Option<Locator> {
         let at = self.known_locators.binary_search_by_key(&upper, |locator| locator.upper()).ok()?;
         self.known_locators.get(at).copied()
     }
+}
+
+/// Everything that is attached, by port number.
+fn attachments(
+    setup: &Setup,
+    ports: &HashMap<String, PortId>,
+    networks: &[Network],
+) -> Vec<Option<Attachment>> {
+    let tenants = setup.attachments.iter().filter_map(|attachment| {
+        let port = *ports.get(&attachment.name)?;
+        let index = networks.iter().position(|n| n.name == attachment.network)?;
+        Some(Attachment::build(attachment, port, NetworkId(index as u16), networks.get(index)?))
+    });
+    let tasks = setup.tasks.iter().filter_map(|task| {
+        let port = *ports.get(&task.name)?;
+        Some(Attachment::of_task(task, port, setup.host.sir))
+    });
+    let mut attachments = Vec::new();
+    for attachment in tenants.chain(tasks) {
+        let number = usize::from(attachment.port.0);
+        if attachments.len() <= number {
+            attachments.resize(number + 1, None);
+        }
+        if let Some(slot) = attachments.get_mut(number) {
+            *slot = Some(attachment);
+        }
+    }
+    attachments
 }
 
 impl Network {
@@ -338,6 +396,8 @@ impl Network {
             peers4: network.ipv4.map_or(Peers4::NONE, |prefix| Peers4::of(prefix, gateway4)),
             many: Many { flood: network.multicast == Multicast::Flood, ..Many::default() },
             further: Further::default(),
+            aliases: Aliases::default(),
+            nat64: network.nat64,
         }
     }
 
@@ -473,12 +533,8 @@ impl Attachment {
             .filter_map(|address| identifier_in(facts, *address))
             .map(Identifier::bits)
             .collect();
-        let mut first = [NONE; 4];
-        for (slot, bits) in first.iter_mut().zip(&identifiers) {
-            *slot = *bits;
-        }
         Self {
-            first,
+            first: first_of(&identifiers),
             further: identifiers.get(4..).unwrap_or_default().into(),
             mac: attachment.mac,
             macs: attachment.macs.clone().into(),
@@ -492,6 +548,34 @@ impl Attachment {
             instance: attachment.instance.clone(),
         }
     }
+
+    fn of_task(task: &setup::Task, port: PortId, sir: SirPrefix) -> Self {
+        let identifiers = task.addresses.iter().filter_map(|address| task_identifier(sir, *address));
+        let identifiers: Vec<u64> = identifiers.map(Identifier::bits).collect();
+        Self {
+            first: first_of(&identifiers),
+            further: identifiers.get(4..).unwrap_or_default().into(),
+            mac: TASK_MAC,
+            macs: Box::default(),
+            port,
+            network: NetworkId::OF_TASKS,
+            name: task.name.clone(),
+            addresses: task.addresses.iter().copied().map(IpAddr::V6).collect(),
+            prefixes: Box::default(),
+            shared: Box::default(),
+            hostname: None,
+            instance: setup::Instance::default(),
+        }
+    }
+}
+
+/// The first identifiers, where a line of the cache has them all.
+fn first_of(identifiers: &[u64]) -> [u64; 4] {
+    let mut first = [NONE; 4];
+    for (slot, bits) in first.iter_mut().zip(identifiers) {
+        *slot = *bits;
+    }
+    first
 }
 
 /// The identifier of a unicast address in `network`.

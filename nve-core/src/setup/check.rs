@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use smoltcp::wire::Ipv4Cidr;
 
-use super::{Attachment, Host, Instance, Listener, Mapping, Network, Setup, further};
+use super::{Attachment, Host, Instance, Listener, Mapping, Network, Realm, Setup, further, realms};
 use crate::addr::{Locator, Vnet};
 use crate::gateway::dns::MAX_SERVERS;
 use crate::gateway::names::{LONGEST_LIST, wire_len};
@@ -85,6 +85,7 @@ impl Setup {
         for route in &self.routes {
             further::check_route(route, &self.host, &networks, &mut behind)?;
         }
+        realms::check(&self, &networks, &held, &behind)?;
         Ok(CheckedSetup(self))
     }
 }
@@ -113,6 +114,10 @@ fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
         let object = format!("network.{}", network.name);
         if !names.insert(network.name.as_str()) {
             return Err(refuse(object, "there are two of this name", "rename one"));
+        }
+        if matches!(Realm::of(&network.name), Realm::Tasks | Realm::Outside) {
+            let reason = format!("\"{}\" is what crossings call a realm that is no network", network.name);
+            return Err(refuse(object, reason, "rename it"));
         }
         if let Some(other) = vnids.insert(network.vnid, &network.name) {
             let reason = format!("vni {} is already network.{other}'s", network.vnid);

@@ -21,7 +21,7 @@ pub(crate) const NOBODYS: [Ipv4Cidr; 4] = [
 ];
 
 /// Who has a prefix: the object's name by (network, prefix).
-type Behind<'a> = HashMap<(&'a str, IpCidr), String>;
+pub(super) type Behind<'a> = HashMap<(&'a str, IpCidr), String>;
 
 /// Checks what each attachment has beside its addresses; `held` says whose addresses are whose own.
 pub(super) fn check_attachments<'a>(

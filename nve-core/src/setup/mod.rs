@@ -6,16 +6,20 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
+use ipv4_xlat::address::rfc6052;
+use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 
 mod check;
 mod further;
+mod realms;
 
 pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
 pub(crate) use further::NOBODYS;
+pub(crate) use realms::task_identifier;
+pub use realms::{Alias, Aliased, Crossing, Protocol, Realm, Task, TaskMapping};
 
 /// This host's place in the fabric.
 #[derive(Clone, Debug)]
@@ -77,6 +81,34 @@ pub struct Network {
     pub multicast: Multicast,
     /// Whether the gateway serves each attachment's metadata at its well-known addresses.
     pub metadata: bool,
+    /// Prefixes of the outside that its tenants never reach, nor are reached from, whatever crossings say.
+    pub outside_deny: Vec<Ipv6Cidr>,
+    /// What IPv4 addresses of the outside are called in IPv6 (RFC 6052): the prefix of a NAT64 in the fabric.
+    pub nat64: Option<rfc6052::Prefix>,
+}
+
+impl Network {
+    /// A network of this name and number with everything else as a configuration that does not say it; it still needs a prefix.
+    pub fn named(name: impl Into<String>, vnid: Vnid) -> Self {
+        Self {
+            name: name.into(),
+            vnid,
+            ipv4: None,
+            ipv6: None,
+            gateway4: None,
+            gateway6: None,
+            dns: Vec::new(),
+            dns_forward: Vec::new(),
+            domain: None,
+            search: Vec::new(),
+            ntp: Vec::new(),
+            lease4: Lease4::Subnet,
+            multicast: Multicast::default(),
+            metadata: true,
+            outside_deny: Vec::new(),
+            nat64: None,
+        }
+    }
 }
 
 /// Who is sent what is sent to a group of a network. Broadcasts, 224.0.0.0/24 and ff02::1 go to everybody in any case (RFC 4541,
@@ -173,14 +205,39 @@ pub struct Setup {
     pub listeners: Vec<Listener>,
     /// Prefixes behind other hosts.
     pub routes: Vec<Route>,
+    /// Tasks it serves.
+    pub tasks: Vec<Task>,
+    /// Tasks on other hosts.
+    pub task_mappings: Vec<TaskMapping>,
+    /// How IPv4 tenants call endpoints elsewhere.
+    pub aliases: Vec<Alias>,
+    /// What may pass between realms.
+    pub crossings: Vec<Crossing>,
 }
 
 impl Setup {
+    /// A host that serves nothing.
+    pub const fn of(host: Host) -> Self {
+        Self {
+            host,
+            networks: Vec::new(),
+            attachments: Vec::new(),
+            mappings: Vec::new(),
+            listeners: Vec::new(),
+            routes: Vec::new(),
+            tasks: Vec::new(),
+            task_mappings: Vec::new(),
+            aliases: Vec::new(),
+            crossings: Vec::new(),
+        }
+    }
+
     /// The hosts that mappings, routes and listeners name.
     pub(crate) fn locators(&self) -> impl Iterator<Item = Locator> {
         let mappings = self.mappings.iter().map(|mapping| mapping.locator);
         let routes = self.routes.iter().map(|route| route.locator);
-        mappings.chain(routes).chain(self.listeners.iter().map(|listener| listener.locator))
+        let tasks = self.task_mappings.iter().map(|mapping| mapping.locator);
+        mappings.chain(routes).chain(tasks).chain(self.listeners.iter().map(|listener| listener.locator))
     }
 }
 

@@ -2,24 +2,12 @@
 
 use super::*;
 use crate::addr::ChecksumMode;
-use crate::gateway::Lease4;
 
 fn network(name: &str, vni: u32, ipv4: Option<&str>, ipv6: Option<&str>) -> Network {
     Network {
-        name: name.into(),
-        vnid: Vnid::new(vni).unwrap(),
         ipv4: ipv4.map(|prefix| prefix.parse().unwrap()),
         ipv6: ipv6.map(|prefix| prefix.parse().unwrap()),
-        gateway4: None,
-        gateway6: None,
-        dns: vec![],
-        dns_forward: Vec::new(),
-        domain: None,
-        search: vec![],
-        ntp: vec![],
-        lease4: Lease4::default(),
-        multicast: Multicast::default(),
-        metadata: true,
+        ..Network::named(name, Vnid::new(vni).unwrap())
     }
 }
 
@@ -43,14 +31,6 @@ fn mapping(address: &str, locator: &str) -> Mapping {
 
 fn good() -> Setup {
     Setup {
-        host: Host {
-            name: "hv1".into(),
-            locator: "2001:db8:0:1::/64".parse().unwrap(),
-            sir: "2001:db8:51::/64".parse().unwrap(),
-            checksum: ChecksumMode::Neutral,
-            uplink_mtu: 1500,
-            unknown: Default::default(),
-        },
         networks: vec![
             network("blue", 1001, Some("10.1.0.0/16"), Some("2001:db8:b1:e::/96")),
             network("red", 1002, Some("10.1.0.0/16"), Some("2001:db8:b1:e:0:1::/96")),
@@ -60,8 +40,14 @@ fn good() -> Setup {
             attachment("vm3", 3, &["10.1.0.3"]),
         ],
         mappings: vec![mapping("10.1.0.2", "2001:db8:0:2::/64"), mapping("10.1.0.1", "2001:db8:0:1::/64")],
-        listeners: vec![],
-        routes: vec![],
+        ..Setup::of(Host {
+            name: "hv1".into(),
+            locator: "2001:db8:0:1::/64".parse().unwrap(),
+            sir: "2001:db8:51::/64".parse().unwrap(),
+            checksum: ChecksumMode::Neutral,
+            uplink_mtu: 1500,
+            unknown: Default::default(),
+        })
     }
 }
 
@@ -273,4 +259,48 @@ fn gateways_default_to_the_end_of_their_prefix() {
     assert_eq!(default_gateway4("10.1.0.4/31".parse().unwrap()), None);
     let gateway6 = default_gateway6("2001:db8:b1:e::/96".parse().unwrap());
     assert_eq!(gateway6, "2001:db8:b1:e::ffff:fffe".parse::<Ipv6Addr>().unwrap());
+}
+
+#[test]
+fn tasks_and_aliases_overlap_nothing() {
+    let task =
+        |name: &str, address: &str| Task { name: name.into(), addresses: vec![address.parse().unwrap()] };
+    let alias = |address: &str, of: &str| Alias {
+        network: "blue".into(),
+        address: address.parse().unwrap(),
+        of: Aliased::Ipv6(of.parse().unwrap()),
+    };
+    const T1: &str = "2001:db8:51:0:2000::1";
+    let with = |tasks: Vec<Task>, aliases: Vec<Alias>| Setup { tasks, aliases, ..good() };
+    assert!(with(vec![task("t1", T1)], vec![alias("10.1.9.1/32", T1)]).check().is_ok());
+    let refused = |setup: Setup, object: &str, reason: &str| {
+        let error = setup.check().map(|_| ()).expect_err(reason);
+        assert!(error.object.starts_with(object) && error.reason.contains(reason), "{error}");
+    };
+    refused(with(vec![task("vm1", T1)], vec![]), "attachment.vm1", "two of this name");
+    refused(with(vec![task("t1", T1), task("t2", T1)], vec![]), "attachment.t2", "already attachment.t1's");
+    refused(with(vec![task("t1", "2001:db8:51::1")], vec![]), "attachment.t1", "no task's");
+    refused(
+        with(vec![], vec![alias("10.1.0.2/32", T1)]),
+        "alias 10.1.0.2 in blue",
+        "mapping 10.1.0.2 in blue's",
+    );
+    refused(
+        with(vec![], vec![alias("10.1.9.1/32", T1), alias("10.1.9.2/32", T1)]),
+        "alias 10.1.9.2 in blue",
+        "stands for the same endpoint",
+    );
+    refused(with(vec![], vec![alias("10.1.9.0/24", T1)]), "alias 10.1.9.0/24", "one endpoint");
+    let mut behind = with(vec![], vec![alias("10.9.0.1/32", T1)]);
+    behind.attachments[0].prefixes = vec!["10.9.0.0/16".parse().unwrap()];
+    assert!(behind.clone().check().is_ok(), "an alias in a prefix behind a router is the longer prefix");
+    behind.attachments[0].prefixes = vec!["10.9.0.1/32".parse().unwrap()];
+    refused(behind, "alias 10.9.0.1 in blue", "prefix 10.9.0.1/32 is behind attachment.vm1");
+    let mapped = |locator: &str| Setup {
+        task_mappings: vec![TaskMapping { address: T1.parse().unwrap(), locator: locator.parse().unwrap() }],
+        ..good()
+    };
+    assert!(mapped("2001:db8:0:2::/64").check().is_ok());
+    refused(mapped("2001:db8:0:1::/64"), "mapping 2001:db8:51:0:2000::1", "no attachment has it");
+    refused(mapped("2001:db8:51::/64"), "mapping 2001:db8:51:0:2000::1", "SIR prefix");
 }

@@ -9,7 +9,6 @@ use super::fabric::Link;
 use super::guest::{Lent, Sends};
 use super::world::World;
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
-use crate::gateway::Lease4;
 use crate::pipeline::Receiver;
 use crate::setup::{
     self, Attachment, Instance, Listener, Mapping, Multicast, Network, Route, Setup, Unknown,
@@ -282,14 +281,6 @@ impl Plan {
         // Several guests of one host share an address, which has one mapping.
         let mut mapped = HashSet::new();
         Setup {
-            host: setup::Host {
-                name: host.name.clone(),
-                locator: host.locator,
-                sir: self.sir,
-                checksum: host.checksum,
-                uplink_mtu: host.link.mtu as u16,
-                unknown: host.unknown,
-            },
             networks: self.networks.clone(),
             attachments: self.guests.iter().filter(here).map(attachment).collect(),
             mappings: self
@@ -302,6 +293,14 @@ impl Plan {
                 .collect(),
             listeners: self.listeners(host, locator_of),
             routes: self.guests.iter().filter(|guest| !here(guest)).flat_map(routes).collect(),
+            ..Setup::of(setup::Host {
+                name: host.name.clone(),
+                locator: host.locator,
+                sir: self.sir,
+                checksum: host.checksum,
+                uplink_mtu: host.link.mtu as u16,
+                unknown: host.unknown,
+            })
         }
     }
 
@@ -331,19 +330,8 @@ impl Plan {
 /// If one of them is not what it should be.
 pub fn plain_network(name: &str, vni: u32, ipv4: &str, ipv6: &str) -> Network {
     Network {
-        name: name.to_owned(),
-        vnid: Vnid::new(vni).expect("a VNID of 28 bits"),
         ipv4: (!ipv4.is_empty()).then(|| ipv4.parse().expect("an IPv4 prefix")),
         ipv6: (!ipv6.is_empty()).then(|| ipv6.parse().expect("a /96")),
-        gateway4: None,
-        gateway6: None,
-        dns: Vec::new(),
-        dns_forward: Vec::new(),
-        domain: None,
-        search: Vec::new(),
-        ntp: Vec::new(),
-        lease4: Lease4::Subnet,
-        multicast: Multicast::default(),
-        metadata: true,
+        ..Network::named(name, Vnid::new(vni).expect("a VNID of 28 bits"))
     }
 }

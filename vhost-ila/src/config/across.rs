@@ -56,8 +56,9 @@ pub(super) struct Places {
     pub(super) uplink: Option<Item>,
     pub(super) networks: BTreeMap<String, Item>,
     pub(super) attachments: BTreeMap<String, Item>,
-    /// Mappings and listeners, by nve-core's name for each, in the order of reading.
-    pub(super) mappings: Vec<(String, Item)>,
+    pub(super) services: BTreeMap<String, Item>,
+    /// Mappings, listeners, aliases and crossings, by nve-core's name for each, in the order of reading.
+    pub(super) others: Vec<(String, Item)>,
 }
 
 impl Places {
@@ -70,10 +71,11 @@ impl Places {
         match object.split_once('.') {
             Some(("network", name)) => self.networks.get(name),
             Some(("attachment", name)) => self.attachments.get(name),
+            Some(("service", name)) => self.services.get(name),
             _ if object == "host" => self.host.as_ref(),
             _ if object == "uplink" => self.uplink.as_ref(),
             // The last: of two mappings of one address, the second is the offender.
-            _ => self.mappings.iter().rfind(|(name, _)| name == object).map(|(_, item)| item),
+            _ => self.others.iter().rfind(|(name, _)| name == object).map(|(_, item)| item),
         }
     }
 }

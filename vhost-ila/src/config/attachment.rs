@@ -1,13 +1,15 @@
-//! `[attachment.X]`: the facts for the core, and the socket for the device.
+//! `[attachment.X]`: the facts for the core, and, of a tenant, the socket for the device.
 //!
 //! What must stay true: every device has its own socket path, it fits a Unix socket address, and none is the control socket.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use nve_core::setup::Attachment;
+use nve_core::setup::{Attachment, Task};
 
-use super::raw::RawAttachment;
+use super::raw::{RawAttachment, Text};
 use super::value::Judge;
 use super::{
     CONTROL_SOCKET, DeviceConfig, PLUG_SOCKET, Place, Problem, Refused, SocketMode, instance, nearest,
@@ -19,10 +21,22 @@ use crate::device::memory::MAX_BYTES;
 const MAX_SOCKET_PATH: usize = 107;
 
 /// One attachment, its values checked.
-pub(super) struct Attached {
-    pub(super) facts: Attachment,
-    pub(super) socket: Socket,
+pub(super) enum Attached {
+    /// Behind a vhost-user socket.
+    Tenant(Attachment, Socket),
+    /// Behind a TUN device.
+    Task(Task),
 }
+
+/// What stands behind an attachment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    VhostUser,
+    Tun,
+}
+
+/// The words of `attachment.NAME.kind`.
+const KINDS: &[(&str, Kind)] = &[("vhost-user", Kind::VhostUser), ("tun", Kind::Tun)];
 
 /// Where the front-end is met.
 pub(super) struct Socket {
@@ -35,12 +49,85 @@ pub(super) struct Socket {
     place: Place,
 }
 
-pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) -> Option<Attached> {
-    let at = |key: &str| format!("attachment.{name}.{key}");
+pub(super) fn section(judge: &mut Judge<'_>, name: &Text, raw: &RawAttachment) -> Option<Attached> {
     let kind = match &raw.kind {
-        Some(kind) => judge.keyword(&at("kind"), kind, &[("vhost-user", ())]),
-        None => Some(()),
+        Some(kind) => judge.keyword(&format!("attachment.{}.kind", name.get_ref()), kind, KINDS)?,
+        None => Kind::VhostUser,
     };
+    match kind {
+        Kind::VhostUser => tenant(judge, name, raw),
+        Kind::Tun => task(judge, name.get_ref(), raw).map(Attached::Task),
+    }
+}
+
+/// The address of a task, and nothing of what only a virtual machine's NIC has.
+fn task(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) -> Option<Task> {
+    let at = |key: &str| format!("attachment.{name}.{key}");
+    let texts = [
+        ("network", &raw.network),
+        ("mac", &raw.mac),
+        ("socket", &raw.socket),
+        ("mode", &raw.mode),
+        ("hostname", &raw.hostname),
+        ("instance_id", &raw.instance_id),
+        ("user_data", &raw.user_data),
+        ("memory_max", &raw.memory_max),
+    ];
+    let one = texts.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?.span())));
+    let lists = [
+        ("macs", &raw.macs),
+        ("prefixes", &raw.prefixes),
+        ("shared", &raw.shared),
+        ("ssh_keys", &raw.ssh_keys),
+        ("without", &raw.without),
+    ];
+    let lists = lists.into_iter().filter_map(|(key, texts)| Some((key, texts.first()?.span())));
+    let queues = raw.queues.iter().map(|queues| ("queues", queues.span()));
+    let mut none = true;
+    for (key, span) in one.chain(lists).chain(queues) {
+        let what = format!("{}: an attachment of kind \"tun\" has none", at(key));
+        judge.refuse(span, what, "remove the line, or write kind = \"vhost-user\"".into());
+        none = false;
+    }
+    let remedy = "write the SIR address of a task, without a prefix length";
+    let addresses = addresses(judge, &at("addresses"), raw, remedy)?;
+    none.then(|| Task { name: name.to_owned(), addresses })
+}
+
+/// `addresses`, at least one.
+fn addresses<T: FromStr>(
+    judge: &mut Judge<'_>,
+    item: &str,
+    raw: &RawAttachment,
+    remedy: &str,
+) -> Option<Vec<T>>
+where
+    T::Err: Display,
+{
+    let addresses = raw.addresses.get_ref().iter();
+    let addresses: Vec<Option<T>> = addresses.map(|text| judge.parse(item, text, remedy)).collect();
+    if addresses.is_empty() {
+        let what = format!("{item}: an attachment without an address could send nothing");
+        judge.refuse(raw.addresses.span(), what, "list at least one address of its network".into());
+    }
+    addresses.into_iter().collect()
+}
+
+/// `network` and `mac`, which every tenant has.
+fn required<'a>(judge: &mut Judge<'_>, name: &Text, raw: &'a RawAttachment) -> Option<(&'a Text, &'a Text)> {
+    for (key, value) in [("network", &raw.network), ("mac", &raw.mac)] {
+        if value.is_none() {
+            let what = format!("attachment.{}: missing field `{key}`", name.get_ref());
+            judge.refuse(name.span(), what, format!("add a line `{key} = ...`"));
+        }
+    }
+    Some((raw.network.as_ref()?, raw.mac.as_ref()?))
+}
+
+fn tenant(judge: &mut Judge<'_>, name: &Text, raw: &RawAttachment) -> Option<Attached> {
+    let (network, mac_text) = required(judge, name, raw)?;
+    let name = name.get_ref();
+    let at = |key: &str| format!("attachment.{name}.{key}");
     let mode = match &raw.mode {
         Some(text) => {
             let words = [("server", SocketMode::Server), ("client", SocketMode::Client)];
@@ -53,34 +140,27 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
         Some(text) => judge.bytes(&at("memory_max"), text, 1 << 20..=MAX_BYTES),
         None => Some(MAX_BYTES),
     };
-    let mac = judge.mac(&at("mac"), &raw.mac);
+    let mac = judge.mac(&at("mac"), mac_text);
     let hostname = judge.optional(&raw.hostname, |judge, text| judge.domain(&at("hostname"), text));
     let instance = instance::section(judge, &at, raw);
     let offer = offer(judge, &at, raw);
     let remedy = "write an IPv4 or IPv6 address without a prefix length";
-    let addresses = raw.addresses.get_ref().iter();
-    let addresses: Vec<Option<_>> =
-        addresses.map(|text| judge.parse(&at("addresses"), text, remedy)).collect();
-    if addresses.is_empty() {
-        let what = format!("{}: an attachment without an address could send nothing", at("addresses"));
-        judge.refuse(raw.addresses.span(), what, "list at least one address of its network".into());
-    }
+    let addresses = addresses(judge, &at("addresses"), raw, remedy);
     let macs: Vec<Option<_>> = raw.macs.iter().map(|text| judge.mac(&at("macs"), text)).collect();
     let prefixes: Vec<Option<_>> =
         raw.prefixes.iter().map(|text| judge.prefix_behind(&at("prefixes"), text)).collect();
     let shared: Vec<Option<_>> =
         raw.shared.iter().map(|text| judge.parse(&at("shared"), text, remedy)).collect();
-    kind?;
     let (path, span) = match &raw.socket {
         Some(text) => (judge.path(&at("socket"), text), text.span()),
-        None => (Some(PathBuf::from(format!("{name}.sock"))), raw.mac.span()),
+        None => (Some(PathBuf::from(format!("{name}.sock"))), mac_text.span()),
     };
     let facts = Attachment {
-        name: name.to_owned(),
-        network: raw.network.get_ref().clone(),
+        name: name.clone(),
+        network: network.get_ref().clone(),
         mac: mac?,
         macs: macs.into_iter().collect::<Option<_>>()?,
-        addresses: addresses.into_iter().collect::<Option<_>>()?,
+        addresses: addresses?,
         prefixes: prefixes.into_iter().collect::<Option<_>>()?,
         shared: shared.into_iter().collect::<Option<_>>()?,
         hostname: hostname?,
@@ -88,7 +168,7 @@ pub(super) fn section(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) ->
     };
     let (mode, user, memory_max, offer) = (mode?, user?, memory_max?, offer?);
     let socket = Socket { path: path?, mode, user, memory_max, offer, place: judge.place(span) };
-    Some(Attached { facts, socket })
+    Some(Attached::Tenant(facts, socket))
 }
 
 /// `queues` and `without`.

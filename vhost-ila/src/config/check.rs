@@ -4,14 +4,16 @@
 
 use std::path::{Path, PathBuf};
 
-use nve_core::setup::{Host, Listener, Mapping, Network, Route, Setup};
+use nve_core::setup::{
+    Alias, Attachment, Crossing, Host, Listener, Mapping, Network, Realm, Route, Setup, Task, TaskMapping,
+};
 
 use super::across::{Item, Places};
-use super::attachment::{self, Attached};
+use super::attachment::{self, Attached, Socket};
 use super::raw::{RawFile, RawHost, RawListener, RawMapping, RawNetwork, RawUplink};
 use super::source::Source;
 use super::value::Judge;
-use super::{Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, value};
+use super::{Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, realms, value};
 
 /// Where a resolver listens, unless said otherwise.
 const DNS_PORT: u16 = 53;
@@ -28,10 +30,14 @@ struct Gathered {
     host: Option<HostSection>,
     uplink: Option<UplinkConfig>,
     networks: Vec<Network>,
-    attached: Vec<Attached>,
+    attached: Vec<(Attachment, Socket)>,
     mappings: Vec<Mapping>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
+    tasks: Vec<Task>,
+    task_mappings: Vec<TaskMapping>,
+    aliases: Vec<Alias>,
+    crossings: Vec<Crossing>,
     places: Places,
 }
 
@@ -49,6 +55,7 @@ pub(super) fn check(files: &[(Source, RawFile)], runtime: Option<&Path>) -> Resu
         gathered.attachments(&mut judge, raw);
         gathered.mappings(&mut judge, raw);
         gathered.listeners(&mut judge, raw);
+        gathered.realms(&mut judge, raw);
     }
     let whole = files.first().map(|(source, _)| source.place(0));
     if let Some(place) = whole {
@@ -94,10 +101,11 @@ impl Gathered {
         for (name, network) in &raw.network {
             let texts =
                 [&network.ipv4, &network.ipv6, &network.gateway4, &network.gateway6].into_iter().flatten();
-            let texts = texts.chain(&network.dns_forward);
+            let texts = texts.chain(&network.dns_forward).chain(&network.outside_deny).chain(&network.nat64);
             let item = judge.item(name).numbers(judge.source(), [&network.vni]).texts(judge.source(), texts);
             if judge.named("network", name, item, &mut self.places.networks) {
                 self.networks.extend(network_section(judge, name.get_ref(), network));
+                self.crossings.extend(realms::outside(name.get_ref(), network));
             }
         }
     }
@@ -105,19 +113,25 @@ impl Gathered {
     fn attachments(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
         for (name, raw) in &raw.attachment {
             let item = format!("attachment.{}", name.get_ref());
-            let network_known = self.knows_network(judge, &item, &raw.network);
-            let values = std::iter::once(&raw.mac).chain(raw.addresses.get_ref());
+            let network_known =
+                raw.network.as_ref().is_none_or(|network| self.knows_network(judge, &item, network));
+            let values = raw.mac.iter().chain(raw.addresses.get_ref());
             let values = values.chain(&raw.prefixes).chain(&raw.shared).chain(&raw.macs);
             let written = judge.item(name).texts(judge.source(), values);
             if judge.named("attachment", name, written, &mut self.places.attachments) && network_known {
-                self.attached.extend(attachment::section(judge, name.get_ref(), raw));
+                match attachment::section(judge, name, raw) {
+                    Some(Attached::Tenant(facts, socket)) => self.attached.push((facts, socket)),
+                    Some(Attached::Task(task)) => self.tasks.push(task),
+                    None => {}
+                }
             }
         }
     }
 
     fn mappings(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
         for mapping in &raw.mapping {
-            let network_known = self.knows_network(judge, "mapping", &mapping.get_ref().network);
+            let network = mapping.get_ref().network.as_ref();
+            let network_known = network.is_none_or(|network| self.knows_network(judge, "mapping", network));
             let (raw, place) = (mapping.get_ref(), judge.place(mapping.span()));
             let checked = mapping_section(judge, raw).filter(|_| network_known);
             let name = match &checked {
@@ -125,13 +139,15 @@ impl Gathered {
                     format!("mapping {} in {}", mapping.address, mapping.network)
                 }
                 Some(Mapped::Prefix(route)) => format!("mapping {} in {}", route.prefix, route.network),
+                Some(Mapped::Task(mapping)) => format!("mapping {}", mapping.address),
                 None => continue,
             };
             let item = Item::new(place).texts(judge.source(), [&raw.address, &raw.locator]);
-            self.places.mappings.push((name, item));
+            self.places.others.push((name, item));
             match checked {
                 Some(Mapped::Address(mapping)) => self.mappings.push(mapping),
                 Some(Mapped::Prefix(route)) => self.routes.push(route),
+                Some(Mapped::Task(mapping)) => self.task_mappings.push(mapping),
                 None => {}
             }
         }
@@ -146,9 +162,49 @@ impl Gathered {
                 let name = format!("listener {} in {}", checked.group, checked.network);
                 let texts = [&listener.get_ref().group, &listener.get_ref().locator];
                 let item = Item::new(judge.place(listener.span())).texts(judge.source(), texts);
-                self.places.mappings.push((name, item));
+                self.places.others.push((name, item));
                 self.listeners.push(checked);
             }
+        }
+    }
+
+    fn realms(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
+        for (name, service) in &raw.service {
+            let texts = [&service.address];
+            let item = judge.item(name).texts(judge.source(), texts);
+            let item_name = format!("service.{}", name.get_ref());
+            let known = service.from.get_ref().iter();
+            let known = known.filter(|from| !self.knows_network(judge, &item_name, from)).count() == 0;
+            if judge.named("service", name, item, &mut self.places.services) && known {
+                self.crossings.extend(realms::service(judge, name.get_ref(), service).into_iter().flatten());
+            }
+        }
+        for alias in &raw.alias {
+            let (place, raw) = (judge.place(alias.span()), alias.get_ref());
+            let networks = std::iter::once(&raw.network).chain(&raw.of_network);
+            let known = networks.filter(|name| !self.knows_network(judge, "alias", name)).count() == 0;
+            let Some(alias) = realms::alias(judge, raw).filter(|_| known) else { continue };
+            let texts = [&raw.address, &raw.of];
+            let item = Item::new(place).texts(judge.source(), texts);
+            self.places.others.push((alias.name(), item));
+            self.aliases.push(alias);
+        }
+        for crossing in &raw.crossing {
+            let (place, raw) = (judge.place(crossing.span()), crossing.get_ref());
+            let realms = [&raw.from, &raw.to];
+            let networks =
+                realms.into_iter().filter(|realm| matches!(Realm::of(realm.get_ref()), Realm::Network(_)));
+            let known = networks.filter(|name| !self.knows_network(judge, "crossing", name)).count() == 0;
+            let Some(crossing) = realms::crossing(judge, raw).filter(|_| known) else { continue };
+            let texts = raw.ports.iter().chain(&raw.from_addresses).chain(&raw.to_addresses);
+            let item = Item::new(place).texts(judge.source(), texts);
+            // Two rules between the same realms are told apart by their number.
+            let number =
+                1 + self.places.others.iter().filter(|(name, _)| name.starts_with("crossing")).count();
+            let name = format!("crossing {number} ({} to {})", crossing.from.name(), crossing.to.name());
+            let crossing = Crossing { name, ..crossing };
+            self.places.others.push((crossing.name.clone(), item));
+            self.crossings.push(crossing);
         }
     }
 
@@ -178,11 +234,22 @@ impl Gathered {
         let runtime = runtime.map_or(section.runtime, Path::to_owned);
         let mut host = section.host;
         host.uplink_mtu = uplink.mtu();
-        let (attachments, sockets): (Vec<_>, Vec<_>) =
-            self.attached.into_iter().map(|attached| (attached.facts, attached.socket)).unzip();
+        let (attachments, sockets): (Vec<_>, Vec<_>) = self.attached.into_iter().unzip();
         let devices = attachment::devices(&attachments, sockets, &runtime)?;
-        let Self { networks, mappings, listeners, routes, .. } = self;
-        let setup = Setup { host, networks, attachments, mappings, listeners, routes };
+        let Self { networks, mappings, listeners, routes, tasks, task_mappings, aliases, crossings, .. } =
+            self;
+        let setup = Setup {
+            networks,
+            attachments,
+            mappings,
+            listeners,
+            routes,
+            tasks,
+            task_mappings,
+            aliases,
+            crossings,
+            ..Setup::of(host)
+        };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
         Ok(Config { setup, devices, uplink, worker: section.worker, runtime, sections })
     }
@@ -269,6 +336,9 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         Some(text) => judge.keyword(&at("multicast"), text, value::MULTICASTS),
         None => Some(Default::default()),
     };
+    let denied: Vec<Option<_>> =
+        raw.outside_deny.iter().map(|text| judge.prefix6(&at("outside_deny"), text)).collect();
+    let nat64 = judge.optional(&raw.nat64, |judge, text| judge.nat64(&at("nat64"), text));
     Some(Network {
         name: name.to_owned(),
         vnid: vnid?,
@@ -284,6 +354,8 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
         lease4: lease4?,
         multicast: multicast?,
         metadata: raw.metadata.unwrap_or(true),
+        outside_deny: denied.into_iter().collect::<Option<_>>()?,
+        nat64: nat64?,
     })
 }
 
@@ -291,10 +363,18 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
 enum Mapped {
     Address(Mapping),
     Prefix(Route),
+    Task(TaskMapping),
 }
 
 fn mapping_section(judge: &mut Judge<'_>, raw: &RawMapping) -> Option<Mapped> {
-    let (network, item) = (raw.network.get_ref().clone(), "mapping.address");
+    let item = "mapping.address";
+    let Some(network) = &raw.network else {
+        let remedy = "write a task's SIR address, or say of which network the address is: network = \"NAME\"";
+        let address = judge.parse(item, &raw.address, remedy);
+        let locator = judge.prefix("mapping.locator", &raw.locator, 64);
+        return Some(Mapped::Task(TaskMapping { address: address?, locator: locator? }));
+    };
+    let network = network.get_ref().clone();
     if raw.address.get_ref().contains('/') {
         let prefix = judge.prefix_behind(item, &raw.address);
         let locator = judge.prefix("mapping.locator", &raw.locator, 64);

@@ -20,6 +20,7 @@ mod check;
 mod instance;
 pub(crate) mod nearest;
 mod raw;
+mod realms;
 mod refused;
 mod source;
 #[cfg(test)]
@@ -50,7 +51,7 @@ pub const PLUG_SOCKET: &str = "plug.sock";
 pub struct Config {
     /// For the core: host, networks, attachments and mappings.
     pub setup: CheckedSetup,
-    /// One per attachment, in the same order.
+    /// One per attachment of a tenant, in the same order.
     pub devices: Vec<DeviceConfig>,
     /// The way to the fabric.
     pub uplink: UplinkConfig,

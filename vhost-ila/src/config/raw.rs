@@ -28,6 +28,12 @@ pub(super) struct RawFile {
     pub(super) mapping: Vec<Spanned<RawMapping>>,
     #[serde(default)]
     pub(super) listener: Vec<Spanned<RawListener>>,
+    #[serde(default)]
+    pub(super) service: BTreeMap<Text, RawService>,
+    #[serde(default)]
+    pub(super) alias: Vec<Spanned<RawAlias>>,
+    #[serde(default)]
+    pub(super) crossing: Vec<Spanned<RawCrossing>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,16 +77,20 @@ pub(super) struct RawNetwork {
     pub(super) dhcp4: Option<Text>,
     pub(super) multicast: Option<Text>,
     pub(super) metadata: Option<bool>,
+    pub(super) outside: Option<bool>,
+    #[serde(default)]
+    pub(super) outside_deny: Vec<Text>,
+    pub(super) nat64: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAttachment {
-    pub(super) network: Text,
+    pub(super) network: Option<Text>,
     pub(super) kind: Option<Text>,
     pub(super) socket: Option<Text>,
     pub(super) mode: Option<Text>,
-    pub(super) mac: Text,
+    pub(super) mac: Option<Text>,
     #[serde(default)]
     pub(super) macs: Vec<Text>,
     pub(super) addresses: Spanned<Vec<Text>>,
@@ -103,7 +113,7 @@ pub(super) struct RawAttachment {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMapping {
-    pub(super) network: Text,
+    pub(super) network: Option<Text>,
     pub(super) address: Text,
     pub(super) locator: Text,
 }
@@ -114,6 +124,38 @@ pub(super) struct RawListener {
     pub(super) network: Text,
     pub(super) group: Text,
     pub(super) locator: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawService {
+    pub(super) address: Text,
+    pub(super) from: Spanned<Vec<Text>>,
+    pub(super) ports: Spanned<Vec<Text>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAlias {
+    pub(super) network: Text,
+    pub(super) address: Text,
+    pub(super) of: Text,
+    pub(super) of_network: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCrossing {
+    pub(super) from: Text,
+    pub(super) to: Text,
+    pub(super) protocol: Option<Text>,
+    #[serde(default)]
+    pub(super) ports: Vec<Text>,
+    pub(super) replies: Option<bool>,
+    #[serde(default)]
+    pub(super) from_addresses: Vec<Text>,
+    #[serde(default)]
+    pub(super) to_addresses: Vec<Text>,
 }
 
 /// Reads one file's text; the refusal says where and what to write instead.

@@ -6,6 +6,8 @@ use nve_core::gateway::Lease4;
 
 use super::*;
 
+mod realms;
+
 const HOST: &str = r#"[host]
 name = "hv1"
 locator = "2001:db8:0:1::/64"
@@ -121,7 +123,7 @@ fn optional_values_are_refused_at_their_lines() {
     refused(sir, &host("workers = 2"), 5, "host.workers", "workers = 1");
     let attachment = |line: &str| format!("network = \"blue\"\n{line}");
     let network = "network = \"blue\"";
-    refused(network, &attachment("kind = \"tun\""), 13, "attachment.vm1.kind", "\"vhost-user\"");
+    refused(network, &attachment("kind = \"tap\""), 13, "attachment.vm1.kind", "\"vhost-user\"");
     refused(network, &attachment("mode = \"sever\""), 13, "attachment.vm1.mode", "did you mean \"server\"?");
     refused(network, &attachment("hostname = \"-x\""), 13, "attachment.vm1.hostname", "labels");
     refused(network, &attachment("socket = \"a,b.sock\""), 13, "attachment.vm1.socket", "letters, digits");

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipv4_xlat::address::rfc6052;
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::Lease4;
 use nve_core::setup::{Multicast, Unknown};
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 use toml::Spanned;
 
 use super::across::Item;
@@ -211,6 +212,29 @@ impl<'a> Judge<'a> {
             self.refuse(text.span(), what, remedy.into());
         }
         prefix
+    }
+
+    /// An IPv6 prefix of any length.
+    pub(super) fn prefix6(&mut self, item: &str, text: &Text) -> Option<Ipv6Cidr> {
+        let prefix = text.get_ref().parse().ok();
+        if prefix.is_none() {
+            let what = format!("{item}: \"{}\" is no IPv6 prefix", text.get_ref());
+            self.refuse(text.span(), what, "write ADDRESS/LENGTH, such as 2001:db8:f::/48".into());
+        }
+        prefix
+    }
+
+    /// A prefix of RFC 6052, section 2.2.
+    pub(super) fn nat64(&mut self, item: &str, text: &Text) -> Option<rfc6052::Prefix> {
+        let cidr = self.prefix6(item, text)?;
+        match rfc6052::Prefix::new(cidr.address(), cidr.prefix_len()) {
+            Ok(prefix) => Some(prefix),
+            Err(error) => {
+                let what = format!("{item}: \"{}\": {error}", text.get_ref());
+                self.refuse(text.span(), what, "write the NAT64's prefix, such as 64:ff9b::/96".into());
+                None
+            }
+        }
     }
 
     /// A virtual network identifier.

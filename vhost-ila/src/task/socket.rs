@@ -151,15 +151,9 @@ mod tests {
             sir: "2001:db8:51::/64".parse().unwrap(),
             checksum: ChecksumMode::Neutral,
             uplink_mtu: 1500,
+            unknown: Default::default(),
         };
-        let setup = Setup {
-            host,
-            networks: vec![],
-            attachments: vec![],
-            mappings: vec![],
-            listeners: vec![],
-            routes: vec![],
-        };
+        let setup = Setup::of(host);
         let nve = Nve::new(setup.check().unwrap(), 16);
         let (link, _) = handover::link().unwrap();
         let tasks = Arc::new(Tasks::new(nve, link));

@@ -12,7 +12,7 @@ use crate::addr::{ChecksumMode, Vnet, Vnid};
 use crate::gateway::tests::{
     GATEWAY4, GATEWAY6, MAC, OWN_LINK_LOCAL, OWN4, OWN6, assert_well_formed, context, ipv4, udp4,
 };
-use crate::gateway::{GATEWAY_LINK_LOCAL, GATEWAY_MAC, Lease4};
+use crate::gateway::{GATEWAY_LINK_LOCAL, GATEWAY_MAC};
 use crate::pipeline::{Nve, PortId};
 use crate::policy::World;
 use crate::setup::{Attachment, Host, Network, Setup};
@@ -28,20 +28,10 @@ fn server(number: usize) -> SocketAddr {
 /// `tenants` attachments, each of a network of its own, all with the same addresses but for the /96.
 fn setup(tenants: u16, servers: usize) -> Setup {
     let network = |number: u16| Network {
-        name: format!("net{number}"),
-        vnid: Vnid::new(1001 + u32::from(number)).expect("28 bits"),
         ipv4: Some(Ipv4Cidr::new(Ipv4Addr::new(10, 1, 0, 0), 16)),
         ipv6: Vnet::new(Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, number, 0, 0)).ok(),
-        gateway4: None,
-        gateway6: None,
-        dns: vec![],
         dns_forward: (0..servers).map(server).collect(),
-        domain: None,
-        search: vec![],
-        ntp: vec![],
-        lease4: Lease4::Subnet,
-        multicast: Default::default(),
-        metadata: true,
+        ..Network::named(format!("net{number}"), Vnid::new(1001 + u32::from(number)).expect("28 bits"))
     };
     let attachment = |number: u16| Attachment {
         name: format!("vm{number}"),
@@ -63,12 +53,9 @@ fn setup(tenants: u16, servers: usize) -> Setup {
         unknown: Default::default(),
     };
     Setup {
-        host,
         networks: (0..tenants).map(network).collect(),
         attachments: (0..tenants).map(attachment).collect(),
-        mappings: vec![],
-        listeners: vec![],
-        routes: vec![],
+        ..Setup::of(host)
     }
 }
 

@@ -250,14 +250,7 @@ fn nve_of(count: u8) -> Arc<Nve> {
         unknown: Default::default(),
     };
     let attachments = (1..=count).map(attachment).collect();
-    let setup = Setup {
-        host,
-        networks: vec![network],
-        attachments,
-        mappings: vec![],
-        listeners: vec![],
-        routes: vec![],
-    };
+    let setup = Setup { networks: vec![network], attachments, ..Setup::of(host) };
     Nve::new(setup.check().unwrap(), 16)
 }
 

@@ -8,18 +8,13 @@ use super::*;
 use crate::addr::{ChecksumMode, Vnid};
 use crate::packet::HEAD_LEN;
 use crate::pipeline::{Again, Fate, Nve, Origin, Scratch, Walker};
-use crate::setup::{Attachment, Host, Instance, Mapping, Multicast, Network, Setup};
+use crate::setup::{Attachment, Host, Instance, Mapping, Network, Setup};
 
 fn nve() -> Arc<Nve> {
     let network = Network {
-        name: "blue".into(),
-        vnid: Vnid::new(1001).unwrap(),
         ipv4: context().prefix4,
         ipv6: context().vnet,
-        gateway4: None,
-        gateway6: None,
         dns: RESOLVERS.to_vec(),
-        dns_forward: Vec::new(),
         domain: Some("blue.example".into()),
         search: vec!["blue.example".into(), "example".into()],
         ntp: vec![
@@ -27,8 +22,7 @@ fn nve() -> Arc<Nve> {
             "2001:db8:b1:e::123".parse().expect("an address"),
         ],
         lease4: Lease4::HostRoute,
-        multicast: Multicast::default(),
-        metadata: true,
+        ..Network::named("blue", Vnid::new(1001).unwrap())
     };
     let attachment = Attachment {
         name: "vm1".into(),
@@ -52,14 +46,7 @@ fn nve() -> Arc<Nve> {
         unknown: Default::default(),
     };
     let mappings = vec![remote(PEER4.into()), remote(PEER6.into())];
-    let setup = Setup {
-        host,
-        networks: vec![network],
-        attachments: vec![attachment],
-        mappings,
-        listeners: vec![],
-        routes: vec![],
-    };
+    let setup = Setup { networks: vec![network], attachments: vec![attachment], mappings, ..Setup::of(host) };
     Nve::new(setup.check().expect("a good setup"), 16)
 }
 

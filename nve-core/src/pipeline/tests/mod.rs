@@ -15,8 +15,8 @@ use smoltcp::wire::EthernetAddress;
 
 use super::*;
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
-use crate::gateway::{GATEWAY_MAC, Lease4};
-use crate::setup::{self, Instance, Multicast, Setup};
+use crate::gateway::GATEWAY_MAC;
+use crate::setup::{self, Instance, Setup};
 use crate::testkit::dissect::Dissected;
 use crate::testkit::frames::{self, Header};
 
@@ -127,20 +127,9 @@ pub(super) fn ila_of(host: u8, address: &str) -> IpAddr {
 
 pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
     let network = |name: &str| setup::Network {
-        name: name.into(),
-        vnid: vnid(name),
         ipv4: Some("10.1.0.0/16".parse().unwrap()),
         ipv6: Some(vnet(name)),
-        gateway4: None,
-        gateway6: None,
-        dns: vec![],
-        dns_forward: Vec::new(),
-        domain: None,
-        search: vec![],
-        ntp: vec![],
-        lease4: Lease4::Subnet,
-        multicast: Multicast::default(),
-        metadata: true,
+        ..setup::Network::named(name, vnid(name))
     };
     let guests: [(u8, &str, &str, &str, u8, &str); 5] = [
         (1, "vm1", "10.1.0.1", "2001:db8:b1:e::1", 1, "blue"),
@@ -169,19 +158,17 @@ pub(super) fn setup(host: u8, checksum: ChecksumMode) -> Setup {
         })
     };
     Setup {
-        host: setup::Host {
+        networks: vec![network("blue"), network("red")],
+        attachments: here.into_iter().map(attachment).collect(),
+        mappings: there.into_iter().flat_map(mappings).collect(),
+        ..Setup::of(setup::Host {
             name: format!("hv{host}"),
             locator: locator(host),
             sir: sir(),
             checksum,
             uplink_mtu: 1500,
             unknown: Default::default(),
-        },
-        networks: vec![network("blue"), network("red")],
-        attachments: here.into_iter().map(attachment).collect(),
-        mappings: there.into_iter().flat_map(mappings).collect(),
-        listeners: vec![],
-        routes: vec![],
+        })
     }
 }
 

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nve_core::addr::{ChecksumMode, Vnid};
-use nve_core::gateway::Lease4;
 use nve_core::pipeline::Nve;
 use nve_core::setup::{Attachment, Host, Instance, Multicast, Network, Setup};
 use smoltcp::wire::EthernetAddress;
@@ -70,35 +69,22 @@ fn setup(count: u8) -> Setup {
         shared: vec![],
     };
     Setup {
-        host: Host {
+        networks: vec![Network {
+            ipv4: Some("10.1.0.0/16".parse().unwrap()),
+            ipv6: Some("2001:db8:b1:e::/96".parse().unwrap()),
+            // Nobody is asked who listens: what a guest receives is what the test sends.
+            multicast: Multicast::Flood,
+            ..Network::named("blue", Vnid::new(1001).unwrap())
+        }],
+        attachments: (1..=count).map(attachment).collect(),
+        ..Setup::of(Host {
             name: "hv1".into(),
             locator: "2001:db8:0:1::/64".parse().unwrap(),
             sir: "2001:db8:51::/64".parse().unwrap(),
             checksum: ChecksumMode::Neutral,
             uplink_mtu: 1500,
             unknown: Default::default(),
-        },
-        networks: vec![Network {
-            name: "blue".into(),
-            vnid: Vnid::new(1001).unwrap(),
-            ipv4: Some("10.1.0.0/16".parse().unwrap()),
-            ipv6: Some("2001:db8:b1:e::/96".parse().unwrap()),
-            gateway4: None,
-            gateway6: None,
-            dns: vec![],
-            dns_forward: Vec::new(),
-            domain: None,
-            search: vec![],
-            ntp: vec![],
-            lease4: Lease4::Subnet,
-            // Nobody is asked who listens: what a guest receives is what the test sends.
-            multicast: Multicast::Flood,
-            metadata: true,
-        }],
-        attachments: (1..=count).map(attachment).collect(),
-        mappings: vec![],
-        listeners: vec![],
-        routes: vec![],
+        })
     }
 }
 

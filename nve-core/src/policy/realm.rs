@@ -1,0 +1,81 @@
+//! Who an endpoint belongs to, and how endpoints of different realms call each other (docs/decisions/0014).
+//!
+//! ```text
+//!   SIR:T ──────────> tasks            SIR:(VNI:VA) ─┐
+//!                                      VNET:VA ──────┴─> a network         in no SIR, VN or locator prefix ──> outside
+//! ```
+//!
+//! What must stay true: an address is of one realm at most; what it could be mistaken for (a locator, C = 1, a reserved type) is nobody's.
+
+use core::net::Ipv6Addr;
+
+use super::{NetworkId, World};
+use crate::addr::{Identifier, Kind};
+
+/// Who an endpoint belongs to. Rules are between realms.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Realm {
+    /// A virtual network.
+    Network(NetworkId),
+    /// The tasks of the domain.
+    Tasks,
+    /// Everything else.
+    Outside,
+}
+
+/// Somebody with an address, as other realms call him.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) realm: Realm,
+    /// `SIR:T`, `SIR:(VNI:VA)`, `VNET:VA`, or an address of the outside.
+    pub(crate) address: Ipv6Addr,
+    /// The key of the mapping table; the outside has none.
+    pub(crate) identifier: Option<Identifier>,
+}
+
+/// Why an address is no endpoint's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Nobody {
+    /// Under a locator, which only the fabric names.
+    Locator,
+    /// Under the SIR prefix, and neither of type 1 nor of type 2.
+    Identifier,
+    /// Of type 2, of a network that is not known here.
+    Network,
+    /// A group, link-local, loopback, unspecified, or an IPv4 address in disguise.
+    NotUnicast,
+}
+
+impl Endpoint {
+    /// Whoever is called `address`.
+    ///
+    /// # Errors
+    /// Why nobody is.
+    pub(crate) fn called(world: &World, address: Ipv6Addr) -> Result<Self, Nobody> {
+        let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
+        let some = |realm, identifier| Ok(Self { realm, address, identifier });
+        if upper == world.sir.upper() {
+            let identifier = Identifier::from_bits(low).map_err(|_| Nobody::Identifier)?;
+            return match identifier.kind() {
+                Kind::Local(_) => some(Realm::Tasks, Some(identifier)),
+                Kind::Ipv4(vnid, _) => {
+                    let (id, _) = world.network_of_vnid(vnid).ok_or(Nobody::Network)?;
+                    some(Realm::Network(id), Some(identifier))
+                }
+                _ => Err(Nobody::Identifier),
+            };
+        }
+        if world.known_locator(upper).is_some() {
+            return Err(Nobody::Locator);
+        }
+        if let Some((id, network)) = world.network_of_address(address) {
+            return some(Realm::Network(id), Some(Identifier::ipv6(network.vnid, low as u32)));
+        }
+        let mapped = address.to_bits() >> 32 == 0xffff;
+        let local = address.is_unicast_link_local() || address.is_loopback() || address.is_unspecified();
+        if address.is_multicast() || local || mapped {
+            return Err(Nobody::NotUnicast);
+        }
+        some(Realm::Outside, None)
+    }
+}
