@@ -53,6 +53,21 @@ impl Locator {
             _ => self.unmodified(identifier),
         }
     }
+    /// `L:I` with the low word adjusted and C = 0, for a peer in [`crate::addr::PeerChecksum::NeutralAuto`]; `neutral` must be
+    /// [`Neutral::without_c`] of this locator. `None` for a low word of 0x0000: such a peer reads both zeros back as 0xffff.
+    pub const fn neutral_without_c(self, identifier: Identifier, neutral: Neutral) -> Option<IlaAddress> {
+        let bits = identifier.bits();
+        // What is left of 0xffff is the adjustment itself, as of 0x0000.
+        let word = match bits as u16 {
+            0 => return None,
+            0xffff => neutral.apply(0),
+            low => neutral.apply(low),
+        };
+        match word {
+            Some(word) => Some(IlaAddress((self.0 as u128) << 64 | (bits & !0xffff | word as u64) as u128)),
+            None => None,
+        }
+    }
 }
 
 impl FromStr for Locator {

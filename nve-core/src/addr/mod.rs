@@ -23,7 +23,7 @@ mod vnid;
 
 pub use identifier::{Identifier, IdentifierError, Kind};
 pub use locator::{IlaAddress, Locator};
-pub use neutral::{ChecksumMode, Neutral};
+pub use neutral::{ChecksumMode, Neutral, PeerChecksum};
 pub use notation::{DecodeError, Decoded, Directory, EncodeError, decode, encode};
 pub use sir::{SirAddress, SirPrefix};
 pub use vnid::{Vnet, Vnid};

@@ -24,6 +24,19 @@ pub enum ChecksumMode {
     Unmodified,
 }
 
+/// How one peer, whose ILA is the Linux kernel's, has its checksums: `csum-mode` of iproute2, with the draft's names for the draft's modes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PeerChecksum {
+    /// 4.4.1, `neutral-map`: it takes C = 1 and C = 0.
+    Neutral,
+    /// 4.4.2, `no-action`: it takes C = 0 only.
+    Unmodified,
+    /// `neutral-map-auto`: the low word is adjusted always, and C never tells.
+    NeutralAuto,
+    /// `adj-transport`: the transport checksum is changed in the packet, the address only in its locator.
+    AdjTransport,
+}
+
 /// The 16-bit one's complement adjustment of one (locator, prefix) pair; computed once, when a mapping is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Neutral(u16);
@@ -33,6 +46,10 @@ impl Neutral {
     pub const fn sir(locator: Locator, sir: SirPrefix) -> Self {
         let new = add(sum(locator.upper() as u128), 0x1000);
         Self(subtract(sum(sir.upper() as u128), new))
+    }
+    /// Type 1 as [`PeerChecksum::NeutralAuto`] has it: words 0 to 3 change, and C does not.
+    pub const fn without_c(locator: Locator, sir: SirPrefix) -> Self {
+        Self(subtract(sum(sir.upper() as u128), sum(locator.upper() as u128)))
     }
     /// Type 3, `VNET:VA -> L:(VNI:VAX)`: words 0 to 5 and the C bit change.
     pub const fn vnet(locator: Locator, vnid: Vnid, vnet: Vnet) -> Self {

@@ -235,3 +235,42 @@ fn what_cannot_be_decoded_says_why() {
     assert_eq!(error("2001:db8:0:2:1000::2"), DecodeError::StrayC);
     assert_eq!(error("fe80::1"), DecodeError::NotUnicast);
 }
+
+/// `ila_csum_do_neutral_nofmt` of Linux 6.1, as [`linux_neutral`].
+fn linux_neutral_auto(old_upper: u64, new_upper: u64, low: u16) -> u16 {
+    let csum_add = |a: u32, b: u32| {
+        let (sum, carry) = a.overflowing_add(b);
+        sum + u32::from(carry)
+    };
+    let halves = |upper: u64| [(upper >> 32) as u32, upper as u32];
+    let old = halves(old_upper).into_iter().fold(0, csum_add);
+    let diff = halves(new_upper).map(|word| !word).into_iter().fold(old, csum_add);
+    let value = csum_add(diff, u32::from(low));
+    let folded = (value & 0xffff) + (value >> 16);
+    (folded + (folded >> 16)) as u16
+}
+
+#[test]
+fn without_c_every_word_but_zero_comes_back_from_linux_as_it_was() {
+    for text in ["2001:db8:0:2::/64", "fd00:1:2:3::/64", "2001:ffff:ffff:fffe::/64", "3ffe::/64"] {
+        let locator = locator(text);
+        let neutral = Neutral::without_c(locator, sir());
+        for low in 0..=0xffff_u16 {
+            let identifier = Identifier::local(0x0123_4567_89ab_0000 | u64::from(low)).unwrap();
+            let Some(wire) = locator.neutral_without_c(identifier, neutral) else {
+                assert_eq!(low, 0, "{text}");
+                continue;
+            };
+            assert!(!wire.is_neutral());
+            let endpoint = sir().address(identifier).ipv6();
+            assert_eq!(residue(wire.ipv6()), residue(endpoint), "{} for {endpoint}", wire.ipv6());
+            let back = linux_neutral_auto(locator.upper(), sir().upper(), wire.ipv6().to_bits() as u16);
+            assert_eq!(back, low, "{text}");
+        }
+        // And what Linux sends, with both zeros alike, is read as the first of them.
+        for low in 0..=0xffff_u16 {
+            let wire = linux_neutral_auto(sir().upper(), locator.upper(), low);
+            assert_eq!(neutral.reverse(wire), if low == 0xffff { 0 } else { low }, "{text}");
+        }
+    }
+}

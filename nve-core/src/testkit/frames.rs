@@ -141,6 +141,62 @@ pub fn echo_request(
     ip(header, source, destination, protocol, transport)
 }
 
+/// The packet in fragments of up to `size` bytes behind the IP header each, as its sender would cut it; `size` is a multiple of eight.
+///
+/// # Panics
+/// If it is no IP packet, or has options or extension headers.
+pub fn fragments(packet: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let view = Dissected::of_ip(packet).expect("an IP packet");
+    let last = (view.transport.len().div_ceil(size) - 1) * size;
+    let cut = |(number, part): (usize, &[u8])| {
+        let (at, more) = (number * size, number * size < last);
+        if view.version == 4 {
+            let mut piece = [&packet[..20], part].concat();
+            piece[2..4].copy_from_slice(&((20 + part.len()) as u16).to_be_bytes());
+            piece[6..8].copy_from_slice(&((at / 8) as u16 | if more { 0x2000 } else { 0 }).to_be_bytes());
+            seal_ipv4(&mut piece);
+            return piece;
+        }
+        let field = (at as u16 | u16::from(more)).to_be_bytes();
+        let mut piece = [&packet[..40], &[view.protocol, 0], &field, &[0, 0, 0x47, 0x11], part].concat();
+        piece[4..6].copy_from_slice(&((8 + part.len()) as u16).to_be_bytes());
+        piece[6] = 44;
+        piece
+    };
+    view.transport.chunks(size).enumerate().map(cut).collect()
+}
+
+/// The packet that these are fragments of, in any order and none twice: the first one's header, with the lengths and without the marks of a
+/// whole one.
+///
+/// # Panics
+/// If they are not all of one packet.
+pub fn reassembled(fragments: &[&[u8]]) -> Vec<u8> {
+    let mut views: Vec<_> = fragments.iter().filter_map(|piece| Dissected::of_ip(piece)).collect();
+    views.sort_by_key(|view| view.fragment_offset);
+    let (first, last) = (views.first().expect("a fragment"), views.last().expect("a fragment"));
+    assert!(first.fragment_offset == 0 && !last.more_fragments, "both ends: {views:?}");
+    let mut transport = Vec::<u8>::new();
+    for view in &views {
+        assert_eq!(view.fragment_offset, transport.len(), "no gap and no overlap");
+        transport.extend(view.transport);
+    }
+    let Some(head) = fragments.iter().find(|piece| Dissected::of_ip(piece).as_ref() == Some(first)) else {
+        panic!("the first is one of them")
+    };
+    let mut packet = head[..if first.version == 4 { 20 } else { 40 }].to_vec();
+    if first.version == 4 {
+        packet[2..4].copy_from_slice(&((20 + transport.len()) as u16).to_be_bytes());
+        packet[6..8].fill(0);
+        seal_ipv4(&mut packet);
+    } else {
+        packet[4..6].copy_from_slice(&(transport.len() as u16).to_be_bytes());
+        packet[6] = first.protocol;
+    }
+    packet.extend(transport);
+    packet
+}
+
 /// The packet in an Ethernet frame, its type read from the version.
 pub fn ethernet(source: EthernetAddress, destination: EthernetAddress, packet: &[u8]) -> Vec<u8> {
     let ethertype: u16 = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };

@@ -4,6 +4,7 @@
 //! test that fails leaves `target/testkit/NAME.pcapng`.
 
 mod bad_roads;
+mod checksums;
 mod fabric_errors;
 mod isolation;
 mod metadata;

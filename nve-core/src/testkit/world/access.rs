@@ -91,6 +91,13 @@ impl World {
     pub fn verified(&self) -> Verified {
         self.audit.verified
     }
+    /// Judges a packet as if it were on a link: one that a test put together from fragments there.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn judge_on_link(&mut self, packet: &[u8]) -> Result<(), String> {
+        self.audit.judge(packet, Offload::NONE)
+    }
     /// Lets bad transport checksums cross the fabric: this test sends them on purpose.
     pub fn expect_bad_checksums(&mut self) {
         self.audit.lenient = true;
