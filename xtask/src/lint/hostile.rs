@@ -44,7 +44,7 @@ fn unnamed(document: &str, source: &Source) -> Vec<String> {
 }
 
 /// Whether `name` is a test: `fuzz: TARGET`, `FILE::FUNCTION` or `FUNCTION`.
-fn exists(sources: &[Source], name: &str) -> bool {
+pub(super) fn exists(sources: &[Source], name: &str) -> bool {
     if let Some(target) = name.strip_prefix("fuzz: ") {
         return sources.iter().any(|source| source.path == format!("fuzz/targets/{target}.rs"));
     }
@@ -102,7 +102,7 @@ fn findings(document: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 /// What stands between backticks.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 

@@ -3,6 +3,7 @@
 mod arrows;
 mod drops;
 mod hostile;
+mod ila02;
 mod rfc7915;
 mod sources;
 
@@ -20,7 +21,7 @@ struct Rule {
     check: fn() -> Result<Vec<String>>,
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     Rule { name: "dependencies follow the arrows between rooms", check: arrows::check },
     Rule {
         name: "`unsafe` stays in vhost-ila/src/device and vhost-ila/src/uplink",
@@ -31,6 +32,7 @@ const RULES: [Rule; 9] = [
     Rule { name: "every drop reason is documented and has a test", check: drops::check },
     Rule { name: "every rule of docs/rfc7915.md has a test that runs", check: rfc7915::check },
     Rule { name: "every check of docs/hostile.md has tests that exist", check: hostile::check },
+    Rule { name: "every rule and scenario of docs/ila-02.md has tests that exist", check: ila02::check },
     Rule { name: "tests named in documents exist", check: sources::documented_tests },
     Rule { name: "the README's test command is what CI runs", check: sources::ci_command },
 ];
