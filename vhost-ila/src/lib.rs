@@ -8,6 +8,7 @@ pub mod control;
 pub mod device;
 mod epoch;
 pub mod punt;
+pub mod redirect;
 pub mod replay;
 pub mod task;
 pub mod uplink;

@@ -1,10 +1,13 @@
 //! What `docs/` says is what the program does. `UPDATE_DOCS=1 cargo test -p vhost-ila --test docs` writes the generated files anew.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory as _};
 use nve_core::DropReason;
+use nve_core::redirect::Outcome;
 use utoipa::OpenApi as _;
 use vhost_ila::cli::Cli;
 use vhost_ila::config::Config;
@@ -59,6 +62,19 @@ fn the_list_of_drops_is_current() {
         text += &format!("| `{}` | {} |\n", reason.name(), reason.doc().trim());
     }
     is_current(&docs("drops.md"), &text);
+}
+
+#[test]
+fn the_list_of_outcomes_of_redirects_is_current() {
+    let path = docs("redirect.md");
+    let text = read(&path);
+    let (before, rest) = text.split_once("<!-- outcomes -->").expect("a mark");
+    let (_, after) = rest.split_once("<!-- end -->").expect("its end");
+    let mut table = "\n| name | meaning |\n|---|---|\n".to_owned();
+    for outcome in Outcome::ALL {
+        table += &format!("| `{}` | {} |\n", outcome.name(), outcome.doc().trim());
+    }
+    is_current(&path, &format!("{before}<!-- outcomes -->\n{table}\n<!-- end -->{after}"));
 }
 
 #[test]
@@ -193,10 +209,16 @@ fn the_configuration_s_example_is_accepted_and_names_every_key() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("all.toml");
     std::fs::write(&path, &config).expect("written");
+    let mut key = std::fs::OpenOptions::new();
+    let key = key.write(true).create_new(true).mode(0o600).open(directory.path().join("redirect-1.key"));
+    key.expect("made").write_all("5a".repeat(32).as_bytes()).expect("written");
     Config::load(&path).unwrap_or_else(|refused| panic!("{refused}\nin:\n{config}"));
     for (table, key) in keys() {
-        let written =
-            config.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
+        let shows = |line: &str| {
+            line.starts_with(&format!("{key} ="))
+                || line == format!("[[{}.{key}]]", table.trim_matches(['[', ']']))
+        };
+        let written = config.lines().any(|line| shows(line.trim_start_matches("# ")));
         assert!(written, "docs/configuration.md shows {key} of [{table}]");
         assert!(text.contains(&format!("| `{key}` |")), "docs/configuration.md explains {key} of [{table}]");
     }
@@ -207,7 +229,16 @@ fn keys() -> Vec<(String, String)> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("unknown.toml");
     let mut keys = Vec::new();
-    for table in ["[host]", "[uplink]", "[network.x]", "[attachment.x]", "[[mapping]]", "[[listener]]"] {
+    for table in [
+        "[host]",
+        "[uplink]",
+        "[network.x]",
+        "[attachment.x]",
+        "[[mapping]]",
+        "[[listener]]",
+        "[redirect]",
+        "[[redirect.key]]",
+    ] {
         std::fs::write(&path, format!("{table}\nqqqqqqqqqqqqqqqq = 1\n")).expect("written");
         let refused = Config::load(&path).expect_err("refused");
         let remedy = &refused.problems()[0].remedy;

@@ -30,7 +30,7 @@ pub use key::{Key, KeyId, KeyTooShort, Keys};
 pub use listener::Listener;
 pub use message::{LEN, Message, Opened, Sealed};
 pub use outcome::{Outcome, Tally};
-pub use teller::Teller;
+pub use teller::{Datagram, Teller};
 
 /// The UDP port of both ends, unless configured: of the private range (RFC 6335, section 6), above what Linux gives to clients.
 pub const PORT: u16 = 61_451;

@@ -25,6 +25,7 @@ use crate::control::{self, Devices, Running, Socket};
 use crate::device::features;
 use crate::device::handover::Role;
 use crate::device::status::{AttachmentReport, RingReport};
+use crate::redirect::Service;
 use crate::task::{self, PlugError};
 use crate::worker::{Daemon, DaemonConfig, DaemonHandle};
 
@@ -53,6 +54,7 @@ pub fn run(source: StaticFile) -> Result<String> {
     let (socket, listener) = Socket::listen(&control).context("the control socket cannot be made")?;
     let (daemon, nve) = start(&config)?;
     daemon.tasks().apply(&config.tasks());
+    daemon.redirects().apply(config.redirect.as_ref())?;
     let plugs = task::Socket::serve(&config.plug_socket(), Arc::clone(daemon.tasks()));
     let plugs = plugs.context("the plug socket cannot be made")?;
     let devices = Box::new(Served(Arc::clone(&daemon)));
@@ -179,6 +181,10 @@ impl Devices for Served {
 
     fn unplug(&self, name: &str) -> Result<(), PlugError> {
         self.0.tasks().unplug(name)
+    }
+
+    fn redirects(&self) -> Option<&Service> {
+        Some(self.0.redirects())
     }
 
     fn workers(&self) -> Vec<Worker> {

@@ -6,12 +6,13 @@ use anyhow::{Result, bail};
 use axum::http::{Method, StatusCode};
 use clap::ValueEnum;
 use nve_core::DropReason;
+use nve_core::redirect::Outcome;
 use serde::de::DeserializeOwned;
 
 use super::table::Table;
 use crate::authority::StaticFile;
 use crate::control::answer::{
-    Attachment, Counters, Device, Group, Mapping, Path, Port, Refusal, SharedAddress, Task,
+    Attachment, Counters, Device, Group, Mapping, Path, Port, Redirects, Refusal, SharedAddress, Task,
 };
 use crate::control::client;
 
@@ -38,6 +39,8 @@ enum Subject {
     Groups,
     /// How large a packet the fabric carries to each host
     Paths,
+    /// Redirects told and heard, and every refusal by its name
+    Redirects,
 }
 
 /// Asks the daemon of the config at `config`; a table, or its JSON.
@@ -51,6 +54,7 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
         Subject::Mappings => "/v1/mappings",
         Subject::Groups => "/v1/groups",
         Subject::Paths => "/v1/paths",
+        Subject::Redirects => "/v1/redirects",
     };
     let (status, body) = client::request(&config.control_socket()?, Method::GET, path)?;
     if status != StatusCode::OK {
@@ -66,6 +70,7 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
         Subject::Mappings => mappings(&read::<Vec<_>>(&body)?),
         Subject::Groups => groups(&read::<Vec<_>>(&body)?),
         Subject::Paths => paths(&read::<Vec<_>>(&body)?),
+        Subject::Redirects => redirects(&read(&body)?),
     })
 }
 
@@ -240,6 +245,24 @@ fn groups(groups: &[Group]) -> String {
         table.row([group.network.clone(), group.group.to_string(), here, elsewhere]);
     }
     table.to_string()
+}
+
+fn redirects(redirects: &Redirects) -> String {
+    let Some(socket) = &redirects.socket else { return "no [redirect] in the config\n".into() };
+    let does = |does: bool| if does { "yes" } else { "no" };
+    let keys: Vec<_> = redirects.keys.iter().map(ToString::to_string).collect();
+    let (heard, told) = (does(redirects.accept), does(redirects.send));
+    let mut text = format!("at {socket}; heard: {heard}, told: {told}; keys: {}\n", keys.join(" "));
+    let mut table = Table::new(["outcome", "times", "meaning"]);
+    for (name, times) in &redirects.outcomes {
+        let known = Outcome::ALL.iter().find(|known| known.name() == name);
+        let meaning = known.map_or("", |outcome| outcome.doc()).trim();
+        table.row([name.clone(), times.to_string(), meaning.to_owned()]);
+    }
+    if !table.is_empty() {
+        let _ = write!(text, "\n{table}");
+    }
+    text
 }
 
 fn paths(paths: &[Path]) -> String {

@@ -13,7 +13,10 @@ use super::attachment::{self, Attached, Socket};
 use super::raw::{RawFile, RawHost, RawListener, RawMapping, RawNetwork, RawUplink};
 use super::source::Source;
 use super::value::Judge;
-use super::{Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, realms, value};
+use super::{
+    Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, realms, redirect, value,
+};
+use crate::redirect::RedirectConfig;
 
 /// Where a resolver listens, unless said otherwise.
 const DNS_PORT: u16 = 53;
@@ -29,6 +32,7 @@ struct HostSection {
 struct Gathered {
     host: Option<HostSection>,
     uplink: Option<UplinkConfig>,
+    redirect: Option<RedirectConfig>,
     networks: Vec<Network>,
     attached: Vec<(Attachment, Socket)>,
     mappings: Vec<Mapping>,
@@ -94,6 +98,15 @@ impl Gathered {
             self.places.uplink =
                 Some(Item::new(judge.place(uplink.span())).numbers(judge.source(), &uplink.get_ref().mtu));
             self.uplink = uplink_section(judge, uplink.get_ref());
+        }
+        if let Some(redirect) = &raw.redirect
+            && judge.owns("[redirect]", redirect.span())
+        {
+            if redirect.get_ref().key.is_empty() {
+                let remedy = "add [[redirect.key]] with id and file, or remove [redirect]".into();
+                judge.refuse(redirect.span(), "redirect: there is no key".into(), remedy);
+            }
+            self.redirect = redirect::section(judge, redirect.get_ref());
         }
     }
 
@@ -236,8 +249,18 @@ impl Gathered {
         host.uplink_mtu = uplink.mtu();
         let (attachments, sockets): (Vec<_>, Vec<_>) = self.attached.into_iter().unzip();
         let devices = attachment::devices(&attachments, sockets, &runtime)?;
-        let Self { networks, mappings, listeners, routes, tasks, task_mappings, aliases, crossings, .. } =
-            self;
+        let Self {
+            networks,
+            mappings,
+            listeners,
+            routes,
+            tasks,
+            task_mappings,
+            aliases,
+            crossings,
+            redirect,
+            ..
+        } = self;
         let setup = Setup {
             networks,
             attachments,
@@ -251,7 +274,7 @@ impl Gathered {
             ..Setup::of(host)
         };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
-        Ok(Config { setup, devices, uplink, worker: section.worker, runtime, sections })
+        Ok(Config { setup, devices, uplink, worker: section.worker, redirect, runtime, sections })
     }
 }
 

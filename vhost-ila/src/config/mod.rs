@@ -21,6 +21,7 @@ mod instance;
 pub(crate) mod nearest;
 mod raw;
 mod realms;
+mod redirect;
 mod refused;
 mod source;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use std::time::Duration;
 use nve_core::setup::CheckedSetup;
 
 use crate::device::features::Offer;
+use crate::redirect::RedirectConfig;
 
 pub use refused::{Problem, Refused};
 pub use source::Place;
@@ -57,6 +59,8 @@ pub struct Config {
     pub uplink: UplinkConfig,
     /// How the workers poll.
     pub worker: WorkerConfig,
+    /// What is told and believed of redirects; without it nothing is.
+    pub redirect: Option<RedirectConfig>,
     /// Directory of the sockets.
     pub runtime: PathBuf,
     /// Where the sections are that only a restart can change.

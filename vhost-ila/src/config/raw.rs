@@ -20,6 +20,7 @@ pub(super) type Text = Spanned<String>;
 pub(super) struct RawFile {
     pub(super) host: Option<Spanned<RawHost>>,
     pub(super) uplink: Option<Spanned<RawUplink>>,
+    pub(super) redirect: Option<Spanned<RawRedirect>>,
     #[serde(default)]
     pub(super) network: BTreeMap<Text, RawNetwork>,
     #[serde(default)]
@@ -55,6 +56,28 @@ pub(super) struct RawUplink {
     pub(super) kind: Text,
     pub(super) name: Option<Text>,
     pub(super) mtu: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRedirect {
+    #[serde(default)]
+    pub(super) key: Vec<RawRedirectKey>,
+    pub(super) accept: Option<bool>,
+    pub(super) send: Option<bool>,
+    #[serde(default)]
+    pub(super) routers: Vec<Text>,
+    #[serde(default)]
+    pub(super) locators: Vec<Text>,
+    pub(super) lifetime: Option<Text>,
+    pub(super) port: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRedirectKey {
+    pub(super) id: Spanned<i64>,
+    pub(super) file: Text,
 }
 
 #[derive(Debug, Deserialize)]

@@ -327,3 +327,74 @@ fn metadata_that_nobody_is_told_or_that_hides_addresses_is_refused() {
     assert!(load(&inside).expect_err("refused").to_string().contains("where metadata is served"));
     load(&inside.replace("vni = 1001", "vni = 1001\nmetadata = false")).expect("accepted");
 }
+
+/// HOST with `[redirect]` and this key file; what is wrong with it.
+fn with_key(redirect: &str, secret: &str, mode: u32) -> Result<Config, Vec<(String, String)>> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let files = directory(&[("host.toml", &format!("{HOST}{redirect}")), ("a.key", secret)]);
+    let key = files.path().join("a.key");
+    std::fs::set_permissions(key, std::fs::Permissions::from_mode(mode)).expect("set");
+    let problem = |problem: &Problem| (problem.what.clone(), problem.remedy.clone());
+    Config::load(files.path()).map_err(|refused| refused.problems().iter().map(problem).collect())
+}
+
+const REDIRECT: &str = "[redirect]\n[[redirect.key]]\nid = 7\nfile = \"a.key\"\n";
+
+#[test]
+fn redirects_are_off_without_a_section_and_heard_but_not_told_with_a_key() {
+    assert!(load(&format!("{HOST}{BLUE}")).expect("accepted").redirect.is_none());
+    let config = with_key(REDIRECT, &format!("{}\n", "5a".repeat(32)), 0o600).expect("accepted");
+    let RedirectConfig { policy, port } = config.redirect.expect("a section");
+    assert_eq!((policy.accept, policy.send, policy.lifetime.as_secs(), port), (true, false, 300, 61_451));
+    assert_eq!(policy.keys.ids().map(|id| id.0).collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn a_key_that_others_may_read_is_short_or_no_key_is_refused_without_its_secret() {
+    let good = "c0ffee".repeat(11);
+    let cases = [
+        (REDIRECT, good.as_str(), 0o640, "may be read by others"),
+        (REDIRECT, good.as_str(), 0o604, "mode 0604"),
+        (REDIRECT, &good[..62], 0o600, "31 bytes"),
+        (REDIRECT, "", 0o600, "0 bytes"),
+        (REDIRECT, &good[..65], 0o600, "hexadecimal"),
+        (
+            REDIRECT,
+            "not a key, but a sentence of more than sixty-four characters in all.",
+            0o600,
+            "hexadecimal",
+        ),
+        ("[redirect]\n", good.as_str(), 0o600, "there is no key"),
+        ("[redirect]\n[[redirect.key]]\nid = 7\nfile = \"/dev/zero\"\n", "", 0o600, "no regular file"),
+        (
+            "[redirect]\n[[redirect.key]]\nid = 70000\nfile = \"a.key\"\n",
+            good.as_str(),
+            0o600,
+            "out of range",
+        ),
+        (
+            "[redirect]\nlifetime = \"0s\"\n[[redirect.key]]\nid = 7\nfile = \"a.key\"\n",
+            good.as_str(),
+            0o600,
+            "no time",
+        ),
+        (
+            "[redirect]\nlocators = [\"2001:db8:1::/32\"]\n[[redirect.key]]\nid = 7\nfile = \"a.key\"\n",
+            good.as_str(),
+            0o600,
+            "no prefix",
+        ),
+    ];
+    for (redirect, secret, mode, expected) in cases {
+        let problems = with_key(redirect, secret, mode).expect_err(expected);
+        let [(what, remedy)] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(what.contains(expected), "{what:?} should contain {expected:?}");
+        assert!(
+            !what.contains("c0ffee") && !remedy.contains("c0ffee") && !remedy.is_empty(),
+            "{what} {remedy}"
+        );
+    }
+    let twice = format!("{REDIRECT}[[redirect.key]]\nid = 7\nfile = \"a.key\"\n");
+    let problems = with_key(&twice, &"5a".repeat(32), 0o600).expect_err("refused");
+    assert!(problems[0].0.contains("two keys of number 7"), "{problems:?}");
+}

@@ -362,6 +362,26 @@ impl<'a> Judge<'a> {
         None
     }
 
+    /// A time of whole seconds.
+    pub(super) fn seconds(
+        &mut self,
+        item: &str,
+        text: &Text,
+        range: RangeInclusive<u64>,
+    ) -> Option<Duration> {
+        let given = text.get_ref();
+        let units = [("s", 1), ("m", 60), ("h", 3600)];
+        let seconds = units.iter().find_map(|(unit, size)| {
+            given.strip_suffix(unit)?.trim_end().parse::<u64>().ok()?.checked_mul(*size)
+        });
+        if let Some(seconds) = seconds.filter(|seconds| range.contains(seconds)) {
+            return Some(Duration::from_secs(seconds));
+        }
+        let what = format!("{item}: \"{given}\" is no time from {}s to {}s", range.start(), range.end());
+        self.refuse(text.span(), what, "write a number with s, m or h, such as \"300s\"".into());
+        None
+    }
+
     /// How long an idle worker spins: `0us` to `1s`.
     pub(super) fn spin(&mut self, item: &str, text: &Text) -> Option<Duration> {
         let given = text.get_ref();

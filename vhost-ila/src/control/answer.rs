@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::config::{self, Refused};
+use crate::redirect::RedirectReport;
 
 /// What was taken, given and dropped since the daemon started.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -269,6 +270,35 @@ impl From<PathLine> for Path {
     fn from(line: PathLine) -> Self {
         let PathLine { locator, mtu, learned } = line;
         Self { locator: locator.to_string(), mtu, learned_seconds_ago: learned.map(|age| age.as_secs()) }
+    }
+}
+
+/// Redirects (docs/redirect.md): who tells them, who hears them, and what came of each.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Redirects {
+    /// The control address and port; null: the config has no `[redirect]`.
+    pub socket: Option<String>,
+    /// Whether redirects are listened to.
+    pub accept: bool,
+    /// Whether they are told for what is passed on.
+    pub send: bool,
+    /// Numbers of the keys; the first signs.
+    pub keys: Vec<u16>,
+    /// How often each came about, by its name; what did not is left out.
+    pub outcomes: BTreeMap<String, u64>,
+}
+
+impl From<RedirectReport> for Redirects {
+    fn from(report: RedirectReport) -> Self {
+        let RedirectReport { at, accept, send, keys, outcomes } = report;
+        let outcomes = outcomes.into_iter().filter(|(_, times)| *times > 0);
+        Self {
+            socket: at.map(|(address, port)| format!("[{address}]:{port}")),
+            accept,
+            send,
+            keys,
+            outcomes: outcomes.map(|(outcome, times)| (outcome.name().to_owned(), times)).collect(),
+        }
     }
 }
 

@@ -10,14 +10,14 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 
 use super::Running;
-use super::answer::{Attachment, Counters, Group, Mapping, Path, Refusal, Reloaded, Unplugged};
+use super::answer::{Attachment, Counters, Group, Mapping, Path, Redirects, Refusal, Reloaded, Unplugged};
 
 /// The API of a running vhost-ila, on the Unix socket `control.sock` of its runtime directory.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(title = "vhost-ila", license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")),
     servers((url = "http://localhost", description = "any host name: the socket is the address")),
-    paths(counters, attachments, unplug, mappings, groups, learned_paths, reload)
+    paths(counters, attachments, unplug, mappings, groups, learned_paths, redirects, reload)
 )]
 pub struct Description;
 
@@ -30,6 +30,7 @@ pub fn router(running: Arc<Running>) -> Router {
         .route("/v1/mappings", get(mappings))
         .route("/v1/groups", get(groups))
         .route("/v1/paths", get(learned_paths))
+        .route("/v1/redirects", get(redirects))
         .route("/v1/reload", post(reload))
         .fallback(unknown)
         .with_state(running)
@@ -81,6 +82,12 @@ async fn groups(State(running): State<Arc<Running>>) -> Json<Vec<Group>> {
 #[utoipa::path(get, path = "/v1/paths", operation_id = "paths", responses((status = 200, body = Vec<Path>)))]
 async fn learned_paths(State(running): State<Arc<Running>>) -> Json<Vec<Path>> {
     Json(running.paths())
+}
+
+/// Redirects: keys, and how often each outcome came about.
+#[utoipa::path(get, path = "/v1/redirects", responses((status = 200, body = Redirects)))]
+async fn redirects(State(running): State<Arc<Running>>) -> Json<Redirects> {
+    Json(running.redirects())
 }
 
 /// Read the config again and run it instead, as SIGHUP does. All of it or nothing.

@@ -11,10 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nve_core::pipeline::Nve;
 
 use super::answer::{
-    Attachment, Counters, Device, Group, Mapping, Path, Refusal, Reloaded, SharedAddress, Task, Worker,
+    Attachment, Counters, Device, Group, Mapping, Path, Redirects, Refusal, Reloaded, SharedAddress, Task,
+    Worker,
 };
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig, SocketMode};
+use crate::redirect::Service;
 use crate::task::PlugError;
 
 /// The devices of a daemon, as control sees them. `worker::DaemonHandle` is one; tests have another.
@@ -35,6 +37,10 @@ pub trait Devices: Send + Sync {
     fn unplug(&self, name: &str) -> Result<(), PlugError>;
     /// What each worker spent.
     fn workers(&self) -> Vec<Worker>;
+    /// Redirects, where there are any.
+    fn redirects(&self) -> Option<&Service> {
+        None
+    }
 }
 
 /// A running daemon.
@@ -80,7 +86,8 @@ impl Running {
         self.nve
             .apply(wanted.setup.clone())
             .map_err(|error| Refusal { error: error.to_string(), problems: Vec::new() })?;
-        if let Err(error) = self.devices.apply(&wanted.devices, &wanted.tasks()) {
+        let applied = self.apply_redirects(&wanted);
+        if let Err(error) = applied.and_then(|()| self.devices.apply(&wanted.devices, &wanted.tasks())) {
             self.take_back(running);
             return Err(error.into());
         }
@@ -93,9 +100,20 @@ impl Running {
         if let Err(error) = self.nve.apply(running.setup.clone()) {
             log::error!("the old setup could not be restored: {error}");
         }
+        if let Err(error) = self.apply_redirects(running) {
+            log::error!("the old redirects could not be restored: {error}");
+        }
         if let Err(error) = self.devices.apply(&running.devices, &running.tasks()) {
             log::error!("an old device could not be restored: {error}");
         }
+    }
+
+    fn apply_redirects(&self, config: &Config) -> io::Result<()> {
+        self.devices.redirects().map_or(Ok(()), |service| service.apply(config.redirect.as_ref()))
+    }
+
+    pub(super) fn redirects(&self) -> Redirects {
+        self.devices.redirects().map(|service| Redirects::from(service.report())).unwrap_or_default()
     }
 
     pub(super) fn counters(&self) -> Counters {

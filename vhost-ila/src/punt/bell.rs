@@ -11,19 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{EventfdFlags, eventfd};
 
 #[derive(Debug)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     event: OwnedFd,
     rung: AtomicBool,
 }
 
 impl Bell {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self { event, rung: AtomicBool::new(false) })
     }
 
     /// Never blocks.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             // A counter too full to be written wakes as well.
             let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
@@ -32,12 +32,12 @@ impl Bell {
 
     /// Whether it rang since the last [`Self::hush`]; one relaxed load.
     #[inline]
-    pub(super) fn rang(&self) -> bool {
+    pub(crate) fn rang(&self) -> bool {
         self.rung.load(Ordering::Relaxed)
     }
 
     /// Before looking at what it rang for.
-    pub(super) fn hush(&self) {
+    pub(crate) fn hush(&self) {
         // Ours and non-blocking; an empty counter is no news.
         let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
         self.rung.swap(false, Ordering::AcqRel);

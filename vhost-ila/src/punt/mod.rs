@@ -23,6 +23,7 @@ mod queue;
 mod resolvers;
 mod thread;
 
+pub(crate) use bell::Bell;
 pub use queue::{SHARE, ThreadEnd, WorkerEnd, ends};
 pub use resolvers::random;
 pub use thread::{PuntReport, Serve, Thread};

@@ -48,6 +48,7 @@ use crate::device::handover::{self, WorkerLink};
 use crate::device::server::Server;
 use crate::device::status::AttachmentReport;
 use crate::punt::{self, PuntReport, Serve};
+use crate::redirect;
 use crate::task::Tasks;
 use crate::uplink::{self, Uplink};
 use poll::Worker;
@@ -100,11 +101,13 @@ impl Daemon {
         let Some(punts) = punts.into_iter().next() else { return Err(io::ErrorKind::InvalidInput.into()) };
         let punt = punt::Thread::start(desks_end, desks)?;
         let counters = Arc::new(WorkerCounters::default());
-        let worker = Worker::new(Arc::clone(&nve), inbox, uplink, punts, spin, Arc::clone(&counters))?;
+        let (redirects, notes) = redirect::Service::start(Arc::clone(&nve))?;
+        let ways = (uplink, punts, notes);
+        let worker = Worker::new(Arc::clone(&nve), inbox, ways, spin, Arc::clone(&counters))?;
         let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || worker.run())?;
         let thread = Mutex::new(Some(thread));
         let tasks = Arc::new(Tasks::new(Arc::clone(&nve), link.clone()));
-        Ok(DaemonHandle { nve, link, counters, thread, punt, servers: Mutex::default(), tasks })
+        Ok(DaemonHandle { nve, link, counters, thread, punt, redirects, servers: Mutex::default(), tasks })
     }
 }
 
@@ -121,6 +124,7 @@ pub struct DaemonHandle {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The slow path, which ends after the worker.
     punt: punt::Thread,
+    redirects: redirect::Service,
     servers: Mutex<BTreeMap<String, Device>>,
     tasks: Arc<Tasks>,
 }
@@ -194,6 +198,12 @@ impl DaemonHandle {
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerReport> {
         vec![self.counters.report()]
+    }
+
+    /// Redirects, told and heard.
+    #[must_use]
+    pub fn redirects(&self) -> &redirect::Service {
+        &self.redirects
     }
 
     /// What the slow path did.

@@ -25,6 +25,7 @@ use crate::device::handover::{Queue, Request, Role, WorkerInbox};
 use crate::device::memory::poisoned_mappings;
 use crate::device::ring::RingFault;
 use crate::punt::WorkerEnd;
+use crate::redirect::Notes;
 use crate::task::Nic;
 use crate::uplink::Uplink;
 
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     out: Outlets,
     batch: Batch,
     inbox: WorkerInbox,
+    /// Of packets that took the triangle.
+    notes: Notes,
     poll: Poll,
     spin: Duration,
     start: Instant,
@@ -66,8 +69,7 @@ impl Worker {
     pub(super) fn new(
         nve: Arc<Nve>,
         inbox: WorkerInbox,
-        uplink: Box<dyn Uplink>,
-        punts: WorkerEnd,
+        (uplink, punts, notes): (Box<dyn Uplink>, WorkerEnd, Notes),
         spin: Duration,
         counters: Arc<WorkerCounters>,
     ) -> io::Result<Self> {
@@ -81,6 +83,7 @@ impl Worker {
             out: Outlets::new(nve, uplink, punts, Notifier::new()?, counters),
             batch: Batch::new(),
             inbox,
+            notes,
             poll,
             spin,
             start: crate::epoch::epoch(),
@@ -154,6 +157,9 @@ impl Worker {
             self.uplink.found(count);
             packets += count as u64;
             busy += u64::from(count > 0);
+        }
+        while let Some(triangle) = self.out.walker.next_triangle() {
+            self.notes.note(triangle);
         }
         self.out.publish();
         self.out.notifier.flush();

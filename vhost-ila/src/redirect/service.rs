@@ -1,0 +1,156 @@
+//! What the rest of the daemon sees: start, apply, report.
+//!
+//! What must stay true: one owner, [`Service`], ends the thread; a policy that was refused changes nothing.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use nve_core::pipeline::Nve;
+use nve_core::redirect::{Outcome, Policy, Tally};
+use rustix::net::sockopt::set_ipv6_freebind;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+
+use super::RedirectConfig;
+use super::thread::{Errand, Notes, QUEUE, Tell, Thread};
+use crate::punt::Bell;
+
+/// What the thread serves with.
+#[derive(Debug, Default)]
+pub(super) struct Current {
+    pub(super) socket: Option<Arc<UdpSocket>>,
+    /// Where it is bound, and where others are.
+    pub(super) at: Option<(Ipv6Addr, u16)>,
+    pub(super) policy: Policy,
+}
+
+/// What both threads have.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) current: ArcSwap<Current>,
+    pub(super) quit: AtomicBool,
+    pub(super) bell: Arc<Bell>,
+    pub(super) tally: Tally,
+}
+
+/// Redirects at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RedirectReport {
+    /// Where the socket is; none: there is no `[redirect]`.
+    pub at: Option<(Ipv6Addr, u16)>,
+    /// Whether redirects are listened to.
+    pub accept: bool,
+    /// Whether they are told.
+    pub send: bool,
+    /// Numbers of the keys: the first signs.
+    pub keys: Vec<u16>,
+    /// Every outcome and how often it came about.
+    pub outcomes: Vec<(Outcome, u64)>,
+}
+
+/// The running service; ends when dropped.
+#[derive(Debug)]
+pub struct Service {
+    nve: Arc<Nve>,
+    shared: Arc<Shared>,
+    errands: SyncSender<Errand>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Service {
+    /// Starts the thread, without a socket; and the worker's end.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start(nve: Arc<Nve>) -> io::Result<(Self, Notes)> {
+        let bell = Arc::new(Bell::new()?);
+        let (errands, inbox) = sync_channel(QUEUE);
+        let shared = Arc::new(Shared {
+            current: ArcSwap::default(),
+            quit: AtomicBool::new(false),
+            bell: Arc::clone(&bell),
+            tally: Tally::default(),
+        });
+        let thread = Thread::new(Arc::clone(&nve), Arc::clone(&shared), inbox);
+        let handle = std::thread::Builder::new().name("redirect".to_owned()).spawn(move || thread.run())?;
+        let notes = Notes::new(errands.clone(), bell);
+        Ok((Self { nve, shared, errands, thread: Mutex::new(Some(handle)) }, notes))
+    }
+
+    /// Serves by `config` from now on; not at all without one.
+    ///
+    /// # Errors
+    /// The socket cannot be bound; nothing has changed.
+    pub fn apply(&self, config: Option<&RedirectConfig>) -> io::Result<()> {
+        let before = self.shared.current.load_full();
+        let next = match config {
+            None => Current::default(),
+            Some(RedirectConfig { policy, port }) => {
+                let at = (self.nve.world().locator.control_address(), *port);
+                let socket = match &before.socket {
+                    Some(socket) if before.at == Some(at) => Arc::clone(socket),
+                    _ => Arc::new(open(at).map_err(|e| {
+                        io::Error::new(
+                            e.kind(),
+                            format!("redirects: [{}]:{} cannot be bound: {e}", at.0, at.1),
+                        )
+                    })?),
+                };
+                Current { socket: Some(socket), at: Some(at), policy: policy.clone() }
+            }
+        };
+        self.nve.want_triangles(next.policy.send);
+        self.shared.current.store(Arc::new(next));
+        self.shared.bell.ring();
+        Ok(())
+    }
+
+    /// Tells a host where an identifier lives now, whoever asked; false if too much waits to be told.
+    pub fn tell(&self, tell: Tell) -> bool {
+        let taken = self.errands.try_send(Errand::Tell(tell)).is_ok();
+        self.shared.bell.ring();
+        taken
+    }
+
+    /// What it serves with, and what came of it.
+    #[must_use]
+    pub fn report(&self) -> RedirectReport {
+        let current = self.shared.current.load();
+        RedirectReport {
+            at: current.at,
+            accept: current.policy.accept,
+            send: current.policy.send,
+            keys: current.policy.keys.ids().map(|id| id.0).collect(),
+            outcomes: Outcome::ALL.iter().map(|outcome| (*outcome, self.shared.tally.of(*outcome))).collect(),
+        }
+    }
+
+    /// Ends the thread; returns when it has.
+    pub fn stop(&self) {
+        self.shared.quit.store(true, Ordering::Release);
+        self.shared.bell.ring();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread of redirects panicked");
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A socket at a control address, also before the address is on `lo`.
+fn open((address, port): (Ipv6Addr, u16)) -> io::Result<UdpSocket> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, flags, None)?;
+    set_ipv6_freebind(&socket, true)?;
+    bind(&socket, &SocketAddrV6::new(address, port, 0, 0))?;
+    Ok(socket.into())
+}

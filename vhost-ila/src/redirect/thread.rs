@@ -1,0 +1,179 @@
+//! The thread: triangles out, datagrams in, and what has ended.
+//!
+//! What must stay true: it serves a bounded part of each before it looks at the others; whatever one errand or datagram does, the next is
+//! served.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nve_core::addr::{Identifier, Locator};
+use nve_core::pipeline::{Nve, Triangle};
+use nve_core::redirect::{At, Datagram, LEN, Listener, Outcome, Teller};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::service::{Current, Shared};
+use crate::contained::contained;
+use crate::punt::Bell;
+
+/// Errands that may wait.
+pub(super) const QUEUE: usize = 256;
+/// Of each kind, between two looks at the others.
+const BATCH: usize = 64;
+/// What others learn wakes nobody: its end is looked for so often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// Perhaps: the limits say.
+    Triangle(Triangle),
+    /// In any case.
+    Tell(Tell),
+}
+
+/// "`identifier` lives at `locator`", for one host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tell {
+    /// Whom.
+    pub recipient: Locator,
+    /// Who.
+    pub identifier: Identifier,
+    /// Where.
+    pub locator: Locator,
+    /// Of the mapping.
+    pub epoch: u64,
+}
+
+/// A worker's end of the queue.
+#[derive(Clone, Debug)]
+pub struct Notes {
+    errands: SyncSender<Errand>,
+    bell: Arc<Bell>,
+}
+
+impl Notes {
+    pub(super) fn new(errands: SyncSender<Errand>, bell: Arc<Bell>) -> Self {
+        Self { errands, bell }
+    }
+
+    /// Never blocks.
+    #[cold]
+    pub fn note(&self, triangle: Triangle) {
+        // No room: the pair is noted again in half a second.
+        if self.errands.try_send(Errand::Triangle(triangle)).is_ok() {
+            self.bell.ring();
+        }
+    }
+}
+
+pub(super) struct Thread {
+    nve: Arc<Nve>,
+    shared: Arc<Shared>,
+    inbox: Receiver<Errand>,
+    listener: Listener,
+    teller: Teller,
+    panics: u64,
+}
+
+impl Thread {
+    pub(super) fn new(nve: Arc<Nve>, shared: Arc<Shared>, inbox: Receiver<Errand>) -> Self {
+        let unix = at().unix;
+        let (listener, teller) = (Listener::new(Arc::clone(&nve), unix), Teller::new(Arc::clone(&nve), unix));
+        Self { nve, shared, inbox, listener, teller, panics: 0 }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            self.shared.bell.hush();
+            if self.shared.quit.load(Ordering::Acquire) {
+                return;
+            }
+            let current = self.shared.current.load_full();
+            let served = contained(|| self.errands(&current) + self.datagrams(&current));
+            let served = served.unwrap_or_else(|said| {
+                self.panicked(&said);
+                BATCH
+            });
+            if self.nve.sweep(crate::epoch::now()) == 0 && served == 0 {
+                self.sleep(&current);
+            }
+        }
+    }
+
+    /// A batch of what was asked for; how much it was.
+    fn errands(&mut self, current: &Current) -> usize {
+        let mut count = 0;
+        while count < BATCH
+            && let Ok(errand) = self.inbox.try_recv()
+        {
+            count += 1;
+            let (policy, teller) = (&current.policy, &mut self.teller);
+            let datagram = match errand {
+                Errand::Triangle(triangle) => teller.tell(policy, at(), triangle),
+                Errand::Tell(Tell { recipient, identifier, locator, epoch }) => {
+                    teller.compose(policy, at(), recipient, (identifier, locator, epoch))
+                }
+            };
+            let outcome = datagram.map_or_else(|why| why, |datagram| send(current, &datagram));
+            self.shared.tally.count(outcome);
+        }
+        count
+    }
+
+    /// A batch of what came; how much it was.
+    fn datagrams(&mut self, current: &Current) -> usize {
+        let Some(socket) = &current.socket else { return 0 };
+        // One byte more, so that what is too long shows.
+        let mut bytes = [0; LEN + 1];
+        let mut count = 0;
+        while count < BATCH
+            && let Ok((len, from)) = socket.recv_from(&mut bytes)
+        {
+            count += 1;
+            let from = match from {
+                SocketAddr::V6(from) => *from.ip(),
+                SocketAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
+            };
+            let outcome = self.listener.hear(&current.policy, at(), from, &bytes[..len]);
+            self.shared.tally.count(outcome);
+        }
+        count
+    }
+
+    /// Told the first time and then ever more seldom.
+    fn panicked(&mut self, said: &str) {
+        self.panics += 1;
+        if self.panics.is_power_of_two() {
+            log::error!("redirects panicked ({} times): {said}", self.panics);
+        }
+    }
+
+    fn sleep(&self, current: &Current) {
+        let due = self.nve.sweep_due().map(|due| due.saturating_sub(crate::epoch::now()));
+        let limit = due.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
+        let bell = PollFd::new(&*self.shared.bell, PollFlags::IN);
+        // A signal that interrupts is a wake like any other.
+        let _ = match &current.socket {
+            Some(socket) => poll(&mut [bell, PollFd::new(&**socket, PollFlags::IN)], Some(&limit)),
+            None => poll(&mut [bell], Some(&limit)),
+        };
+    }
+}
+
+fn send(current: &Current, datagram: &Datagram) -> Outcome {
+    let sent = current.socket.as_ref().zip(current.at).is_some_and(|(socket, (_, port))| {
+        socket.send_to(&datagram.bytes, (datagram.to, port)).is_ok_and(|len| len == LEN)
+    });
+    if sent { Outcome::Sent } else { Outcome::NotSent }
+}
+
+/// Now. A clock before 1970 refuses everything as stale.
+fn at() -> At {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    At { now: crate::epoch::now(), unix }
+}
