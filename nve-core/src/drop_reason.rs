@@ -40,6 +40,8 @@ drop_reasons! {
     SpoofedAddress = "spoofed-address",
     /// The source is a shared address, and another attachment holds it.
     NotHolder = "not-holder",
+    /// The address has moved to another host: its attachment here waits, and nothing has started on it since; or a packet for it came from the wire, and is not to be forwarded.
+    Moved = "moved",
     /// An IPv6 group that no identifier stands for (solicited-node, ff1x, ff3x), that stays in its node, or through the router role.
     Multicast = "multicast",
     /// IPv4 in 0.0.0.0/8 or class E, or to the network's own address.

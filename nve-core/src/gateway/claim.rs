@@ -1,6 +1,6 @@
 //! Gratuitous ARP (RFC 5227, 2.3; RFC 5768 for VRRP) and unsolicited neighbour advertisements (RFC 4861, 7.2.6): "this address is mine now".
 //!
-//! What must stay true: only an address that the attachment lists as shared is claimed, under the MAC that the frame itself bears; of
+//! What must stay true: only an address that the attachment lists as shared, or waits for, is claimed, under the MAC that the frame itself bears; of
 //! all other announcements nothing is heard here, and `arp.rs` and `nd.rs` drop them by name.
 
 use core::net::IpAddr;
@@ -10,7 +10,7 @@ use smoltcp::wire::{ArpPacket, ArpRepr, Ipv6Packet};
 use super::{GatewayContext, Kind, nd};
 use crate::DropReason;
 
-/// An attachment says that it has a shared address.
+/// An attachment says that it has a shared address, or one of its own that it waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
     /// The address: one that it lists.
@@ -25,11 +25,15 @@ pub struct Claim {
 /// It is a claim, and forged or wrong.
 pub(super) fn read(ctx: &GatewayContext<'_>, kind: Kind, packet: &[u8]) -> Result<Option<Claim>, DropReason> {
     match kind {
-        _ if ctx.shared.is_empty() => Ok(None),
+        _ if ctx.shared.is_empty() && !ctx.waits => Ok(None),
         Kind::Arp => gratuitous_arp(ctx, packet),
         Kind::Nd => unsolicited_advertisement(ctx, packet),
         _ => Ok(None),
     }
+}
+
+fn may_be_claimed(ctx: &GatewayContext<'_>, address: IpAddr) -> bool {
+    ctx.shared.contains(&address) || (ctx.waits && ctx.addresses.contains(&address))
 }
 
 /// Request or reply: implementations send either, and receivers heed both.
@@ -42,7 +46,7 @@ fn gratuitous_arp(ctx: &GatewayContext<'_>, packet: &[u8]) -> Result<Option<Clai
         return Ok(None);
     };
     let address = IpAddr::V4(source_protocol_addr);
-    if source_protocol_addr != target_protocol_addr || !ctx.shared.contains(&address) {
+    if source_protocol_addr != target_protocol_addr || !may_be_claimed(ctx, address) {
         return Ok(None);
     }
     if source_hardware_addr != ctx.mac {
@@ -56,7 +60,7 @@ fn unsolicited_advertisement(ctx: &GatewayContext<'_>, packet: &[u8]) -> Result<
     let [136, 0, _, _, flags, _, _, _, rest @ ..] = ip.payload() else { return Ok(None) };
     let Some((target, options)) = rest.split_first_chunk::<16>() else { return Ok(None) };
     let address = IpAddr::from(*target);
-    if flags & nd::FLAG_SOLICITED != 0 || !ctx.shared.contains(&address) {
+    if flags & nd::FLAG_SOLICITED != 0 || !may_be_claimed(ctx, address) {
         return Ok(None);
     }
     nd::check(&ip)?;

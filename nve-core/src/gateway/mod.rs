@@ -97,6 +97,8 @@ pub struct GatewayContext<'a> {
     pub addresses: &'a [IpAddr],
     /// Addresses that it may hold in turn with others.
     pub shared: &'a [IpAddr],
+    /// Whether it waits for some of its addresses, which are elsewhere until its guest says that it has them.
+    pub waits: bool,
     /// What it may use beside its own addresses; `None`: nothing.
     pub further: Option<&'a dyn FurtherAddresses>,
     /// Host name told by DHCPv4.
@@ -151,6 +153,7 @@ impl<'a> GatewayContext<'a> {
             mac: attachment.mac,
             addresses: &attachment.addresses,
             shared: &attachment.shared,
+            waits: attachment.awaited().next().is_some(),
             further: None,
             hostname: attachment.hostname.as_deref(),
             prefix4: network.ipv4,
@@ -220,7 +223,7 @@ pub enum Answer {
     Drop(DropReason),
     /// As [`Answer::Drop`], and its sender, whose address is its own, is owed an ICMP error.
     Owed(DropReason, IcmpError),
-    /// The attachment claims a shared address.
+    /// The attachment says that it has an address: a shared one, or one of its own that it waits for.
     Claim(Claim),
     /// Nothing is decided until the shell has done this. Never asked of a frame that is whole and finished.
     Again(Again),

@@ -111,12 +111,15 @@ impl<'w> Bearer<'w> {
         }
     }
 
-    /// What is none of its own addresses is admitted if it is a shared one that it holds, or takes because nobody does; or if it is
-    /// nobody's own and the longest prefix of it leads back here.
+    /// What is none of the addresses it holds is admitted if it is one that it waits for, and its guest has come; a shared one that it holds,
+    /// or takes because nobody does; or if it is nobody's own and the longest prefix of it leads back here.
     #[cold]
     pub(crate) fn admit_beyond(self, nve: &Nve, source: Identifier) -> Result<Admitted<'w>, DropReason> {
         let Sender { attachment, network } = self.sender;
         let (port, further) = (attachment.port, network.further());
+        if attachment.awaits(source) {
+            return nve.admit_awaited(attachment).map(|()| Admitted(self.sender));
+        }
         if let Some(shared) = further.shared(source) {
             if !shared.lists(port) {
                 return Err(DropReason::SpoofedAddress);

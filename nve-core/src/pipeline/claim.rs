@@ -1,4 +1,5 @@
-//! A shared address goes to the attachment that says it has it (docs/decisions/0013).
+//! A shared address goes to the attachment that says it has it (docs/decisions/0013); an attachment that waits for its guest is told by the
+//! guest that it has come (docs/decisions/0017).
 //!
 //! ```text
 //!   gateway/claim.rs: gratuitous ARP, unsolicited NA, listed, its MAC ──> a token, if the holder changes ──> one store
@@ -64,6 +65,12 @@ impl FurtherAddresses for Lent<'_> {
 pub(super) fn settle(walk: &mut Walk<'_>, bearer: Bearer<'_>, claim: Claim) -> Result<(), DropReason> {
     let Sender { attachment, network } = bearer.sender;
     let identifier = identifier_in(network, claim.address).ok_or(DropReason::SpoofedAddress)?;
+    if attachment.awaits(identifier) {
+        return walk.nve.admit_awaited(attachment);
+    }
+    if attachment.holds(identifier) {
+        return Ok(());
+    }
     let shared = network.further().shared(identifier).filter(|shared| shared.lists(attachment.port));
     let shared = shared.ok_or(DropReason::SpoofedAddress)?;
     let claimant = Holder { port: attachment.port, mac: *bearer.mac };

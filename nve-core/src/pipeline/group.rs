@@ -124,10 +124,11 @@ pub(crate) struct Listening<'w> {
 }
 
 impl<'w> Listening<'w> {
-    /// The attachment of `port`, if it is of the group's network.
+    /// The attachment of `port`, if it is of the group's network and its guest is here.
     pub(crate) fn at(world: &'w World, group: &Group<'w>, port: PortId) -> Option<Self> {
         let attachment = world.attachment(port)?;
-        (attachment.network == group.network_id).then_some(Self { attachment, group: *group })
+        (attachment.network == group.network_id && attachment.is_here())
+            .then_some(Self { attachment, group: *group })
     }
 }
 

@@ -108,7 +108,7 @@ pub struct Residence {
 }
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     locator: Locator,
     learned: Learned,
     /// What the setup says.
@@ -142,7 +142,7 @@ impl Lessons {
         self.entries.insert(identifier, entry);
     }
 
-    fn remove(&mut self, identifier: Identifier) -> Option<Entry> {
+    pub(super) fn remove(&mut self, identifier: Identifier) -> Option<Entry> {
         let entry = self.entries.remove(&identifier)?;
         self.redirects -= usize::from(entry.learned.source == Source::Redirect);
         if let Some(until) = entry.learned.until {
@@ -197,9 +197,25 @@ impl Nve {
         learned: Learned,
     ) -> Result<Lesson, NotLearned> {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // A guest that was waited for may have come since it was learned where it lives.
+        if matches!(self.table.get(identifier), Some(Target::Local(_))) {
+            return Err(NotLearned::Here);
+        }
+        self.learn_with(&mut registry, identifier, locator, learned)
+    }
+
+    /// [`Nve::learn`] of what no attachment has, or has no more.
+    pub(super) fn learn_with(
+        &self,
+        registry: &mut Registry,
+        identifier: Identifier,
+        locator: Locator,
+        learned: Learned,
+    ) -> Result<Lesson, NotLearned> {
         let world = self.world.load_full();
         let known = registry.lessons.entries.get(&identifier);
-        let behind = known.map_or_else(|| self.table.get(identifier), |known| known.behind);
+        let said = || self.table.get(identifier).filter(|said| matches!(said, Target::Remote(..)));
+        let behind = known.map_or_else(said, |known| known.behind);
         may_live_elsewhere(&world, identifier, behind)?;
         if !is_another_host(&world, locator) {
             return Err(NotLearned::Locator);
@@ -217,7 +233,7 @@ impl Nve {
         if is_further && registry.lessons.redirects >= self.table.capacity() / 4 {
             return Err(NotLearned::Full);
         }
-        let id = self.number(&mut registry, &world, locator).ok_or(NotLearned::Full)?;
+        let id = self.number(registry, &world, locator).ok_or(NotLearned::Full)?;
         let target = target(&world, identifier, (id, locator)).ok_or(NotLearned::NoEndpoint)?;
         self.table.insert(identifier, target).map_err(|_| NotLearned::Full)?;
         registry.lessons.insert(identifier, Entry { locator, learned, behind });
@@ -235,20 +251,22 @@ impl Nve {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = registry.lessons.ends.iter().take_while(|(until, _)| *until <= now).take(SWEEP);
         let ended: Vec<Identifier> = ended.map(|(_, identifier)| *identifier).collect();
+        self.departures.sweep(now, self.world.load().grace);
         ended.iter().filter(|identifier| self.unlearn(&mut registry.lessons, **identifier)).count()
     }
 
     /// When [`Nve::sweep`] has something to do.
     pub fn sweep_due(&self) -> Option<Duration> {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        registry.lessons.ends.first().map(|(until, _)| *until)
+        let ends = registry.lessons.ends.first().map(|(until, _)| *until);
+        ends.into_iter().chain(self.departures.due()).min()
     }
 
     /// Where `identifier` lives by our mappings, prefixes left aside: no identifier of one has an epoch.
     pub fn residence(&self, identifier: Identifier) -> Option<Residence> {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let world = self.world.load();
-        let epoch = registry.lessons.of(identifier).map_or(0, |learned| learned.epoch);
+        let epoch = registry.epoch_of(identifier);
         match self.table.get(identifier)? {
             Target::Local(_) => Some(Residence { locator: world.locator, epoch, here: true }),
             Target::Remote(id, _) => Some(Residence { locator: world.locator(id)?, epoch, here: false }),
@@ -258,6 +276,8 @@ impl Nve {
     fn unlearn(&self, lessons: &mut Lessons, identifier: Identifier) -> bool {
         let Some(entry) = lessons.remove(identifier) else { return false };
         match entry.behind {
+            // A guest that was waited for has come.
+            _ if matches!(self.table.get(identifier), Some(Target::Local(_))) => {}
             // Its slot is there already: this cannot fail.
             Some(target) => drop(self.table.insert(identifier, target)),
             None => drop(self.table.remove(identifier)),

@@ -12,7 +12,7 @@ use super::admit::Admitted;
 use super::group::Group;
 use super::learned::may_live_elsewhere;
 use super::walk::{Stop, Walk};
-use super::{PortId, Question};
+use super::{PortId, Presence, Question};
 use crate::DropReason;
 use crate::addr::{Identifier, Neutral};
 use crate::policy::{Attachment, LocatorId, Network, NetworkId, World};
@@ -38,7 +38,7 @@ impl<'w> Receiving<'w> {
         let network = walk.world.network(attachment.network).ok_or(DropReason::NoMapping)?;
         let mac = match attachment.holds(identifier) {
             true => attachment.mac,
-            false => mac_beyond(attachment, network, identifier).ok_or(DropReason::NoMapping)?,
+            false => mac_beyond(walk, attachment, network, identifier).ok_or(DropReason::NoMapping)?,
         };
         Ok(Self { attachment, network, network_id: attachment.network, identifier, mac })
     }
@@ -76,7 +76,15 @@ impl<'w> Recipient<'w> for Receiving<'w> {
 
 /// Where frames to `identifier`, which is none of the attachment's own, go if it holds it all the same.
 #[cold]
-fn mac_beyond(attachment: &Attachment, network: &Network, identifier: Identifier) -> Option<EthernetAddress> {
+fn mac_beyond(
+    walk: &Walk<'_>,
+    attachment: &Attachment,
+    network: &Network,
+    identifier: Identifier,
+) -> Option<EthernetAddress> {
+    if attachment.awaits(identifier) {
+        return (walk.nve.presence(attachment.port) == Presence::Here).then_some(attachment.mac);
+    }
     if let Some(shared) = network.further().shared(identifier) {
         return shared.holder().filter(|holder| holder.port == attachment.port).map(|holder| holder.mac);
     }

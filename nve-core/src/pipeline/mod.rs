@@ -13,7 +13,8 @@
 //!   steer    flow.rs: which conversation; shell: which ring           flow.rs
 //! ```
 //!
-//! claim.rs moves a shared address to whoever says that it has it. From nowhere, by time alone: announce.rs, what the gateway says unasked ([`Walker::tick`]).
+//! claim.rs moves a shared address to whoever says that it has it; presence.rs knows which attachments wait for a guest that still runs
+//! elsewhere. From nowhere, by time alone: announce.rs, what the gateway says unasked ([`Walker::tick`]).
 //!
 //! What must stay true: a fate is returned and not performed; whatever goes to a peer carries an `Admitted`, whatever goes to an
 //! attachment a `Receiving`; a refusal (`walk.rs`: `Stop`) knows its answer, and `refuse.rs` makes it.
@@ -32,6 +33,7 @@ mod carry_out;
 mod claim;
 mod copies;
 mod deliver;
+mod departure;
 mod flow;
 mod group;
 mod judge;
@@ -39,6 +41,7 @@ mod learned;
 mod look_up;
 mod neighbour4;
 mod nve;
+mod presence;
 mod question;
 mod quote;
 mod refuse;
@@ -52,6 +55,7 @@ mod wire;
 pub use carry_out::{CarryOut, Outcome};
 pub use learned::{Learned, Lesson, NotLearned, Residence, Source};
 pub use nve::{ApplyError, GroupLine, MappingLine, Nve, PathLine, Receiver};
+pub use presence::{Arrival, Arrived, Presence};
 pub use question::Question;
 pub use triangle::Triangle;
 pub use walker::Walker;

@@ -11,18 +11,20 @@
 use core::net::{IpAddr, Ipv6Addr};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use smoltcp::wire::EthernetAddress;
 
 use super::announce::Announcements;
+use super::departure::Departures;
 use super::learned::{Learned, Lessons, Source};
+use super::presence::{Presence, Presences};
 use super::{MAX_PORTS, PortId};
 use crate::addr::{Identifier, Kind, Locator};
 use crate::counters::{PortTotals, Totals, WorkerCells};
-use crate::policy::{Attachment, Cell, LocatorId, Network, Numbers, Reach, World, identifier_in};
+use crate::policy::{Attachment, Away, Cell, LocatorId, Network, Numbers, Reach, World, identifier_in};
 use crate::setup::{CheckedSetup, Realm, task_identifier};
 use crate::tables::{Groups, MappingTable, TableFull, Target};
 
@@ -140,6 +142,13 @@ pub(super) struct Registry {
     pub(super) lessons: Lessons,
     /// Of the shared addresses in force.
     holders: HashMap<Identifier, Arc<Cell>>,
+    /// Of attachments that are not here, or not with all their addresses, what they wait for. Of a port whose [`Presence`] is `Here` it is
+    /// out of date, and will be forgotten.
+    pub(super) away: Away,
+    /// Attachments that the setup in force has on standby.
+    standby: BTreeSet<String>,
+    /// Epochs of identifiers that moved to this host.
+    pub(super) moved_here: HashMap<Identifier, u64>,
 }
 
 /// One NVE: shared by all workers and the control side.
@@ -149,6 +158,8 @@ pub struct Nve {
     /// Who on this host listens to what.
     pub(super) groups: ArcSwap<Groups>,
     pub(super) announcements: Announcements,
+    pub(super) presences: Presences,
+    pub(super) departures: Departures,
     receivers: Box<[AtomicU8]>,
     triangles: AtomicBool,
     pub(super) registry: Mutex<Registry>,
@@ -173,6 +184,8 @@ impl Nve {
             table: MappingTable::with_capacity(mapping_capacity.max(needed)),
             groups: ArcSwap::default(),
             announcements: Announcements::default(),
+            presences: Presences::default(),
+            departures: Departures::default(),
             receivers: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
             triangles: AtomicBool::new(false),
             registry: Mutex::new(registry),
@@ -197,6 +210,10 @@ impl Nve {
             return Err(ApplyError::TooManyMappings { needed, capacity });
         }
         let ports = registry.number(&setup)?;
+        for port in registry.declared_here(&setup) {
+            self.activate(port);
+        }
+        registry.await_guests(&setup, &ports, &self.presences);
         let world = World::build(&setup, registry.numbers(&ports));
         let world = world.knowing(&registry.reaches, registry.lessons.locators());
         let mut wanted = registry.targets(&setup, &world);
@@ -213,10 +230,16 @@ impl Nve {
         }
         let before = self.world.swap(Arc::new(world));
         self.announce_changes(&before);
+        let mut departed = Vec::new();
         for (identifier, target) in wanted {
             let stored = self.table.insert(identifier, target);
             debug_assert_ne!(stored, Err(TableFull), "counted above");
+            if let (Ok(Some(Target::Local(_))), Target::Remote(..)) = (stored, target) {
+                departed.push(identifier);
+            }
         }
+        self.departures.add(departed, None);
+        self.arrived_meanwhile();
         Ok(())
     }
 
@@ -437,8 +460,7 @@ impl Registry {
     /// Numbers for every attachment and locator of `setup`: old ones where they had one.
     fn number(&mut self, setup: &CheckedSetup) -> Result<HashMap<String, PortId>, ApplyError> {
         let setup = setup.setup();
-        let taken: std::collections::HashSet<PortId> =
-            self.ports.values().chain(&self.resting).copied().collect();
+        let taken: HashSet<PortId> = self.ports.values().chain(&self.resting).copied().collect();
         let mut free = (0..MAX_PORTS as u16).map(PortId).filter(|port| !taken.contains(port));
         let mut ports = HashMap::new();
         let tasks = setup.tasks.iter().map(|task| &task.name);
@@ -455,6 +477,12 @@ impl Registry {
         Ok(ports)
     }
 
+    /// The epoch of what is known of `identifier`; zero of what the setup alone says.
+    pub(super) fn epoch_of(&self, identifier: Identifier) -> u64 {
+        let learned = self.lessons.of(identifier).map_or(0, |learned| learned.epoch);
+        self.moved_here.get(&identifier).copied().unwrap_or(0).max(learned)
+    }
+
     /// The number of a host: its old one, if it had one.
     pub(super) fn number_of(&mut self, locator: Locator) -> LocatorId {
         let next = LocatorId(self.reaches.len() as u32);
@@ -467,7 +495,13 @@ impl Registry {
 
     /// What the next world is made with.
     fn numbers<'a>(&'a self, ports: &'a HashMap<String, PortId>) -> Numbers<'a> {
-        Numbers { ports, reaches: &self.reaches, locators: &self.locator_ids, holders: &self.holders }
+        Numbers {
+            ports,
+            reaches: &self.reaches,
+            locators: &self.locator_ids,
+            holders: &self.holders,
+            away: &self.away,
+        }
     }
 
     /// Every identifier of `setup` and where it lives.
@@ -496,11 +530,62 @@ impl Registry {
                 targets.extend(own);
             }
             let Some(network) = world.network(attachment.network) else { continue };
-            for identifier in attachment.addresses.iter().filter_map(|a| identifier_in(network, *a)) {
+            let own = attachment.addresses.iter().filter_map(|a| identifier_in(network, *a));
+            for identifier in own.filter(|identifier| attachment.holds(*identifier)) {
                 targets.insert(identifier, Target::Local(attachment.port));
             }
         }
         targets
+    }
+
+    /// Those that waited and are on standby no more: the operator says that their guests are here.
+    fn declared_here(&self, setup: &CheckedSetup) -> Vec<PortId> {
+        let setup = setup.setup();
+        let stays = |name: &&String| setup.attachments.iter().any(|attachment| attachment.name == **name);
+        let off = self.standby.iter().filter(|name| !setup.moves.waits(name)).filter(stays);
+        off.filter_map(|name| self.ports.get(name).copied()).collect()
+    }
+
+    /// Which attachments of `setup` wait, and for what: those it has on standby, unless their guests have come, and what had gone from the
+    /// others before.
+    fn await_guests(&mut self, setup: &CheckedSetup, ports: &HashMap<String, PortId>, presences: &Presences) {
+        let setup = setup.setup();
+        let network = |name: &str| setup.networks.iter().find(|network| network.name == name);
+        let guests = setup.attachments.iter().map(|attachment| {
+            let own =
+                attachment.addresses.iter().map(|address| network(&attachment.network)?.identifier(*address));
+            (&attachment.name, own.flatten().collect::<HashSet<Identifier>>())
+        });
+        let tasks = setup.tasks.iter().map(|task| {
+            let own = task.addresses.iter().map(|address| task_identifier(setup.host.sir, *address));
+            (&task.name, own.flatten().collect())
+        });
+        let mut away = Away::default();
+        for (name, identifiers) in guests.chain(tasks) {
+            let Some(port) = ports.get(name).copied() else { continue };
+            let waited = self.ports.contains_key(name) && presences.get(port) != Presence::Here;
+            let (was_on_standby, on_standby) = (self.standby.contains(name), setup.moves.waits(name));
+            let awaited: HashSet<Identifier> = match (waited, was_on_standby, on_standby) {
+                // Put on standby now, or its guest has not come.
+                (_, false, true) | (true, true, true) => identifiers,
+                (false, ..) | (_, true, false) => HashSet::new(),
+                // Those that had gone.
+                (true, false, false) => {
+                    let gone = self.away.get(&port);
+                    identifiers.into_iter().filter(|id| gone.is_some_and(|gone| gone.contains(id))).collect()
+                }
+            };
+            match awaited.is_empty() {
+                true => presences.set(port, Presence::Here),
+                false if !waited => presences.set(port, Presence::Waiting),
+                false => {}
+            }
+            if !awaited.is_empty() {
+                away.insert(port, awaited);
+            }
+        }
+        self.away = away;
+        self.standby = setup.moves.standby.clone();
     }
 
     /// Makes `ports` the numbers in use; the ones no longer used rest until the apply after the next. Of shared addresses, keeps the holders

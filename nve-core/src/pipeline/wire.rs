@@ -14,7 +14,7 @@ use super::rewrite6::on_the_wire;
 use super::triangle::{self, Triangle};
 use super::walk::{Stop, Walk};
 use super::{Fate, Question, Rewritten, Scratch};
-use super::{deliver, group, judge, quote, rewrite4, rewrite6};
+use super::{deliver, departure, group, judge, quote, rewrite4, rewrite6};
 use crate::DropReason;
 use crate::packet::Frame;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
@@ -43,7 +43,7 @@ pub(crate) fn arrived(
             let hop_limit = deliver::give_back_spent_hop(header.hop_limit());
             to_attachment(walk, &receiving, Arriving { question, frame, header, hop_limit }, scratch)
         }
-        Wanted::There(_) => Err(DropReason::NotLocal.into()),
+        Wanted::There(distant) => departure::straggler(walk, &distant, (question, frame, header), scratch),
         Wanted::Many(many) => group::arrived(walk, question, &many, frame, scratch),
     }
 }
@@ -95,23 +95,30 @@ fn to_attachment(
     }
 }
 
-/// Back to the fabric, with the locator it lacked.
+/// Judges the source, or what an error quotes, of a packet for another host, and notes who should have sent it there at once.
 #[cold]
-fn pass_on(
+pub(crate) fn may_pass(walk: &mut Walk<'_>, distant: &Distant, arriving: Arriving<'_>) -> Result<(), Stop> {
+    let Arriving { question, frame, header, .. } = arriving;
+    if question.is_icmpv6_error(frame, 0) {
+        return quote::passes_through(walk, question, distant.identifier, frame);
+    }
+    judge::source(walk, header.source(), distant.network_id, distant.identifier.type_number())?;
+    if let Some((_, source)) = endpoint(walk, header.source()) {
+        triangle::note(walk, Triangle { source, destination: distant.identifier });
+    }
+    Ok(())
+}
+
+/// Back to the fabric, with the locator it lacked, or a later one.
+#[cold]
+pub(crate) fn pass_on(
     walk: &mut Walk<'_>,
     distant: &Distant,
     arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let Arriving { question, frame, header, hop_limit } = arriving;
-    if question.is_icmpv6_error(frame, 0) {
-        quote::passes_through(walk, question, distant.identifier, frame)?;
-    } else {
-        judge::source(walk, header.source(), distant.network_id, distant.identifier.type_number())?;
-        if let Some((_, source)) = endpoint(walk, header.source()) {
-            triangle::note(walk, Triangle { source, destination: distant.identifier });
-        }
-    }
+    may_pass(walk, distant, arriving)?;
+    let Arriving { frame, header, hop_limit, .. } = arriving;
     let locator = walk.world.locator(distant.locator).ok_or(DropReason::NoMapping)?;
     let wire = on_the_wire(locator, distant.identifier, distant.neutral);
     if !wire.is_neutral() {

@@ -26,4 +26,4 @@ pub use realm::Realm;
 pub(crate) use realm::{Endpoint, Nobody};
 pub(crate) use shared::{Cell, Holder, Shared};
 pub use world::{Attachment, LocatorId, Network, NetworkId, TASK_MAC, World};
-pub(crate) use world::{Numbers, identifier_in};
+pub(crate) use world::{Away, Numbers, identifier_in};

@@ -4,6 +4,7 @@
 //! a shared address that it holds, or in a prefix behind it; nothing is delivered to it under another.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, V
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
 use crate::setup::{
-    self, CheckedSetup, Multicast, Setup, Unknown, default_gateway4, default_gateway6, task_identifier,
+    self, CheckedSetup, Multicast, Setup, Stragglers, Unknown, default_gateway4, default_gateway6,
+    task_identifier,
 };
 use crate::tables::group_in;
 
@@ -126,6 +128,8 @@ pub struct Attachment {
     first: [u64; 4],
     /// Identifiers of the others.
     further: Box<[u64]>,
+    /// Identifiers of those of its addresses that are elsewhere until its guest comes (docs/decisions/0017). It holds none of them.
+    awaited: Box<[Identifier]>,
     /// Its own MAC.
     pub mac: EthernetAddress,
     /// Virtual MACs it may also use.
@@ -155,7 +159,7 @@ impl Attachment {
         self.first.contains(&identifier.bits()) || self.further.contains(&identifier.bits())
     }
 
-    /// Identifiers of its own addresses.
+    /// Identifiers of its own addresses that are here.
     pub(crate) fn identifiers(&self) -> impl Iterator<Item = Identifier> {
         self.first.iter().chain(&self.further).filter_map(|bits| Identifier::from_bits(*bits).ok())
     }
@@ -172,7 +176,33 @@ impl Attachment {
     pub fn is_task(&self) -> bool {
         self.network == NetworkId::OF_TASKS
     }
+
+    /// Whether one of its addresses has this identifier, and is elsewhere as far as this world knows.
+    pub(crate) fn awaits(&self, identifier: Identifier) -> bool {
+        self.awaited.contains(&identifier)
+    }
+    /// What it waits for.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = Identifier> {
+        self.awaited.iter().copied()
+    }
+
+    /// Holds its `identifiers`, but for those that are away.
+    fn hold(&mut self, identifiers: impl Iterator<Item = Identifier>, away: &Away) {
+        let (awaited, held): (Vec<_>, Vec<_>) = identifiers
+            .partition(|identifier| away.get(&self.port).is_some_and(|away| away.contains(identifier)));
+        let held: Vec<u64> = held.into_iter().map(Identifier::bits).collect();
+        self.first = first_of(&held);
+        self.further = held.get(4..).unwrap_or_default().into();
+        self.awaited = awaited.into();
+    }
+    /// Whether it has an address here.
+    pub(crate) fn is_here(&self) -> bool {
+        self.first[0] != NONE
+    }
 }
+
+/// Identifiers that attachments wait for.
+pub(crate) type Away = HashMap<PortId, HashSet<Identifier>>;
 
 /// Everything small, as of one `apply`. A copy is cheap: the large parts are shared.
 #[derive(Clone, Debug)]
@@ -189,6 +219,10 @@ pub struct World {
     pub uplink_mtu: u16,
     /// What becomes of packets to an address without a mapping.
     pub unknown: Unknown,
+    /// What becomes of packets for identifiers that have moved away.
+    pub(crate) stragglers: Stragglers,
+    /// For how long.
+    pub(crate) grace: Duration,
     /// Between realms.
     #[allow(dead_code, reason = "the walk begins to ask in the next change")]
     pub(crate) rules: Arc<Rules>,
@@ -212,12 +246,13 @@ pub(crate) struct Numbers<'a> {
     pub(crate) locators: &'a HashMap<Locator, LocatorId>,
     /// By shared address; one that has none yet gets a new one.
     pub(crate) holders: &'a HashMap<Identifier, Arc<Cell>>,
+    pub(crate) away: &'a Away,
 }
 
 impl World {
     /// Everything of `setup`, with the numbers the registry gave its attachments and locators.
     pub(crate) fn build(setup: &CheckedSetup, numbers: Numbers<'_>) -> Self {
-        let Numbers { ports, reaches, .. } = numbers;
+        let Numbers { reaches, .. } = numbers;
         let setup = setup.setup();
         let host = &setup.host;
         let networks = setup.networks.iter().map(|network| {
@@ -228,7 +263,7 @@ impl World {
         let mut networks: Box<[Network]> = networks.collect();
         let aliases: Vec<_> = networks.iter().map(|n| Aliases::build(n, &networks, setup)).collect();
         networks.iter_mut().zip(aliases).for_each(|(network, aliases)| network.aliases = aliases);
-        let attachments = attachments(setup, ports, &networks);
+        let attachments = attachments(setup, numbers, &networks);
         for (id, network) in (0..).map(NetworkId).zip(&mut networks) {
             network.many.gather(&attachments, id);
             network.many.gather_hosts(setup, (&network.name, network.vnid), reaches);
@@ -249,6 +284,8 @@ impl World {
             checksum: host.checksum,
             uplink_mtu: host.uplink_mtu,
             unknown: host.unknown,
+            stragglers: setup.moves.stragglers,
+            grace: setup.moves.grace,
             rules: Arc::new(Rules::build(setup, &networks)),
             neutral: Neutral::sir(host.locator, host.sir),
             networks: networks.into(),
@@ -267,6 +304,20 @@ impl World {
         known.sort_unstable();
         known.dedup();
         Self { reaches: reaches.into(), known_locators: known.into(), ..self.clone() }
+    }
+
+    /// The same, with other identifiers away.
+    pub(crate) fn with_away(&self, away: &Away) -> Self {
+        let mut ports = self.ports.to_vec();
+        for attachment in ports.iter_mut().flatten() {
+            let own: Vec<_> = attachment.identifiers().chain(attachment.awaited()).collect();
+            attachment.hold(own.into_iter(), away);
+        }
+        let mut networks = self.networks.to_vec();
+        for (id, network) in (0..).map(NetworkId).zip(&mut networks) {
+            network.many.gather(&ports, id);
+        }
+        Self { ports: ports.into(), networks: networks.into(), ..self.clone() }
     }
 
     /// The attachment of this number.
@@ -334,19 +385,17 @@ impl World {
 }
 
 /// Everything that is attached, by port number.
-fn attachments(
-    setup: &Setup,
-    ports: &HashMap<String, PortId>,
-    networks: &[Network],
-) -> Vec<Option<Attachment>> {
+fn attachments(setup: &Setup, numbers: Numbers<'_>, networks: &[Network]) -> Vec<Option<Attachment>> {
+    let Numbers { ports, away, .. } = numbers;
     let tenants = setup.attachments.iter().filter_map(|attachment| {
         let port = *ports.get(&attachment.name)?;
         let index = networks.iter().position(|n| n.name == attachment.network)?;
-        Some(Attachment::build(attachment, port, NetworkId(index as u16), networks.get(index)?))
+        let network = (NetworkId(index as u16), networks.get(index)?);
+        Some(Attachment::build(attachment, port, network, away))
     });
     let tasks = setup.tasks.iter().filter_map(|task| {
         let port = *ports.get(&task.name)?;
-        Some(Attachment::of_task(task, port, setup.host.sir))
+        Some(Attachment::of_task(task, port, setup.host.sir, away))
     });
     let mut attachments = Vec::new();
     for attachment in tenants.chain(tasks) {
@@ -474,7 +523,8 @@ impl Network {
 impl Many {
     /// Who of `attachments` is in the network of this number.
     fn gather(&mut self, attachments: &[Option<Attachment>], network: NetworkId) {
-        let own = attachments.iter().flatten().filter(|attachment| attachment.network == network);
+        let own = attachments.iter().flatten();
+        let own = own.filter(|attachment| attachment.network == network && attachment.is_here());
         self.ports = own.map(|attachment| attachment.port).collect();
     }
 
@@ -526,16 +576,16 @@ fn along(config: Config, mtu: u16) -> Config {
 }
 
 impl Attachment {
-    fn build(attachment: &setup::Attachment, port: PortId, network: NetworkId, facts: &Network) -> Self {
-        let identifiers: Vec<u64> = attachment
-            .addresses
-            .iter()
-            .filter_map(|address| identifier_in(facts, *address))
-            .map(Identifier::bits)
-            .collect();
-        Self {
-            first: first_of(&identifiers),
-            further: identifiers.get(4..).unwrap_or_default().into(),
+    fn build(
+        attachment: &setup::Attachment,
+        port: PortId,
+        (network, facts): (NetworkId, &Network),
+        away: &Away,
+    ) -> Self {
+        let mut built = Self {
+            first: [NONE; 4],
+            further: Box::default(),
+            awaited: Box::default(),
             mac: attachment.mac,
             macs: attachment.macs.clone().into(),
             port,
@@ -546,15 +596,17 @@ impl Attachment {
             shared: attachment.shared.clone().into(),
             hostname: attachment.hostname.clone(),
             instance: attachment.instance.clone(),
-        }
+        };
+        let own = attachment.addresses.iter().filter_map(|address| identifier_in(facts, *address));
+        built.hold(own, away);
+        built
     }
 
-    fn of_task(task: &setup::Task, port: PortId, sir: SirPrefix) -> Self {
-        let identifiers = task.addresses.iter().filter_map(|address| task_identifier(sir, *address));
-        let identifiers: Vec<u64> = identifiers.map(Identifier::bits).collect();
-        Self {
-            first: first_of(&identifiers),
-            further: identifiers.get(4..).unwrap_or_default().into(),
+    fn of_task(task: &setup::Task, port: PortId, sir: SirPrefix, away: &Away) -> Self {
+        let mut built = Self {
+            first: [NONE; 4],
+            further: Box::default(),
+            awaited: Box::default(),
             mac: TASK_MAC,
             macs: Box::default(),
             port,
@@ -565,7 +617,9 @@ impl Attachment {
             shared: Box::default(),
             hostname: None,
             instance: setup::Instance::default(),
-        }
+        };
+        built.hold(task.addresses.iter().filter_map(|address| task_identifier(sir, *address)), away);
+        built
     }
 }
 

@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use smoltcp::wire::Ipv4Cidr;
 
-use super::{Attachment, Host, Instance, Listener, Mapping, Network, Realm, Setup, further, realms};
+use super::{
+    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, further, moves, realms,
+};
 use crate::addr::{Locator, Vnet};
 use crate::gateway::dns::MAX_SERVERS;
 use crate::gateway::names::{LONGEST_LIST, wire_len};
@@ -74,8 +76,12 @@ impl Setup {
         check_host(&self.host)?;
         check_networks(&self.host, &self.networks)?;
         let networks: HashMap<&str, &Network> = self.networks.iter().map(|n| (n.name.as_str(), n)).collect();
-        let mut held = check_attachments(&self.attachments, &networks)?;
+        let mut held = check_attachments(&self.attachments, &networks, &self.moves)?;
         let mut behind = further::check_attachments(&self.attachments, &networks, &mut held)?;
+        // Whoever waits has nothing yet: its guest is elsewhere, and mappings say where.
+        let waits =
+            |object: &str| object.strip_prefix("attachment.").is_some_and(|name| self.moves.waits(name));
+        held.retain(|_, holder| !waits(holder));
         for mapping in &self.mappings {
             check_mapping(mapping, &self.host, &networks, &mut held)?;
         }
@@ -243,6 +249,7 @@ pub(super) type Held<'a> = HashMap<(&'a str, IpAddr), String>;
 fn check_attachments<'a>(
     attachments: &'a [Attachment],
     networks: &HashMap<&str, &'a Network>,
+    moves: &Moves,
 ) -> Result<Held<'a>, SetupError> {
     let (mut names, mut macs, mut held) = (HashSet::new(), HashMap::new(), HashMap::new());
     for attachment in attachments {
@@ -269,6 +276,9 @@ fn check_attachments<'a>(
         }
         if attachment.addresses.is_empty() {
             return Err(refuse(object, "it has no addresses", "list at least one"));
+        }
+        if moves.waits(&attachment.name) {
+            moves::check_waiting(&object, attachment)?;
         }
         for address in &attachment.addresses {
             check_address(&object, *address, network)?;
@@ -327,7 +337,11 @@ fn check_mapping<'a>(
     if mapping.locator == host.locator {
         return match held.contains_key(&(network.name.as_str(), mapping.address)) {
             true => Ok(()),
-            false => Err(refuse(object, "it says the address is here, and no attachment has it", "add one")),
+            false => Err(refuse(
+                object,
+                "it says the address is here, and no attachment has it",
+                "add one, or take standby from the one that waits for it",
+            )),
         };
     }
     if let Some(other) = held.insert((network.name.as_str(), mapping.address), object.clone()) {

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use ipv4_xlat::address::rfc6052;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 
-use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnet, Vnid};
+use crate::addr::{ChecksumMode, Identifier, Locator, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 
 mod check;
 mod further;
+mod moves;
 mod realms;
 
 pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
 pub(crate) use further::NOBODYS;
+pub use moves::{GRACE, Moves, Stragglers};
 pub(crate) use realms::task_identifier;
 pub use realms::{Alias, Aliased, Crossing, Protocol, Realm, Task, TaskMapping};
 
@@ -107,6 +109,16 @@ impl Network {
             metadata: true,
             outside_deny: Vec::new(),
             nat64: None,
+        }
+    }
+}
+
+impl Network {
+    /// The identifier of a unicast address of it.
+    pub(crate) fn identifier(&self, address: IpAddr) -> Option<Identifier> {
+        match address {
+            IpAddr::V4(v4) => Some(Identifier::ipv4(self.vnid, v4)),
+            IpAddr::V6(v6) => Identifier::ipv6_address(self.vnid, self.ipv6?, v6).ok(),
         }
     }
 }
@@ -205,6 +217,8 @@ pub struct Setup {
     pub listeners: Vec<Listener>,
     /// Prefixes behind other hosts.
     pub routes: Vec<Route>,
+    /// Guests that come and go.
+    pub moves: Moves,
     /// Tasks it serves.
     pub tasks: Vec<Task>,
     /// Tasks on other hosts.
@@ -225,6 +239,7 @@ impl Setup {
             mappings: Vec::new(),
             listeners: Vec::new(),
             routes: Vec::new(),
+            moves: Moves::NONE,
             tasks: Vec::new(),
             task_mappings: Vec::new(),
             aliases: Vec::new(),

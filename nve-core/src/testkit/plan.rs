@@ -11,7 +11,7 @@ use super::world::World;
 use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
 use crate::pipeline::Receiver;
 use crate::setup::{
-    self, Attachment, Instance, Listener, Mapping, Multicast, Network, Route, Setup, Unknown,
+    self, Attachment, Instance, Listener, Mapping, Moves, Multicast, Network, Route, Setup, Unknown,
 };
 
 /// How a guest gets its addresses.
@@ -134,6 +134,8 @@ pub struct Plan {
     pub(super) hosts: Vec<HostPlan>,
     pub(super) guests: Vec<GuestPlan>,
     unmapped: Vec<(String, IpAddr)>,
+    /// Guest and host.
+    standbys: Vec<(String, String)>,
     /// Network, group and host.
     listeners: Vec<(String, IpAddr, String)>,
 }
@@ -151,6 +153,7 @@ impl Plan {
             hosts: Vec::new(),
             guests: Vec::new(),
             unmapped: Vec::new(),
+            standbys: Vec::new(),
             listeners: Vec::new(),
         }
     }
@@ -221,6 +224,11 @@ impl Plan {
         }
         self
     }
+    /// Has `host` wait for `guest`, which runs elsewhere: an attachment of the same name and addresses, beside the mappings of them.
+    pub fn standby(mut self, guest: &str, host: &str) -> Self {
+        self.standbys.push((guest.to_owned(), host.to_owned()));
+        self
+    }
     /// Tells every other host that `host` has listeners to `group`.
     ///
     /// # Panics
@@ -253,6 +261,7 @@ impl Plan {
     /// What `host`'s operator would have written.
     pub(super) fn setup(&self, host: &HostPlan) -> Setup {
         let here = |guest: &&GuestPlan| guest.host == host.name;
+        let waits = |guest: &GuestPlan| self.standbys.contains(&(guest.name.clone(), host.name.clone()));
         let locator_of = |name: &str| {
             let found = self.hosts.iter().find(|host| host.name == name);
             found.unwrap_or_else(|| panic!("no host {name:?} in the plan")).locator
@@ -282,7 +291,12 @@ impl Plan {
         let mut mapped = HashSet::new();
         Setup {
             networks: self.networks.clone(),
-            attachments: self.guests.iter().filter(here).map(attachment).collect(),
+            attachments: self
+                .guests
+                .iter()
+                .filter(|guest| here(guest) || waits(guest))
+                .map(attachment)
+                .collect(),
             mappings: self
                 .guests
                 .iter()
@@ -293,6 +307,15 @@ impl Plan {
                 .collect(),
             listeners: self.listeners(host, locator_of),
             routes: self.guests.iter().filter(|guest| !here(guest)).flat_map(routes).collect(),
+            moves: Moves {
+                standby: self
+                    .guests
+                    .iter()
+                    .filter(|guest| waits(guest))
+                    .map(|guest| guest.name.clone())
+                    .collect(),
+                ..Moves::default()
+            },
             ..Setup::of(setup::Host {
                 name: host.name.clone(),
                 locator: host.locator,

@@ -123,6 +123,24 @@ impl World {
         address: &str,
         len: usize,
     ) -> Result<Duration, TransferError> {
+        self.transfer_while(from, to, address, len, |_, _| {})
+    }
+
+    /// The same, while `meanwhile` does something to the world: it is asked after every instant, with the bytes that have arrived.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    ///
+    /// # Panics
+    /// If there are no such guests or address.
+    pub fn transfer_while(
+        &mut self,
+        from: &str,
+        to: &str,
+        address: &str,
+        len: usize,
+        mut meanwhile: impl FnMut(&mut World, usize),
+    ) -> Result<Duration, TransferError> {
         let (client, server, address) = (self.guest_index(from), self.guest_index(to), parse(address));
         let sent = self.dice.bytes(len);
         let listening = self.listen(server);
@@ -147,6 +165,7 @@ impl World {
                     break;
                 }
             }
+            meanwhile(world, received.len());
             received.len() >= len
         });
         let took = self.now() - began;

@@ -8,6 +8,7 @@ mod checksums;
 mod fabric_errors;
 mod isolation;
 mod metadata;
+mod migration;
 mod names;
 mod narrow_paths;
 mod offloads;

@@ -83,6 +83,7 @@ fn task(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) -> Option<Task> 
     ];
     let lists = lists.into_iter().filter_map(|(key, texts)| Some((key, texts.first()?.span())));
     let queues = raw.queues.iter().map(|queues| ("queues", queues.span()));
+    let queues = queues.chain(raw.standby.iter().map(|standby| ("standby", standby.span())));
     let mut none = true;
     for (key, span) in one.chain(lists).chain(queues) {
         let what = format!("{}: an attachment of kind \"tun\" has none", at(key));

@@ -2,10 +2,12 @@
 //!
 //! What must stay true: checking goes on after a problem, so that one run names them all; [`Config`] is made only if there is none.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nve_core::setup::{
-    Alias, Attachment, Crossing, Host, Listener, Mapping, Network, Realm, Route, Setup, Task, TaskMapping,
+    Alias, Attachment, Crossing, GRACE, Host, Listener, Mapping, Moves, Network, Realm, Route, Setup, Task,
+    TaskMapping,
 };
 
 use super::across::{Item, Places};
@@ -24,6 +26,7 @@ const DNS_PORT: u16 = 53;
 /// `[host]` with its values checked.
 struct HostSection {
     host: Host,
+    moves: Moves,
     runtime: PathBuf,
     worker: WorkerConfig,
 }
@@ -35,6 +38,7 @@ struct Gathered {
     redirect: Option<RedirectConfig>,
     networks: Vec<Network>,
     attached: Vec<(Attachment, Socket)>,
+    standby: BTreeSet<String>,
     mappings: Vec<Mapping>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
@@ -133,7 +137,11 @@ impl Gathered {
             let written = judge.item(name).texts(judge.source(), values);
             if judge.named("attachment", name, written, &mut self.places.attachments) && network_known {
                 match attachment::section(judge, name, raw) {
-                    Some(Attached::Tenant(facts, socket)) => self.attached.push((facts, socket)),
+                    Some(Attached::Tenant(facts, socket)) => {
+                        let waits = raw.standby.as_ref().is_some_and(|standby| *standby.get_ref());
+                        self.standby.extend(waits.then(|| facts.name.clone()));
+                        self.attached.push((facts, socket));
+                    }
                     Some(Attached::Task(task)) => self.tasks.push(task),
                     None => {}
                 }
@@ -249,6 +257,7 @@ impl Gathered {
         host.uplink_mtu = uplink.mtu();
         let (attachments, sockets): (Vec<_>, Vec<_>) = self.attached.into_iter().unzip();
         let devices = attachment::devices(&attachments, sockets, &runtime)?;
+        let moves = Moves { standby: self.standby, ..section.moves };
         let Self {
             networks,
             mappings,
@@ -267,6 +276,7 @@ impl Gathered {
             mappings,
             listeners,
             routes,
+            moves,
             tasks,
             task_mappings,
             aliases,
@@ -289,6 +299,14 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
     let unknown = match &raw.unknown {
         Some(text) => judge.keyword("host.unknown", text, value::UNKNOWNS),
         None => Some(Default::default()),
+    };
+    let stragglers = match &raw.moved {
+        Some(text) => judge.keyword("host.moved", text, value::STRAGGLERS),
+        None => Some(Default::default()),
+    };
+    let grace = match &raw.grace {
+        Some(text) => judge.grace("host.grace", text),
+        None => Some(GRACE),
     };
     let runtime = match &raw.runtime {
         Some(text) => judge.absolute("host.runtime", text),
@@ -313,7 +331,8 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
         uplink_mtu: 0,
         unknown: unknown?,
     };
-    Some(HostSection { host, runtime: runtime?, worker: WorkerConfig { spin: spin? } })
+    let moves = Moves { stragglers: stragglers?, grace: grace?, ..Moves::default() };
+    Some(HostSection { host, moves, runtime: runtime?, worker: WorkerConfig { spin: spin? } })
 }
 
 fn uplink_section(judge: &mut Judge<'_>, raw: &RawUplink) -> Option<UplinkConfig> {

@@ -46,6 +46,8 @@ pub(super) struct RawHost {
     pub(super) checksum: Option<Text>,
     pub(super) unknown: Option<Text>,
     pub(super) runtime: Option<Text>,
+    pub(super) moved: Option<Text>,
+    pub(super) grace: Option<Text>,
     pub(super) spin: Option<Text>,
     pub(super) workers: Option<Spanned<i64>>,
 }
@@ -117,6 +119,7 @@ pub(super) struct RawAttachment {
     #[serde(default)]
     pub(super) macs: Vec<Text>,
     pub(super) addresses: Spanned<Vec<Text>>,
+    pub(super) standby: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) prefixes: Vec<Text>,
     #[serde(default)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nve_core::gateway::Lease4;
+use nve_core::setup::Stragglers;
 
 use super::*;
 
@@ -397,4 +398,38 @@ fn a_key_that_others_may_read_is_short_or_no_key_is_refused_without_its_secret()
     let twice = format!("{REDIRECT}[[redirect.key]]\nid = 7\nfile = \"a.key\"\n");
     let problems = with_key(&twice, &"5a".repeat(32), 0o600).expect_err("refused");
     assert!(problems[0].0.contains("two keys of number 7"), "{problems:?}");
+}
+
+/// Where its guest still is, a mapping says; nothing else of the configuration may have its addresses.
+#[test]
+fn an_attachment_on_standby_may_be_mapped_elsewhere_and_has_addresses_only() {
+    let elsewhere =
+        "[[mapping]]\nnetwork = \"blue\"\naddress = \"10.1.0.1\"\nlocator = \"2001:db8:0:2::/64\"\n";
+    let waits = BLUE.to_owned() + "standby = true\n";
+    let config = load(&format!("{HOST}{waits}{elsewhere}")).expect("accepted");
+    assert!(config.setup.setup().moves.standby.contains("vm1"));
+    let here = load(&format!("{HOST}{BLUE}{elsewhere}")).expect_err("refused");
+    assert!(here.to_string().contains("the address is already attachment.vm1's"), "{here}");
+    let own = elsewhere.replace(":2::", ":1::");
+    let own = load(&format!("{HOST}{waits}{own}")).expect_err("refused");
+    assert!(own.to_string().contains("take standby from the one"), "{own}");
+    for lent in ["prefixes = [\"192.168.7.0/24\"]", "shared = [\"10.1.0.100\"]"] {
+        let lent = load(&format!("{HOST}{waits}{lent}\n")).expect_err("refused");
+        assert!(lent.to_string().contains("which do not move with a guest"), "{lent}");
+    }
+    let twice =
+        "[attachment.vm2]\nnetwork = \"blue\"\nmac = \"52:54:00:00:00:02\"\naddresses = [\"10.1.0.1\"]\n";
+    let twice = load(&format!("{HOST}{waits}{twice}")).expect_err("refused");
+    assert!(twice.to_string().contains("already"), "{twice}");
+}
+
+#[test]
+fn how_packets_follow_what_has_moved_is_refused_at_its_line() {
+    let at = "[uplink]";
+    refused(at, "moved = \"follow\"\n[uplink]", 5, "host.moved", "\"forward\"");
+    refused(at, "grace = \"2h\"\n[uplink]", 5, "host.grace", "\"50us\"");
+    refused(at, "grace = \"3601s\"\n[uplink]", 5, "no time from 0us to 3600s", "number");
+    let text = format!("{HOST}{BLUE}").replacen(at, "moved = \"drop\"\ngrace = \"3s\"\n[uplink]", 1);
+    let moves = load(&text).expect("accepted").setup.setup().moves.clone();
+    assert_eq!((moves.stragglers, moves.grace.as_secs()), (Stragglers::Drop, 3));
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipv4_xlat::address::rfc6052;
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::Lease4;
-use nve_core::setup::{Multicast, Unknown};
+use nve_core::setup::{Multicast, Stragglers, Unknown};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 use toml::Spanned;
 
@@ -30,6 +30,10 @@ pub(super) const CHECKSUMS: &[(&str, ChecksumMode)] =
 pub(super) const UNKNOWNS: &[(&str, Unknown)] =
     &[("unreachable", Unknown::Unreachable), ("router", Unknown::Router)];
 
+/// The words of `host.moved`.
+pub(super) const STRAGGLERS: &[(&str, Stragglers)] =
+    &[("forward", Stragglers::Forward), ("redirect", Stragglers::Redirect), ("drop", Stragglers::Drop)];
+
 /// The words of `network.NAME.dhcp4`.
 pub(super) const LEASES: &[(&str, Lease4)] = &[("subnet", Lease4::Subnet), ("host-route", Lease4::HostRoute)];
 
@@ -39,6 +43,9 @@ pub(super) const MULTICASTS: &[(&str, Multicast)] =
 
 /// The longest an idle worker may spin.
 const MAX_SPIN: Duration = Duration::from_secs(1);
+
+/// The longest time of grace.
+const MAX_GRACE: Duration = Duration::from_secs(3600);
 
 /// Judges the values of one file and keeps what is wrong with them.
 pub(super) struct Judge<'a> {
@@ -384,6 +391,20 @@ impl<'a> Judge<'a> {
 
     /// How long an idle worker spins: `0us` to `1s`.
     pub(super) fn spin(&mut self, item: &str, text: &Text) -> Option<Duration> {
+        self.duration(item, text, (MAX_SPIN, "1s"))
+    }
+
+    /// How long packets follow an identifier that has moved: `0s` to `3600s`.
+    pub(super) fn grace(&mut self, item: &str, text: &Text) -> Option<Duration> {
+        self.duration(item, text, (MAX_GRACE, "3600s"))
+    }
+
+    fn duration(
+        &mut self,
+        item: &str,
+        text: &Text,
+        (longest, written): (Duration, &str),
+    ) -> Option<Duration> {
         let given = text.get_ref();
         let digits = given.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let unit: Option<fn(u64) -> Duration> = match &given[digits.len()..] {
@@ -392,11 +413,11 @@ impl<'a> Judge<'a> {
             "s" => Some(Duration::from_secs),
             _ => None,
         };
-        let spin = unit.and_then(|unit| Some(unit(digits.trim_end().parse().ok()?)));
-        if let Some(spin) = spin.filter(|spin| *spin <= MAX_SPIN) {
-            return Some(spin);
+        let time = unit.and_then(|unit| Some(unit(digits.trim_end().parse().ok()?)));
+        if let Some(time) = time.filter(|time| *time <= longest) {
+            return Some(time);
         }
-        let what = format!("{item}: \"{given}\" is no time from 0us to 1s");
+        let what = format!("{item}: \"{given}\" is no time from 0us to {written}");
         self.refuse(text.span(), what, "write a number with us, ms or s, such as \"50us\"".into());
         None
     }

@@ -142,6 +142,7 @@ impl VhostUserBackendReqHandlerMut for Session {
             // The guest's driver is gone, and what it commanded with it.
             self.pairs = 1;
         }
+        self.stopped |= matches!(self.role(at), Some(Role::Receive(_)));
         let ring = self.rings.get_mut(at).ok_or(Error::InvalidParam)?;
         // The ring is stopped until the next kick descriptor. QEMU says only once, at its start, where it wants to hear of faults.
         ring.events.kick = None;

@@ -57,6 +57,8 @@ pub struct Session {
     pub(super) rings: Vec<RingState>,
     /// What the guest's last VQ_PAIRS_SET said, where the control queue is ours.
     pub(super) pairs: u8,
+    /// No receive ring has started since the front-end came, or stopped one: the next is a guest that starts, or goes on here.
+    pub(super) stopped: bool,
 }
 
 fn no_rings(offer: Offer) -> Vec<RingState> {
@@ -87,6 +89,7 @@ impl Session {
             log: None,
             rings: no_rings(config.offer),
             pairs: 1,
+            stopped: true,
         }
     }
 
@@ -106,6 +109,7 @@ impl Session {
     pub(super) fn forget_rings(&mut self) -> Result<()> {
         self.pause_all()?;
         self.rings = no_rings(self.offer);
+        self.stopped = true;
         self.features = Accepted::default();
         self.pairs = 1;
         self.status.set_features(0);
@@ -209,6 +213,10 @@ impl Session {
         self.show(index);
         if matches!(role, Role::Receive(_)) {
             self.tell_receiver(None);
+            if std::mem::take(&mut self.stopped) {
+                // A ring that does not begin at zero has received frames, somewhere else.
+                self.nve.started(self.port, base != 0);
+            }
         }
         Ok(())
     }

@@ -59,6 +59,7 @@ pub(super) fn context() -> GatewayContext<'static> {
         mac: MAC,
         addresses: &ADDRESSES,
         shared: &[],
+        waits: false,
         further: None,
         hostname: Some("vm1"),
         prefix4: Some(Ipv4Cidr::new(Ipv4Addr::new(10, 1, 0, 0), 16)),

@@ -9,8 +9,9 @@ const B6: &str = "2001:db8:b1:e::2";
 const ROUTER: &str = "2001:db8:ffff::1";
 
 /// Reasons that no single walk can have, with the test that has them.
-const ELSEWHERE: [(DropReason, &str); 9] = [
+const ELSEWHERE: [(DropReason, &str); 10] = [
     (DropReason::NotHolder, "nve-core/tests/scenarios/shared_addresses.rs"),
+    (DropReason::Moved, "nve-core/tests/scenarios/migration.rs"),
     (DropReason::DnsQuery, "nve-core/src/gateway/dns/tests.rs"),
     (DropReason::DnsBusy, "nve-core/src/gateway/dns/tests.rs"),
     (DropReason::DnsRepeated, "nve-core/src/gateway/dns/tests.rs"),

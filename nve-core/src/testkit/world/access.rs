@@ -157,6 +157,19 @@ impl World {
             self.perform(id, made);
         }
     }
+    /// Moves a guest, its stack and its connections, to the attachment of its name on `host`, as a live migration does: it stops there and
+    /// goes on here. What the NVE there is told of its rings is the caller's (`Nve::started`).
+    ///
+    /// # Panics
+    /// If there is none of this name, or no such attachment there.
+    pub fn migrate(&mut self, guest: &str, host: &str) {
+        let (index, id) = (self.guest_index(guest), self.host(host).id);
+        self.set_up(guest, false);
+        let port =
+            self.hosts[id.0].nve.port(guest).unwrap_or_else(|| panic!("{host} has no attachment {guest}"));
+        (self.guests[index].host, self.guests[index].port) = (id, port);
+        self.set_up(guest, true);
+    }
     /// Tells a guest's NVE whether its receive ring runs.
     ///
     /// # Panics
