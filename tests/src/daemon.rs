@@ -247,7 +247,7 @@ pub fn runtime(host: &Host) -> PathBuf {
 }
 
 /// The program that `cargo xtask` has built.
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     let path =
         env::var_os("VHOST_ILA_BINARY").context("VHOST_ILA_BINARY is not set: run it by `cargo xtask`")?;
     Ok(PathBuf::from(path))

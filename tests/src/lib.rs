@@ -45,6 +45,7 @@ pub mod sandbox;
 pub mod scoreboard;
 pub mod site;
 pub mod stage;
+pub mod task;
 pub mod testpmd;
 pub mod tools;
 pub mod traffic;

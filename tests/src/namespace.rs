@@ -35,6 +35,17 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// Deletes it: its interfaces go once nothing runs in it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `ip` does.
+    pub fn delete(&self) -> Result<()> {
+        let mut delete = self.ip.command();
+        delete.args(["netns", "del", &self.name]);
+        output(delete).map(drop)
+    }
+
     /// The name that `ip link ... netns NAME` takes.
     pub fn name(&self) -> &str {
         &self.name
