@@ -111,12 +111,15 @@ pub struct Totals {
     pub ports: Vec<(String, PortTotals)>,
     /// The uplink.
     pub uplink: PortTotals,
+    /// The outside, where this host is a gateway.
+    pub outside: PortTotals,
 }
 
 /// The cells of one worker, as readers see them. The worker keeps its own list of the same cells.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCells {
     pub(crate) uplink: Arc<PortCounters>,
+    pub(crate) outside: Arc<PortCounters>,
     ports: Mutex<Vec<Arc<PortCounters>>>,
 }
 
@@ -139,5 +142,9 @@ impl WorkerCells {
 
     pub(crate) fn add_uplink(&self, totals: &mut PortTotals) {
         totals.add(&self.uplink);
+    }
+
+    pub(crate) fn add_outside(&self, totals: &mut PortTotals) {
+        totals.add(&self.outside);
     }
 }

@@ -41,6 +41,8 @@ const NAMES: &str = "names::";
 
 /// The module of the tests whose guests are routers.
 const ROUTERS: &str = "router_machines::";
+/// The module of the tests that cross a NAT64.
+const INTERNET: &str = "internet::";
 
 /// The module of the tests in which a host of the fabric is the Linux kernel's own ILA.
 const LINUX_ILA: &str = "the_kernels_own_ila::";
@@ -96,6 +98,7 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         (&[NAMES], fetch::Set::Clients),
         (&[NAMES], fetch::Set::Resolver),
         (&[ROUTERS], fetch::Set::Keepalived),
+        (&[INTERNET], fetch::Set::Nat64),
         (&[LINUX_ILA], fetch::Set::Iproute),
         (&[SCENARIOS], fetch::Set::Socat),
     ];

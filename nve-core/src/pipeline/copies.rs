@@ -114,7 +114,7 @@ pub(crate) fn first(
     // Before anything that costs: who had too much is not even looked at.
     let sender = match question.origin {
         Origin::Port(port) => walk.limits.get_mut(usize::from(port.0)),
-        Origin::Uplink => None,
+        Origin::Uplink | Origin::Outside => None,
     };
     if sender.is_some_and(|limits| !limits.would_grant(Protocol::Group, walk.now)) {
         return Err(DropReason::GroupRate.into());

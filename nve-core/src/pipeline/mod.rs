@@ -102,6 +102,8 @@ pub enum Origin {
     Port(PortId),
     /// The fabric: IPv6 packets.
     Uplink,
+    /// The outside, through the gateway: IPv6 packets of whoever is on the Internet.
+    Outside,
 }
 
 impl Origin {
@@ -110,7 +112,7 @@ impl Origin {
     pub const fn ip_offset(self) -> usize {
         match self {
             Self::Port(_) => ETHERNET_LEN,
-            Self::Uplink => 0,
+            Self::Uplink | Self::Outside => 0,
         }
     }
 }

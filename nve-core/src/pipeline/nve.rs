@@ -384,6 +384,7 @@ impl Nve {
             totals.ports.push((attachment.name.clone(), port));
         }
         workers.iter().for_each(|cells| cells.add_uplink(&mut totals.uplink));
+        workers.iter().for_each(|cells| cells.add_outside(&mut totals.outside));
         totals
     }
 

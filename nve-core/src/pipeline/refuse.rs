@@ -19,6 +19,7 @@ pub(crate) fn may_answer(walk: &Walk<'_>, origin: Origin) -> bool {
     let limits = match origin {
         Origin::Port(port) => walk.limits.get(usize::from(port.0)),
         Origin::Uplink => Some(&*walk.uplink_limits),
+        Origin::Outside => Some(&*walk.outside_limits),
     };
     limits.is_some_and(|limits| limits.would_grant(Protocol::IcmpError, walk.now))
 }
@@ -35,7 +36,7 @@ pub(crate) fn owed(
 ) -> Fate {
     let reply = match origin {
         Origin::Port(_) => to_tenant(walk, origin, error, frame, scratch),
-        Origin::Uplink => to_fabric(walk, error, frame, scratch),
+        Origin::Uplink | Origin::Outside => to_fabric(walk, origin, error, frame, scratch),
     };
     match reply {
         Some(reply) => Fate::Reply(reply, Some(reason)),
@@ -72,12 +73,15 @@ fn to_tenant(
 
 fn to_fabric(
     walk: &mut Walk<'_>,
+    origin: Origin,
     error: &IcmpError,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Option<Rewritten> {
     let IcmpError::V6(error) = error else { return None };
-    walk.uplink_limits.take(Protocol::IcmpError, walk.now).ok()?;
+    let outside = origin == Origin::Outside;
+    let limits = if outside { &mut *walk.outside_limits } else { &mut *walk.uplink_limits };
+    limits.take(Protocol::IcmpError, walk.now).ok()?;
     let from = walk.world.locator.control_address();
     let len = icmpv6_error(error, from, frame.head, &mut scratch.head).ok()?;
     Some(Rewritten::whole(0..len))

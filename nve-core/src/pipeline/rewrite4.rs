@@ -252,7 +252,7 @@ pub(crate) fn next_piece(
     let to = walk.pending.as_ref().and_then(|pending| pending.pieces.as_ref().map(|_| pending.to));
     let Some(to) = to else { return Ok(None) };
     let piece = match to {
-        Origin::Uplink => Ok(next_uplink_piece(walk, scratch).map(Fate::Uplink)),
+        Origin::Uplink | Origin::Outside => Ok(next_uplink_piece(walk, scratch).map(Fate::Uplink)),
         Origin::Port(port) => {
             let piece = next_local_piece(walk, port, frame, scratch);
             piece.map(|piece| piece.map(|piece| Fate::Local(port, piece)))

@@ -25,6 +25,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) limits: &'a mut [Limits],
     /// Of errors sent to the fabric.
     pub(crate) uplink_limits: &'a mut Limits,
+    /// Of errors sent to the outside.
+    pub(crate) outside_limits: &'a mut Limits,
     /// Of the next packet that needs one.
     pub(crate) identification: &'a mut u16,
     /// Who listens to what, as of the last packet to a group.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smoltcp::wire::EthernetAddress;
 
-use super::question::{Question, from_tenant, from_wire};
+use super::question::{Question, from_outside, from_tenant, from_wire};
 use super::triangle::{Triangle, Triangles};
 use super::walk::{Pending, Stop, Walk};
 use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, copies, decide, refuse, rewrite4};
@@ -30,6 +30,7 @@ pub struct Walker {
     /// By port number.
     limits: Vec<Limits>,
     uplink_limits: Limits,
+    outside_limits: Limits,
     identification: u16,
     groups: Arc<Groups>,
     pending: Option<Pending>,
@@ -49,6 +50,7 @@ impl Walker {
             ports: Vec::new(),
             limits: Vec::new(),
             uplink_limits: Limits::default(),
+            outside_limits: Limits::default(),
             identification: 0,
             groups: Arc::default(),
             pending: None,
@@ -88,6 +90,7 @@ impl Walker {
         match origin {
             Origin::Port(port) => from_tenant(&self.world, port, frame),
             Origin::Uplink => from_wire(&self.world, frame),
+            Origin::Outside => from_outside(&self.world, frame),
         }
     }
 
@@ -173,6 +176,7 @@ impl Walker {
             now: self.now,
             limits: &mut self.limits,
             uplink_limits: &mut self.uplink_limits,
+            outside_limits: &mut self.outside_limits,
             identification: &mut self.identification,
             groups: &mut self.groups,
             pending: &mut self.pending,
@@ -241,5 +245,6 @@ fn counters<'c>(ports: &'c [Arc<PortCounters>], cells: &'c WorkerCells, origin: 
     match origin {
         Origin::Port(port) => ports.get(usize::from(port.0)).unwrap_or(&cells.uplink),
         Origin::Uplink => &cells.uplink,
+        Origin::Outside => &cells.outside,
     }
 }

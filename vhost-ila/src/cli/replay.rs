@@ -27,13 +27,12 @@ pub struct Args {
 pub fn run(args: Args, config: &StaticFile) -> Result<String> {
     let Args { from, input, output } = args;
     let nve = super::run::core_of(&config.read()?);
-    let origin = if from == "uplink" {
-        Origin::Uplink
-    } else {
-        let port = nve.port(&from);
-        Origin::Port(
-            port.with_context(|| format!("there is no attachment {from}; \"uplink\" is the fabric"))?,
-        )
+    let origin = match from.as_str() {
+        "uplink" => Origin::Uplink,
+        "outside" => Origin::Outside,
+        name => Origin::Port(nve.port(name).with_context(|| {
+            format!("there is no attachment {name}; \"uplink\" is the fabric, \"outside\" what comes to a gateway")
+        })?),
     };
     if let (Ok(read), Ok(written)) = (input.canonicalize(), output.canonicalize())
         && read == written

@@ -104,6 +104,7 @@ fn start(config: &Config) -> Result<(Arc<DaemonHandle>, Arc<Nve>)> {
     let daemon = DaemonConfig {
         devices: config.devices.clone(),
         uplink: config.uplink.clone(),
+        gateway: config.gateway.clone(),
         spin: config.worker.spin,
     };
     let daemon = Daemon::start(daemon, Arc::clone(&nve)).context("the daemon cannot start")?;
@@ -198,6 +199,7 @@ impl Devices for Served {
             turns: report.turns.to_vec(),
             longest_turn_us: report.longest_turn_us,
             uplink_lost: report.uplink_lost,
+            gateway_lost: report.gateway_lost,
         };
         self.0.workers().into_iter().map(worker).collect()
     }

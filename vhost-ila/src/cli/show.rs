@@ -82,7 +82,8 @@ fn counters(counters: &Counters) -> String {
     let mut traffic = Table::new(["", "in packets", "in bytes", "out packets", "out bytes", "dropped"]);
     let mut drops = Table::new(["dropped from", "reason", "packets", "meaning"]);
     let ports = counters.attachments.iter().map(|(name, port)| (name.as_str(), port));
-    for (name, port) in ports.chain([("uplink", &counters.uplink)]) {
+    let outside = (counters.outside != Port::default()).then_some(("outside", &counters.outside));
+    for (name, port) in ports.chain([("uplink", &counters.uplink)]).chain(outside) {
         let Port { in_packets, in_bytes, out_packets, out_bytes, drops: reasons } = port;
         let dropped: u64 = reasons.values().sum();
         let numbers = [in_packets, in_bytes, out_packets, out_bytes, &dropped].map(u64::to_string);
@@ -105,6 +106,9 @@ fn counters(counters: &Counters) -> String {
             "\nworker {index}: {} packets, {per_packet} cycles each; {} of {} polls found work",
             worker.packets, worker.busy_polls, worker.polls
         );
+        if worker.gateway_lost {
+            text += "the gateway is lost: its interface was removed; restart the daemon to open it again\n";
+        }
         if worker.uplink_lost {
             text += "the uplink is lost: its interface was removed; restart the daemon to open it again\n";
         }

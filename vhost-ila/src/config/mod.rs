@@ -57,6 +57,8 @@ pub struct Config {
     pub devices: Vec<DeviceConfig>,
     /// The way to the fabric.
     pub uplink: UplinkConfig,
+    /// The interface of the gateway's TUN, where this host faces the outside.
+    pub gateway: Option<String>,
     /// How the workers poll.
     pub worker: WorkerConfig,
     /// What is told and believed of redirects; without it nothing is.
@@ -113,6 +115,7 @@ impl Config {
             (host, "host.runtime", self.runtime == wanted.runtime),
             (host, "host.spin", self.worker == wanted.worker),
             (uplink, "[uplink]", self.uplink == wanted.uplink),
+            (uplink, "[gateway]", self.gateway == wanted.gateway),
         ];
         let changed = fixed.into_iter().filter(|(_, _, same)| !same);
         let problem = |(place, item, _): (&Place, &str, bool)| Problem {

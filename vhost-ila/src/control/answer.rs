@@ -24,6 +24,9 @@ pub struct Counters {
     pub drops: BTreeMap<String, u64>,
     /// The fabric's side; lengths are those of IPv6 packets.
     pub uplink: Port,
+    /// The outside, where this host is a gateway; lengths as the uplink's.
+    #[serde(default)]
+    pub outside: Port,
     /// One per worker thread.
     pub workers: Vec<Worker>,
 }
@@ -67,6 +70,9 @@ pub struct Worker {
     /// The uplink failed for good (its interface was removed): what is sent to it is dropped until the daemon is restarted.
     #[serde(default)]
     pub uplink_lost: bool,
+    /// The gateway's TUN failed for good: nothing comes from outside until the daemon is restarted.
+    #[serde(default)]
+    pub gateway_lost: bool,
 }
 
 /// A NIC of a virtual machine, as configured and as its driver runs it; or of a host task.
@@ -342,11 +348,12 @@ impl Counters {
         let attachments: BTreeMap<_, _> =
             totals.ports.iter().map(|(name, port)| (name.clone(), Port::from(port))).collect();
         let uplink = Port::from(&totals.uplink);
+        let outside = Port::from(&totals.outside);
         let mut drops = BTreeMap::new();
-        for (reason, packets) in attachments.values().chain([&uplink]).flat_map(|port| &port.drops) {
+        for (reason, packets) in attachments.values().chain([&uplink, &outside]).flat_map(|port| &port.drops) {
             *drops.entry(reason.clone()).or_default() += packets;
         }
-        Self { attachments, drops, uplink, workers }
+        Self { attachments, drops, uplink, outside, workers }
     }
 }
 

@@ -144,7 +144,7 @@ fn time_of(ticks: u64, interface: &InterfaceDescriptionBlock<'_>) -> Duration {
 fn holds_its_packet(bytes: &[u8], origin: Origin) -> bool {
     let ip = match origin {
         Origin::Port(_) => bytes.get(14..).unwrap_or_default(),
-        Origin::Uplink => bytes,
+        Origin::Uplink | Origin::Outside => bytes,
     };
     let length = match ip.first().map(|first| first >> 4) {
         Some(4) => Ipv4Packet::new_checked(ip).map(|packet| packet.total_len().into()),
@@ -157,7 +157,7 @@ fn holds_its_packet(bytes: &[u8], origin: Origin) -> bool {
 fn ensure_link(link: DataLink, origin: Origin) -> Result<()> {
     let (wanted, legal) = match origin {
         Origin::Port(_) => ("Ethernet (link type 1) from an attachment", link == DataLink::ETHERNET),
-        Origin::Uplink => (
+        Origin::Uplink | Origin::Outside => (
             "raw IPv6 (link type 101 or 229) from the uplink",
             matches!(link, DataLink::RAW | DataLink::IPV6),
         ),

@@ -84,7 +84,7 @@ impl Output {
     fn delivered(&mut self, time: Duration, to: Origin, bytes: &[u8]) -> Result<()> {
         let direction = match to {
             Origin::Port(_) => Direction::In,
-            Origin::Uplink => Direction::Out,
+            Origin::Uplink | Origin::Outside => Direction::Out,
         };
         self.packet(time, to, bytes, direction, None)
     }
@@ -97,7 +97,7 @@ impl Output {
     fn commented(&mut self, time: Duration, from: Origin, bytes: &[u8], comment: String) -> Result<()> {
         let direction = match from {
             Origin::Port(_) => Direction::Out,
-            Origin::Uplink => Direction::In,
+            Origin::Uplink | Origin::Outside => Direction::In,
         };
         self.packet(time, from, bytes, direction, Some(comment))
     }
@@ -112,7 +112,7 @@ impl Output {
     ) -> Result<()> {
         let interface = match interface {
             Origin::Port(port) => self.interfaces.get(&port).copied().context("a port without a name")?,
-            Origin::Uplink => self.uplink,
+            Origin::Uplink | Origin::Outside => self.uplink,
         };
         let comment = comment.map(|text| EnhancedPacketOption::Comment(Cow::Owned(text)));
         let flags = EnhancedPacketOption::Flags(direction as u32);

@@ -266,6 +266,17 @@ impl Batch {
         Ok(self.walk_packets(out, Origin::Uplink))
     }
 
+    /// One batch from outside, where this host is a gateway; how many packets there were.
+    ///
+    /// # Errors
+    /// `NotConnected`: the gateway's TUN is gone for good.
+    pub(super) fn receive_from_outside(&mut self, out: &mut Outlets) -> io::Result<usize> {
+        let Outlets { outside, walker, .. } = out;
+        let Some(tun) = outside else { return Ok(0) };
+        self.read(&mut **tun, walker, Origin::Outside, &[])?;
+        Ok(self.walk_packets(out, Origin::Outside))
+    }
+
     /// One batch from the task of `port`; how many packets there were.
     ///
     /// # Errors

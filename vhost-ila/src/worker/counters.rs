@@ -27,6 +27,8 @@ pub struct WorkerCounters {
     pub longest_turn: AtomicU64,
     /// The uplink failed for good.
     pub uplink_lost: AtomicBool,
+    /// So did the gateway's TUN.
+    pub gateway_lost: AtomicBool,
 }
 
 /// Where [`WorkerCounters::turns`] are divided, in nanoseconds.
@@ -60,6 +62,7 @@ impl WorkerCounters {
             turns: self.turns.each_ref().map(Cell::get),
             longest_turn_us: self.longest_turn.load(Relaxed) / 1000,
             uplink_lost: self.uplink_lost.load(Relaxed),
+            gateway_lost: self.gateway_lost.load(Relaxed),
             cycles_per_packet: cycles.checked_div(packets).unwrap_or(0),
         }
     }
@@ -86,6 +89,8 @@ pub struct WorkerReport {
     pub longest_turn_us: u64,
     /// The uplink failed and is looked at no more; a restart opens it again.
     pub uplink_lost: bool,
+    /// The gateway's TUN failed and is looked at no more; a restart opens it again.
+    pub gateway_lost: bool,
     /// `busy_cycles / packets`, since the start.
     pub cycles_per_packet: u64,
 }

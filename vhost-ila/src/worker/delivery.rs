@@ -6,6 +6,7 @@ use nve_core::pipeline::{Desk, Fate, Nve, Origin, PortId, Rewritten, Scratch, Wa
 use std::io;
 use std::sync::Arc;
 
+use super::Ways;
 use super::counters::WorkerCounters;
 use super::receivers::Receivers;
 use super::task::TaskNic;
@@ -73,6 +74,8 @@ pub(super) struct Outlets {
     /// Ports that the present batch goes to.
     expected: Vec<u16>,
     pub(super) uplink: Box<dyn Uplink>,
+    /// The gateway's TUN, where this host is one: packets from outside.
+    pub(super) outside: Option<Box<dyn Uplink>>,
     /// The way to the slow path and back.
     pub(super) punts: WorkerEnd,
     pub(super) notifier: Notifier,
@@ -82,7 +85,7 @@ pub(super) struct Outlets {
 impl Outlets {
     pub(super) fn new(
         nve: Arc<Nve>,
-        uplink: Box<dyn Uplink>,
+        Ways { uplink, outside }: Ways,
         punts: WorkerEnd,
         notifier: Notifier,
         counters: Arc<WorkerCounters>,
@@ -95,6 +98,7 @@ impl Outlets {
             touched: Vec::new(),
             expected: Vec::new(),
             uplink,
+            outside,
             punts,
             notifier,
             counters,
@@ -183,6 +187,7 @@ impl Outlets {
             Fate::Reply(rewritten, _) => match origin {
                 Origin::Port(port) => self.give_to_port(origin, (port, flow), rewritten, scratch, source),
                 Origin::Uplink => self.give_to_uplink(origin, rewritten, scratch, source),
+                Origin::Outside => self.give_to_outside(rewritten, scratch, source),
             },
             // Counted by the core; asked for again by `again.rs`; punted where the frame is whole.
             Fate::Drop(_) | Fate::Again(_) | Fate::Punt(_) => {}
@@ -195,7 +200,7 @@ impl Outlets {
         let punted = match origin {
             Origin::Port(port) => self.punts.punt(port, desk, frame.head),
             // The gateway serves attachments only.
-            Origin::Uplink => Err(DropReason::NotOurs),
+            Origin::Uplink | Origin::Outside => Err(DropReason::NotOurs),
         };
         if let Err(reason) = punted {
             self.walker.dropped(origin, reason);
@@ -279,6 +284,18 @@ impl Outlets {
         match self.uplink.send(header, head, source.payload(rewritten)) {
             Ok(()) => self.walker.delivered(origin, Origin::Uplink, rewritten.len()),
             Err(_) => self.walker.dropped(origin, DropReason::UplinkFull),
+        }
+    }
+
+    /// An answer to whoever sent from outside: an ICMP error.
+    #[cold]
+    fn give_to_outside(&mut self, rewritten: &Rewritten, scratch: &Scratch, source: Source<'_>) {
+        let head = scratch.head.get(rewritten.head.clone()).unwrap_or_default();
+        let header = NetHeader::for_packet(&rewritten.offload, head);
+        let sent = self.outside.as_mut().map(|tun| tun.send(header, head, source.payload(rewritten)));
+        match sent {
+            Some(Ok(())) => self.walker.delivered(Origin::Outside, Origin::Outside, rewritten.len()),
+            _ => self.walker.dropped(Origin::Outside, DropReason::UplinkFull),
         }
     }
 

@@ -60,6 +60,8 @@ pub struct DaemonConfig {
     pub devices: Vec<DeviceConfig>,
     /// The way to the fabric.
     pub uplink: UplinkConfig,
+    /// The interface of the gateway's TUN, where this host is one.
+    pub gateway: Option<String>,
     /// How long an idle worker spins before it sleeps; zero never spins.
     pub spin: Duration,
 }
@@ -75,7 +77,11 @@ impl Daemon {
     /// The system's, in words: the uplink or a socket could not be made. Nothing is left running then.
     pub fn start(config: DaemonConfig, nve: Arc<Nve>) -> io::Result<DaemonHandle> {
         let uplink = uplink::open(&config.uplink)?;
-        let handle = Self::start_with(uplink, config.spin, nve)?;
+        let tun = |name: &String| uplink::Tun::open(name, config.uplink.mtu());
+        let outside = config.gateway.as_ref().map(tun).transpose()?;
+        let ways = Ways { uplink, outside: outside.map(|tun| Box::new(tun) as Box<dyn Uplink>) };
+        let desks = desks(&nve);
+        let handle = Self::start_on(ways, config.spin, nve, desks)?;
         handle.apply(&config.devices)?;
         Ok(handle)
     }
@@ -85,13 +91,13 @@ impl Daemon {
     /// # Errors
     /// The system's.
     pub fn start_with(uplink: Box<dyn Uplink>, spin: Duration, nve: Arc<Nve>) -> io::Result<DaemonHandle> {
-        let desks = Desks::new(Arc::clone(&nve), RandomState::new().hash_one(()), punt::random());
-        Self::start_on(uplink, spin, nve, desks)
+        let desks = desks(&nve);
+        Self::start_on(Ways { uplink, outside: None }, spin, nve, desks)
     }
 
     /// The same, with what serves the slow path.
     fn start_on(
-        uplink: Box<dyn Uplink>,
+        ways: Ways,
         spin: Duration,
         nve: Arc<Nve>,
         desks: impl Serve,
@@ -102,13 +108,25 @@ impl Daemon {
         let punt = punt::Thread::start(desks_end, desks)?;
         let counters = Arc::new(WorkerCounters::default());
         let (redirects, notes) = redirect::Service::start(Arc::clone(&nve))?;
-        let ways = (uplink, punts, notes);
-        let worker = Worker::new(Arc::clone(&nve), inbox, ways, spin, Arc::clone(&counters))?;
+        let ends = (punts, notes);
+        let worker = Worker::new(Arc::clone(&nve), inbox, ways, ends, spin, Arc::clone(&counters))?;
         let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || worker.run())?;
         let thread = Mutex::new(Some(thread));
         let tasks = Arc::new(Tasks::new(Arc::clone(&nve), link.clone()));
         Ok(DaemonHandle { nve, link, counters, thread, punt, redirects, servers: Mutex::default(), tasks })
     }
+}
+
+/// The slow path's service.
+fn desks(nve: &Arc<Nve>) -> Desks {
+    Desks::new(Arc::clone(nve), RandomState::new().hash_one(()), punt::random())
+}
+
+/// Where packets come from and go to that is no attachment.
+struct Ways {
+    uplink: Box<dyn Uplink>,
+    /// The gateway's TUN.
+    outside: Option<Box<dyn Uplink>>,
 }
 
 struct Device {

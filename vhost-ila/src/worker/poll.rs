@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use epoll::{ControlOptions, Event, Events};
 use nve_core::pipeline::{Nve, PortId};
 
+use super::Ways;
 use super::batch::Batch;
 use super::counters::WorkerCounters;
 use super::delivery::Outlets;
@@ -27,7 +28,6 @@ use crate::device::ring::RingFault;
 use crate::punt::WorkerEnd;
 use crate::redirect::Notes;
 use crate::task::Nic;
-use crate::uplink::Uplink;
 
 /// Turns between two looks at control queues: a command may wait, frames may not.
 const COMMAND_PAUSE: u32 = 16;
@@ -62,6 +62,8 @@ pub(super) struct Worker {
     uplink: Look,
     /// It failed and is looked at no more.
     uplink_lost: bool,
+    /// When to look at the gateway's TUN, if there is one.
+    outside: Look,
     poisoned: u64,
 }
 
@@ -69,18 +71,21 @@ impl Worker {
     pub(super) fn new(
         nve: Arc<Nve>,
         inbox: WorkerInbox,
-        (uplink, punts, notes): (Box<dyn Uplink>, WorkerEnd, Notes),
+        ways: Ways,
+        (punts, notes): (WorkerEnd, Notes),
         spin: Duration,
         counters: Arc<WorkerCounters>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.watch(inbox.wake(), Events::EPOLLIN)?;
         poll.watch(&punts, Events::EPOLLIN | Events::EPOLLET)?;
-        if let Some(fd) = uplink.readable() {
-            poll.watch(&fd, Events::EPOLLIN)?;
+        for way in [Some(&ways.uplink), ways.outside.as_ref()].into_iter().flatten() {
+            if let Some(fd) = way.readable() {
+                poll.watch(&fd, Events::EPOLLIN)?;
+            }
         }
         Ok(Self {
-            out: Outlets::new(nve, uplink, punts, Notifier::new()?, counters),
+            out: Outlets::new(nve, ways, punts, Notifier::new()?, counters),
             batch: Batch::new(),
             inbox,
             notes,
@@ -94,6 +99,7 @@ impl Worker {
             tasks: Vec::new(),
             uplink: Look::NOW,
             uplink_lost: false,
+            outside: Look::NOW,
             poisoned: poisoned_mappings(),
         })
     }
@@ -158,6 +164,13 @@ impl Worker {
             packets += count as u64;
             busy += u64::from(count > 0);
         }
+        if self.out.outside.is_some() && self.outside.is_due() {
+            polls += 1;
+            let count = self.receive_from_outside();
+            self.outside.found(count);
+            packets += count as u64;
+            busy += u64::from(count > 0);
+        }
         while let Some(triangle) = self.out.walker.next_triangle() {
             self.notes.note(triangle);
         }
@@ -202,6 +215,20 @@ impl Worker {
             if let Some(fd) = self.out.uplink.readable() {
                 self.poll.forget(&fd);
             }
+            0
+        })
+    }
+
+    /// One batch from outside. A TUN that fails is given up as the uplink is.
+    #[cold]
+    fn receive_from_outside(&mut self) -> usize {
+        self.batch.receive_from_outside(&mut self.out).unwrap_or_else(|e| {
+            log::error!("the gateway's TUN is lost, restart to open it again: {e}");
+            if let Some(fd) = self.out.outside.as_ref().and_then(|tun| tun.readable()) {
+                self.poll.forget(&fd);
+            }
+            self.out.outside = None;
+            self.out.counters.gateway_lost.store(true, Ordering::Relaxed);
             0
         })
     }
@@ -283,7 +310,7 @@ impl Worker {
         }
         self.senders.iter_mut().for_each(|sender| sender.queue.ring.refuse_kicks());
         // Whatever woke us, everything is looked at.
-        self.uplink = Look::NOW;
+        (self.uplink, self.outside) = (Look::NOW, Look::NOW);
         for port in &self.tasks {
             if let Some(task) = self.out.ports.get_mut(usize::from(*port)).and_then(|slot| slot.task.as_mut())
             {

@@ -50,6 +50,8 @@ pub(crate) enum Set {
     Net,
     /// A resolver for the host's side: dnsmasq
     Resolver,
+    /// A NAT64 of somebody else's: tayga
+    Nat64,
     /// DPDK 22.11: dpdk-testpmd and its drivers
     Dpdk,
     /// What makes a bare Debian
@@ -116,6 +118,7 @@ impl Set {
                 "",
             ),
             Set::Resolver => ("resolver", "bookworm", &["dnsmasq-base"], ""),
+            Set::Nat64 => ("nat64", "bookworm", &["tayga"], "tayga"),
             Set::CloudInit => ("cloud-init", "bookworm", &["cloud-init"], ""),
             Set::Dpdk => ("dpdk", "bookworm", &["dpdk-dev", "dpdk"], ""),
             Set::Bare => ("bare", "bookworm", &["debootstrap"], ""),

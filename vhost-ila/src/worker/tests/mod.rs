@@ -118,6 +118,7 @@ impl Lab {
         let config = DaemonConfig {
             devices: (1..=count).map(|n| device(dir.path(), n)).collect(),
             uplink: UplinkConfig::None { mtu: 1500 },
+            gateway: None,
             spin: Duration::ZERO,
         };
         let daemon = Daemon::start(config, Arc::clone(&nve)).unwrap();
