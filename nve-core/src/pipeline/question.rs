@@ -6,6 +6,7 @@
 //! ```text
 //!   from a port:   ARP, ND ────────────────> Gateway        own VN's peer ──> Peer4, Peer6 (key)      all else ──> Elsewhere
 //!   from uplink:   our locator, C reversed ─> Arrived (key)  SIR, VNET ──────> Routed (key)            all else ──> Refused
+//!   from outside:  a source inside, a locator ─> Refused     SIR, VNET ──────> Routed (key)            all else ──> Refused
 //! ```
 
 use core::net::Ipv6Addr;
@@ -16,7 +17,7 @@ use crate::addr::{Identifier, Kind, Neutral};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{Chain, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, Unread, check_offload, protocol};
-use crate::policy::{Network, World};
+use crate::policy::{Endpoint, Network, Nobody, Realm, World};
 
 /// A classified packet: small and `Copy`, so that a batch of them can be held while table lines are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +59,7 @@ pub(crate) enum Form {
     Options6,
     /// From the uplink: to our locator.
     Arrived,
-    /// From the uplink: to a SIR prefix or /96 that is routed to us.
+    /// From the uplink, or from outside: to a SIR prefix or /96 that is routed to us.
     Routed,
 }
 
@@ -229,8 +230,19 @@ pub(crate) fn from_wire(world: &World, frame: &Frame<'_>) -> Question {
 #[inline]
 fn wire_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
     let header = Ipv6::read(frame, 0)?;
-    let (form, key) = wire_destination(world, header.destination()).map_err(Unread::Refused)?;
-    let question = ipv6_question(Origin::Uplink, frame, 0, header, form, Some(key))?;
+    let wanted = wire_destination(world, header.destination()).map_err(Unread::Refused)?;
+    ipv6_packet(Origin::Uplink, frame, header, wanted)
+}
+
+/// What is asked about an IPv6 packet without a link, once it is known whom it is for.
+#[inline]
+fn ipv6_packet(
+    origin: Origin,
+    frame: &Frame<'_>,
+    header: Ipv6<'_>,
+    (form, key): (Form, Identifier),
+) -> Result<Question, Unread> {
+    let question = ipv6_question(origin, frame, 0, header, form, Some(key))?;
     if question.is_neighbour_discovery(frame, 0)? {
         return Err(Unread::Refused(DropReason::NdUnanswered));
     }
@@ -240,6 +252,30 @@ fn wire_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
         refuse_server(frame, usize::from(question.l4), client)?;
     }
     Ok(question)
+}
+
+/// Classifies an IPv6 packet that came from outside, through the gateway.
+pub(crate) fn from_outside(world: &World, frame: &Frame<'_>) -> Question {
+    outside_ipv6(world, frame).unwrap_or_else(|unread| Question::unread(Origin::Outside, unread))
+}
+
+/// Whoever is outside has no address of the inside, and knows nobody there but by the address that an endpoint has itself (design, section
+/// 5, "Isolation").
+fn outside_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
+    let header = Ipv6::read(frame, 0)?;
+    let refused = |reason| Err(Unread::Refused(reason));
+    match Endpoint::called(world, header.source()) {
+        Ok(source) if source.realm == Realm::Outside => {}
+        Err(Nobody::NotUnicast) => return refused(DropReason::IllegalSource),
+        Ok(_) | Err(Nobody::Locator | Nobody::Identifier | Nobody::Network) => {
+            return refused(DropReason::InsideSource);
+        }
+    }
+    if world.known_locator((header.destination().to_bits() >> 64) as u64).is_some() {
+        return refused(DropReason::LocatorDestination);
+    }
+    let wanted = wire_destination(world, header.destination()).map_err(Unread::Refused)?;
+    ipv6_packet(Origin::Outside, frame, header, wanted)
 }
 
 /// Checks 1 to 3: which of our prefixes, a legal type, C reversed.

@@ -31,7 +31,9 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
         "uplink" => Origin::Uplink,
         "outside" => Origin::Outside,
         name => Origin::Port(nve.port(name).with_context(|| {
-            format!("there is no attachment {name}; \"uplink\" is the fabric, \"outside\" what comes to a gateway")
+            format!(
+                "there is no attachment {name}; \"uplink\" is the fabric, \"outside\" what comes to a gateway"
+            )
         })?),
     };
     if let (Ok(read), Ok(written)) = (input.canonicalize(), output.canonicalize())

@@ -12,7 +12,7 @@ use nve_core::setup::{
 
 use super::across::{Item, Places};
 use super::attachment::{self, Attached, Socket};
-use super::raw::{RawFile, RawHost, RawListener, RawMapping, RawNetwork, RawUplink};
+use super::raw::{RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, RawUplink};
 use super::source::Source;
 use super::value::Judge;
 use super::{
@@ -36,6 +36,9 @@ struct Gathered {
     host: Option<HostSection>,
     uplink: Option<UplinkConfig>,
     redirect: Option<RedirectConfig>,
+    /// The interface of the gateway's TUN.
+    gateway: Option<String>,
+    gateway_place: Option<Place>,
     networks: Vec<Network>,
     attached: Vec<(Attachment, Socket)>,
     standby: BTreeSet<String>,
@@ -111,6 +114,12 @@ impl Gathered {
                 judge.refuse(redirect.span(), "redirect: there is no key".into(), remedy);
             }
             self.redirect = redirect::section(judge, redirect.get_ref());
+        }
+        if let Some(gateway) = &raw.gateway
+            && judge.owns("[gateway]", gateway.span())
+        {
+            self.gateway = gateway_section(judge, gateway.get_ref());
+            self.gateway_place = Some(judge.place(gateway.span()));
         }
     }
 
@@ -253,6 +262,8 @@ impl Gathered {
             unreachable!("a section that is missing or wrong is a problem, and problems have been returned");
         };
         let runtime = runtime.map_or(section.runtime, Path::to_owned);
+        gateway_beside_uplink(self.gateway.as_deref(), self.gateway_place.as_ref(), &uplink)?;
+        let gateway = self.gateway;
         let mut host = section.host;
         host.uplink_mtu = uplink.mtu();
         let (attachments, sockets): (Vec<_>, Vec<_>) = self.attached.into_iter().unzip();
@@ -284,7 +295,7 @@ impl Gathered {
             ..Setup::of(host)
         };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
-        Ok(Config { setup, devices, uplink, worker: section.worker, redirect, runtime, sections })
+        Ok(Config { setup, devices, uplink, gateway, worker: section.worker, redirect, runtime, sections })
     }
 }
 
@@ -351,6 +362,34 @@ fn uplink_section(judge: &mut Judge<'_>, raw: &RawUplink) -> Option<UplinkConfig
         None if tun => Some(UplinkConfig::Tun { name: "ila0".into(), mtu: mtu? }),
         None => Some(UplinkConfig::None { mtu: mtu? }),
     }
+}
+
+fn gateway_section(judge: &mut Judge<'_>, raw: &RawGateway) -> Option<String> {
+    match &raw.tun {
+        Some(name) => judge.interface("gateway.tun", name),
+        None => Some("ila-in0".into()),
+    }
+}
+
+/// The gateway's TUN is another interface than the uplink's, and it needs one to pass packets on to.
+fn gateway_beside_uplink(
+    tun: Option<&str>,
+    place: Option<&Place>,
+    uplink: &UplinkConfig,
+) -> Result<(), Refused> {
+    let (Some(tun), Some(place)) = (tun, place) else { return Ok(()) };
+    let (what, remedy) = match uplink {
+        UplinkConfig::None { .. } => (
+            "[gateway]: the uplink is of kind \"none\", so nothing could be passed on".to_owned(),
+            "write kind = \"tun\" in [uplink], or remove [gateway]",
+        ),
+        UplinkConfig::Tun { name, .. } if name == tun => (
+            format!("gateway.tun: {tun} is the uplink's interface"),
+            "name another: what comes by it is taken to be from outside",
+        ),
+        UplinkConfig::Tun { .. } => return Ok(()),
+    };
+    Err(Refused::one(Problem { place: place.clone(), what, remedy: remedy.into() }))
 }
 
 fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Option<Network> {

@@ -138,7 +138,7 @@ impl Config {
 
     /// Names of the tasks' attachments.
     pub fn tasks(&self) -> Vec<String> {
-        Vec::new()
+        self.setup.setup().tasks.iter().map(|task| task.name.clone()).collect()
     }
 
     /// The runtime directory that the config at `path` names, whatever else is wrong with it: to find a daemon that runs on.

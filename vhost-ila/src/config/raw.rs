@@ -21,6 +21,7 @@ pub(super) struct RawFile {
     pub(super) host: Option<Spanned<RawHost>>,
     pub(super) uplink: Option<Spanned<RawUplink>>,
     pub(super) redirect: Option<Spanned<RawRedirect>>,
+    pub(super) gateway: Option<Spanned<RawGateway>>,
     #[serde(default)]
     pub(super) network: BTreeMap<Text, RawNetwork>,
     #[serde(default)]
@@ -80,6 +81,12 @@ pub(super) struct RawRedirect {
 pub(super) struct RawRedirectKey {
     pub(super) id: Spanned<i64>,
     pub(super) file: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGateway {
+    pub(super) tun: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -350,7 +350,8 @@ impl Counters {
         let uplink = Port::from(&totals.uplink);
         let outside = Port::from(&totals.outside);
         let mut drops = BTreeMap::new();
-        for (reason, packets) in attachments.values().chain([&uplink, &outside]).flat_map(|port| &port.drops) {
+        for (reason, packets) in attachments.values().chain([&uplink, &outside]).flat_map(|port| &port.drops)
+        {
             *drops.entry(reason.clone()).or_default() += packets;
         }
         Self { attachments, drops, uplink, outside, workers }

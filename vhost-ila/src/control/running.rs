@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nve_core::pipeline::Nve;
+use nve_core::setup::Realm;
 
 use super::answer::{
     Attachment, Counters, Device, Group, Mapping, Path, Redirects, Refusal, Reloaded, SharedAddress, Task,
@@ -152,22 +153,22 @@ impl Running {
     fn tasks(&self, config: &Config) -> Vec<Attachment> {
         let mut status = self.devices.tasks();
         let socket = config.plug_socket();
-        let names = config.tasks().into_iter();
-        names
-            .map(|name| Attachment {
+        let tasks = config.setup.setup().tasks.iter();
+        tasks
+            .map(|task| Attachment {
+                name: task.name.clone(),
                 kind: "tun".into(),
-                network: "tasks".into(),
+                network: Realm::TASKS.into(),
                 mac: String::new(),
                 macs: Vec::new(),
-                addresses: Vec::new(),
+                addresses: task.addresses.iter().copied().map(IpAddr::V6).collect(),
                 prefixes: Vec::new(),
                 shared: Vec::new(),
-                mtu: config.uplink.mtu(),
+                mtu: self.nve.port(&task.name).map_or(0, |port| self.nve.mtu(port)),
                 socket: socket.clone(),
                 mode: "server".into(),
                 device: Device::default(),
-                task: Some(status.remove(&name).unwrap_or_default()),
-                name,
+                task: Some(status.remove(&task.name).unwrap_or_default()),
             })
             .collect()
     }

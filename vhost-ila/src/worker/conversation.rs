@@ -53,8 +53,12 @@ impl Listener {
     /// # Errors
     /// The system's, or there is no such attachment.
     pub fn new(nve: Arc<Nve>, name: &str) -> io::Result<Self> {
-        let config =
-            DaemonConfig { devices: vec![], uplink: UplinkConfig::None { mtu: 1500 }, gateway: None, spin: Duration::ZERO };
+        let config = DaemonConfig {
+            devices: vec![],
+            uplink: UplinkConfig::None { mtu: 1500 },
+            gateway: None,
+            spin: Duration::ZERO,
+        };
         let port = nve.port(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { daemon: Daemon::start(config, Arc::clone(&nve))?, nve, port, held: 0, before: None })
     }

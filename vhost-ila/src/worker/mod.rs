@@ -96,12 +96,7 @@ impl Daemon {
     }
 
     /// The same, with what serves the slow path.
-    fn start_on(
-        ways: Ways,
-        spin: Duration,
-        nve: Arc<Nve>,
-        desks: impl Serve,
-    ) -> io::Result<DaemonHandle> {
+    fn start_on(ways: Ways, spin: Duration, nve: Arc<Nve>, desks: impl Serve) -> io::Result<DaemonHandle> {
         let (link, inbox) = handover::link()?;
         let (punts, desks_end) = punt::ends(1)?;
         let Some(punts) = punts.into_iter().next() else { return Err(io::ErrorKind::InvalidInput.into()) };
