@@ -43,7 +43,6 @@ mod router_machines;
 mod soaks;
 mod strangers_are_never_heard;
 mod super_packets_arrive_whole_or_as_good_segments;
-mod tasks;
 mod the_bench_itself;
 mod the_demo_can_fail;
 mod the_kernels_own_ila;

@@ -232,6 +232,7 @@ fn keys() -> Vec<(String, String)> {
     for table in [
         "[host]",
         "[uplink]",
+        "[gateway]",
         "[network.x]",
         "[attachment.x]",
         "[[mapping]]",

@@ -47,6 +47,10 @@ fn wire(reason: DropReason, what: &'static str, packet: Vec<u8>) -> Case {
     case(reason, what, "uplink", packet)
 }
 
+fn outside(reason: DropReason, what: &'static str, packet: Vec<u8>) -> Case {
+    case(reason, what, "outside", packet)
+}
+
 fn left(offload: Offload, case: Case) -> Case {
     Case { offload, ..case }
 }
@@ -251,6 +255,34 @@ fn isolation() -> Vec<Case> {
     ]
 }
 
+/// Through the gateway's TUN.
+fn from_outside() -> Vec<Case> {
+    const INTERNET: &str = "2001:db8:1234::1";
+    let source = |what, address: &str| outside(DropReason::InsideSource, what, udp(address, B6, 1));
+    vec![
+        source("a tenant's own address", A6),
+        source("a tenant's address of another network", "2001:db8:b1:e:0:1:0:1"),
+        source("a tenant's SIR address", &sir_of("10.1.0.2").to_string()),
+        source("a task's SIR address", "2001:db8:51:0:2000::7"),
+        source("a SIR address of a reserved type", "2001:db8:51:0:a000::7"),
+        source("a tenant's ILA address", &ila_of(2, B6).to_string()),
+        source("our control address", "2001:db8:0:1::1"),
+        source("another host's control address", "2001:db8:0:2::1"),
+        outside(DropReason::IllegalSource, "loopback", udp("::1", B6, 1)),
+        outside(DropReason::IllegalSource, "a link-local address", udp("fe80::1", B6, 1)),
+        outside(DropReason::IllegalSource, "an IPv4 address in disguise", udp("::ffff:192.0.2.1", B6, 1)),
+        outside(DropReason::LocatorDestination, "a tenant's ILA address", udp(INTERNET, &ila(A6), 1)),
+        outside(
+            DropReason::LocatorDestination,
+            "a tenant elsewhere",
+            udp(INTERNET, &ila_of(2, B6).to_string(), 1),
+        ),
+        outside(DropReason::LocatorDestination, "a control address", udp(INTERNET, "2001:db8:0:2::1", 1)),
+        outside(DropReason::NotOurs, "somebody else outside", udp(INTERNET, "2001:db8:4321::1", 1)),
+        outside(DropReason::Malformed, "IPv4", udp("192.0.2.1", "10.1.0.1", 1)),
+    ]
+}
+
 fn from_the_wire() -> Vec<Case> {
     let red = Identifier::ipv4(vnid("red"), [10, 1, 0, 2].into());
     let foreign = sir().address(red).ipv6().to_string();
@@ -426,7 +458,10 @@ fn at_the_gateway() -> Vec<Case> {
 }
 
 fn cases() -> Vec<Case> {
-    [malformed(), isolation(), from_the_wire(), at_the_gateway()].into_iter().flatten().collect()
+    [malformed(), isolation(), from_outside(), from_the_wire(), at_the_gateway()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Walks the case on a fresh hv1; what came out, and the counter of its origin.
@@ -434,6 +469,7 @@ fn run(case: &Case) -> (Vec<Out>, u64) {
     let mut hv1 = Lab::new(1);
     let (origin, counted_at) = match case.origin {
         "uplink" => (Origin::Uplink, "uplink"),
+        "outside" => (Origin::Outside, "outside"),
         "port 99" => (Origin::Port(PortId(99)), "uplink"),
         "off" => {
             hv1.nve.set_receiver(hv1.port("vm3"), Receiver::default());

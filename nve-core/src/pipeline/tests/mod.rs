@@ -229,7 +229,8 @@ impl Lab {
     pub(super) fn drops(&self, name: &str, reason: DropReason) -> u64 {
         let totals = self.nve.counters();
         let port = totals.ports.iter().find(|(n, _)| n == name).map(|(_, port)| port);
-        port.unwrap_or(&totals.uplink).dropped(reason)
+        let others = if name == "outside" { &totals.outside } else { &totals.uplink };
+        port.unwrap_or(others).dropped(reason)
     }
 }
 
