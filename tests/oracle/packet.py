@@ -1,4 +1,4 @@
-"""IP packets as bytes, their checksums by RFC 1071, and RFC 7915 for what is no fragment and no error.
+"""IP packets as bytes, their checksums by RFC 1071, and RFC 7915 for what is no fragment, and for one error: a closed port.
 
 Every checksum is summed up anew for the addresses that an endpoint sees: nothing is carried over from the packet before.
 """
@@ -16,6 +16,8 @@ NAMES = {ICMP: "icmp", ICMPV6: "icmp", TCP: "tcp", UDP: "udp"}
 CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
 # Types of ICMPv4, and what they are in ICMPv6 (RFC 7915, 4.2 and 5.2).
 ECHO = {8: 128, 0: 129}
+# Type and code of "port unreachable" in both.
+CLOSED = {ICMP: b"\x03\x03", ICMPV6: b"\x01\x04"}
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,21 @@ class Packet:
 
     @property
     def name(self):
-        """`tcp`, `udp`, `icmp`; another protocol's number."""
-        return NAMES.get(self.protocol, str(self.protocol))
+        """`tcp`, `udp`, `icmp` for echoes, `error`; another protocol's number."""
+        return "error" if self.is_error else NAMES.get(self.protocol, str(self.protocol))
 
     @property
     def ports(self):
         return tuple(words(self.payload[:4])) if self.protocol in (TCP, UDP) else ()
+
+    @property
+    def is_error(self):
+        return self.payload[:2] == CLOSED.get(self.protocol)
+
+    @property
+    def quoted(self):
+        """The packet that an error is about."""
+        return Packet(self.payload[8:])
 
     @property
     def is_request(self):
@@ -84,15 +95,20 @@ class Packet:
         return Packet(self.data[:24] + destination.packed + self.data[40:])
 
     def between(self, ends, hops):
-        """The packet as one from `ends[0]` to `ends[1]`: with these addresses, and translated if they are of the other version."""
+        """The packet as one from `ends[0]` to `ends[1]`: with these addresses, and translated if they are of the other version.
+
+        What an error quotes went the other way, and no hop of it is spent.
+        """
         protocol, payload = self.protocol, self.payload
         version = ends[0].version
-        if version != self.version and protocol in (ICMP, ICMPV6):
+        if self.is_error:
+            protocol = ICMPV6 if version == 6 else ICMP
+            payload = CLOSED[protocol] + bytes(6) + self.quoted.between(ends[::-1], self.quoted.hops).data
+        elif version != self.version and protocol in (ICMP, ICMPV6):
             kinds = ECHO if version == 6 else {new: old for old, new in ECHO.items()}
             protocol, payload = (ICMPV6 if version == 6 else ICMP), bytes([kinds[payload[0]]]) + payload[1:]
         payload = summed(protocol, payload, ends)
         if version == 4:
-            assert self.version == 6, "the way from IPv4 to IPv4 leads through IPv6"
             total = 20 + len(payload)
             # DF by size (RFC 7915, 5.1). The identification is the translator's to choose.
             flags = "DF" if total > 1260 else 0

@@ -22,12 +22,12 @@ from pathlib import Path
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 
-from compare import compare, interfaces, unidentified
+import compare
 from packet import Packet
 from reference import Reference
 
-# Where those listen who are asked in scenario N: this and N.
-PORT = 5000
+# Where those listen who are asked in scenario N: this and N. Where nobody listens, and an error comes back.
+PORT, CLOSED = 5000, 4000
 
 # scenario, from, to, as sent, on the wire, as received. A name ending in r is the reply. Hops are not the draft's, see `hops`.
 ROWS = """
@@ -120,7 +120,7 @@ class Judge:
     def of(cls, network, directory):
         """Of the captures in `directory`."""
         links = {}
-        for name, frames in interfaces(directory / "fabric.pcapng").items():
+        for name, frames in compare.interfaces(directory / "fabric.pcapng").items():
             packets = (Packet(frame[14:]) for frame in frames if frame[12:14] == b"\x86\xdd")
             links[name] = list(filter(network.is_ours, packets))
         captured = {end: network.captured(directory, end) for end in network.ends}
@@ -130,8 +130,9 @@ class Judge:
     def row_of(self, end, packet):
         """The row that a packet sent by `end` belongs to: by its addresses, else by who listens, or who asked."""
         found = [row for row in self.rows.values() if row.sender == end and self.network.pair(row.sent) == packet.ends]
-        if len(found) > 1 and packet.ports:
-            found = [row for row in found if packet.ports[0 if row.is_reply else 1] == PORT + row.number]
+        if len(found) > 1 and (packet.ports or packet.is_error):
+            ports = packet.quoted.ports[::-1] if packet.is_error else packet.ports
+            found = [row for row in found if ports[0 if row.is_reply else 1] in (PORT + row.number, CLOSED + row.number)]
         elif len(found) > 1:
             found = [row for row in found if packet.is_request != row.is_reply]
         return found[0] if found else None
@@ -156,7 +157,7 @@ class Judge:
 
     def find(self, place, captured):
         """Compares what was captured at `place` with what was expected there."""
-        for complaint in compare(self.expected[place], [settled(packet.data) for packet in captured], layer):
+        for complaint in compare.compare(self.expected[place], [settled(packet.data) for packet in captured], layer):
             name = complaint.removeprefix("scenario ").split(":")[0]
             (self.rows[name].complaints if name in self.rows else self.other).append(f"{place}: {complaint}")
 
@@ -172,7 +173,8 @@ class Judge:
         for place, packets in (self.links | self.received).items():
             self.find(place, packets)
         for row in self.rows.values():
-            missing = [name for name in ("icmp", "tcp", "udp") if not row.packets[name]]
+            wanted = ("icmp", "tcp", "udp", "error") if row.is_reply else ("icmp", "tcp", "udp")
+            missing = [name for name in wanted if not row.packets[name]]
             missing += [] if row.data else ["data by tcp"]
             row.complaints += [f"scenario {row.name}: no {name} was sent" for name in missing]
         return {"rows": list(map(self.shown, self.rows.values())), "other": self.other}
@@ -201,8 +203,8 @@ class Judge:
 
 
 def settled(data):
-    """An IP packet with what a translator may choose settled: the identification of IPv4."""
-    return unidentified(data) if data[0] >> 4 == 4 else data
+    """An IP packet with what a translator may choose settled: the identification of IPv4, a quoted one included."""
+    return compare.settled(b"\0" * 12 + b"\x08\x00" + data)[14:] if data[0] >> 4 == 4 else data
 
 
 def layer(data):

@@ -6,12 +6,12 @@ import unittest
 from dataclasses import replace
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.packet import Raw
 
 from packet import Packet
 from reference import Reference
-from scenarios import PORT, Judge, rows
+from scenarios import CLOSED, PORT, Judge, rows
 
 PLAN = {
     "sir": "2001:db8:51::/64",
@@ -79,7 +79,8 @@ class Addresses(unittest.TestCase):
 
 
 def conversation(network, row):
-    """What the sender of `row` sends: an echo, a segment with data, a datagram, each with a sum of scapy's."""
+    """What the sender of `row` sends: an echo, a segment with data, a datagram, a datagram to a closed port or the error about it; each
+    with a sum of scapy's."""
     source, destination = map(str, network.pair(row.sent))
     echo = ICMP(type=0 if row.is_reply else 8, id=7, seq=1)
     if ":" not in source:
@@ -90,8 +91,14 @@ def conversation(network, row):
     ports = {"sport": 40000, "dport": PORT + row.number}
     if row.is_reply:
         ports = {"sport": ports["dport"], "dport": ports["sport"]}
-    data = Raw(f"scenario {row.name}".encode() * 100)
-    return [Packet(bytes(header / one)) for one in (echo / data, TCP(**ports, flags="PA") / data, UDP(**ports) / data)]
+    data = Raw(f"scenario {row.name}".encode() * 30)
+    asked = {"sport": 40001, "dport": CLOSED + row.number}
+    closed = UDP(**asked) / data
+    if row.is_reply:
+        version, error = (IPv6, ICMPv6DestUnreach(code=4)) if ":" in source else (IP, ICMP(type=3, code=3))
+        closed = error / version(bytes(version(src=destination, dst=source) / closed))
+    said = (echo / data, TCP(**ports, flags="PA") / data, UDP(**ports) / data, closed)
+    return [Packet(bytes(header / one)) for one in said]
 
 
 def run(network):
@@ -122,7 +129,7 @@ class Judgement(unittest.TestCase):
             found = judge.judge()
             self.assertEqual([row["complaints"] for row in found["rows"]] + [found["other"]], [[]] * 27)
             self.assertTrue(all(len(row["places"]) == 3 for row in found["rows"]))
-            self.assertEqual(sum(map(len, judge.links.values())), 2 * 3 * 26)
+            self.assertEqual(sum(map(len, judge.links.values())), 2 * 4 * 26)
 
     def test_checksums_are_good_on_the_wire_and_at_every_receiver(self):
         judge = run(reference())
@@ -174,11 +181,17 @@ class Judgement(unittest.TestCase):
         self.assertEqual(len(differing(judge)), 1)
 
     def test_a_row_without_one_of_its_protocols_proves_nothing(self):
-        for index in range(3):
+        for index, row, names in ((0, "9", "icmp"), (1, "9", "tcp"), (2, "9", "udp"), (3, "9r", "error")):
             judge = run(reference(scenarios=[9]))
-            for packets in (judge.sent["VA1"], judge.links["hv1"], judge.links["hv2"], judge.received["VA2"]):
-                del packets[index]
-            self.assertEqual(differing(judge), {"9"})
+            for captured in (judge.sent, judge.links, judge.received):
+                for packets in captured.values():
+                    packets[:] = [one for one in packets if one.name != names or judge_row(judge, one) != row]
+            self.assertEqual(differing(judge), {row}, index)
+
+
+def judge_row(judge, packet):
+    """`9`, or `9r`, by who speaks."""
+    return "9" if packet.ends[0] == judge.network.address("VNET1:VA1") else "9r"
 
 
 if __name__ == "__main__":

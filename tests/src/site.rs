@@ -385,7 +385,8 @@ impl Site {
         runtime(&self.fabric.hosts[vm.host]).join(format!("{}.sock", vm.name))
     }
 
-    fn config(&self, host: usize) -> PathBuf {
+    /// The config of the host of index `host`.
+    pub fn config(&self, host: usize) -> PathBuf {
         config(&self.evidence, &self.fabric.hosts[host])
     }
 

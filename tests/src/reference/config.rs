@@ -18,7 +18,7 @@ pub(super) fn text(host: usize, locators: &[String]) -> String {
         };
         text += &lines;
     }
-    let gateway = if HOSTS[host] == GATEWAY { internet_side() } else { String::new() };
+    let gateway = if false && HOSTS[host] == GATEWAY { internet_side() } else { String::new() };
     text + &services() + &aliases() + &crossings() + &gateway
 }
 
@@ -31,8 +31,10 @@ fn internet_side() -> String {
 fn services() -> String {
     let [.., t4] = TASKS;
     let asked = SCENARIOS.iter().filter(|scenario| scenario.to == t4.name);
-    let ports =
-        asked.flat_map(|scenario| ["tcp", "udp"].map(|protocol| format!("{protocol} {}", scenario.port())));
+    let ports = asked.flat_map(|scenario| {
+        let (port, closed) = (scenario.port(), scenario.closed_port());
+        [format!("tcp {port}"), format!("udp {port}"), format!("udp {closed}")]
+    });
     let ports: Vec<String> = ports.chain(["icmp".to_owned()]).collect();
     format!("[service.{}]\naddress = \"{}\"\nfrom = [\"vni1\"]\nports = {ports:?}\n\n", t4.name, t4.address)
 }

@@ -1,7 +1,7 @@
 //! The endpoints of the reference network: guests, and namespaces with the same programs (busybox, socat).
 //!
-//! A question is asked in three ways at once, and each must be answered: two echoes, a TCP connection that carries [`LENGTH`] bytes there and
-//! back, and a UDP datagram there and back.
+//! A question is asked in four ways at once, and each must be answered: two echoes, a TCP connection that carries [`LENGTH`] bytes there and
+//! back, a UDP datagram there and back, and one to a port where nobody listens, of which an ICMP error must tell.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -72,7 +72,7 @@ impl End {
     /// Fails when something is not answered, quoting the programs.
     pub fn ask(&mut self, scenario: &Scenario) -> Result<()> {
         let Scenario { number, target, .. } = scenario;
-        let port = scenario.port();
+        let (port, closed) = (scenario.port(), scenario.closed_port());
         let host = if target.contains(':') { format!("[{target}]") } else { (*target).to_owned() };
         // A datagram has no end: it is waited for until it has come back.
         let said = self.run(&format!(
@@ -81,7 +81,8 @@ impl End {
              (socat -t 5 - TCP:{host}:{port} <t{number} >T{number}; cmp t{number} T{number} || echo NO TCP) 2>&1 & \
              (socat -t 9 - UDP:{host}:{port} <u{number} >U{number} & \
               for i in $(seq 100); do cmp -s u{number} U{number} && break; sleep 0.05; done; \
-              kill $!; cmp u{number} U{number} || echo NO UDP) 2>&1 & wait"
+              kill $!; cmp u{number} U{number} || echo NO UDP) 2>&1 & \
+             (socat -t 5 - UDP:{host}:{closed} <u{number} 2>&1 | grep refused || echo NO ERROR) & wait"
         ))?;
         ensure!(!said.contains("NO "), "{} asked {target}, and was not answered\n{said}", self.name());
         Ok(())

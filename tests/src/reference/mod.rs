@@ -15,6 +15,7 @@
 //! * Nobody's card finishes a checksum, cuts or joins a packet: what is captured at an endpoint is what it sent.
 //! * What is asked ([`scenario`]) says nothing of what must come of it: that is only in `tests/oracle/scenarios.py`.
 
+mod config;
 pub mod ends;
 pub mod scenario;
 pub mod table;
@@ -26,11 +27,14 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::capture::{Capture, Running};
-use crate::fabric::SIR;
+use crate::daemon;
+use crate::fabric::{OFFLOADS, SIR};
 use crate::initramfs::Kit;
+use crate::namespace::Namespace;
 use crate::oracle::script;
+use crate::process::output;
 use crate::site::{BLUE, Checksum, Network, Plan, RED, Site, VM1, VM2, Vm};
-use ends::End;
+use ends::{End, Programs, Space};
 use scenario::{SCENARIOS, Scenario};
 use table::Judgement;
 
@@ -85,6 +89,12 @@ pub const TASKS: [Task; 4] = [
 /// The Internet host.
 pub const INTERNET: &str = "2001:db8:e::2";
 
+/// The gateway's address on the link to it.
+const INTERNET_ROUTER: &str = "2001:db8:e::1";
+
+/// The gateway's TUN for what comes from there.
+const INTERNET_TUN: &str = "ila-in0";
+
 /// IPv4 addresses of a network that stand for somebody elsewhere: (the draft's name, network, address).
 const ALIASES: [(&str, &str, &str); 4] = [
     ("ADDR4", "vni1", "10.1.200.44"),
@@ -115,18 +125,16 @@ impl Reference {
     ///
     /// Fails when something does not come up.
     pub fn start(name: &str, checksum: Checksum) -> Result<Reference> {
-        let plan = Plan {
-            hosts: HOSTS.to_vec(),
-            anycast: HOSTS.len() - 1,
-            checksum,
-            kit: Kit::Socat,
-            ..Plan::of(&TENANTS)
-        };
         let scenarios: Vec<Scenario> = SCENARIOS.into_iter().filter(|scenario| scenario.runs).collect();
-        let site = Site::start(name, plan).context("starting the hosts")?;
+        let site = Site::start(name, plan(checksum)).context("starting the hosts")?;
         site.fabric.offloads("off")?;
-        let guests = site.boot().context("booting the guests")?;
-        let mut ends: Vec<End> = guests.into_iter().map(End::Guest).collect();
+        let programs = Programs::make()?;
+        let mut ends = vec![internet(&site, &programs).context("the Internet host")?];
+        let takes_part = |task: &Task| scenarios.iter().any(|one| [one.from, one.to].contains(&task.name));
+        for task in TASKS.into_iter().filter(takes_part) {
+            ends.push(plugged(&site, task, &programs).with_context(|| format!("plugging {} in", task.name))?);
+        }
+        ends.extend(site.boot().context("booting the guests")?.into_iter().map(End::Guest));
         for end in &mut ends {
             if let End::Guest(guest) = end {
                 guest.run(PLAIN)?;
@@ -217,6 +225,51 @@ impl Reference {
             "aliases": object(aliases.into()),
         }))
     }
+}
+
+/// Five hosts and four guests; what the draft's tasks and crossings need is in [`config`].
+fn plan(checksum: Checksum) -> Plan {
+    let locators: Vec<String> = (1..=HOSTS.len()).map(|number| format!("2001:db8:0:{number}::/64")).collect();
+    let text = |host| (host, config::text(host, &locators));
+    Plan {
+        hosts: HOSTS.to_vec(),
+        anycast: HOSTS.len() - 1,
+        host_text: (0..HOSTS.len()).map(text).collect(),
+        checksum,
+        kit: Kit::Socat,
+        ..Plan::of(&TENANTS)
+    }
+}
+
+/// A host that knows nothing of ILA, behind the gateway: what the fabric has no route for goes there, and what comes from there is
+/// routed into the gateway's second TUN, if it is for a SIR address or a tenant.
+fn internet(site: &Site, programs: &Programs) -> Result<End> {
+    let gateway = site.fabric.hosts.last().context("there is no gateway")?;
+    let (router, host) = (&site.fabric.router, Namespace::new("iaddr")?);
+    let (near, link) = (&gateway.namespace, "internet0");
+    near.ip(&format!("link add {link} type veth peer name eth0 netns {}", host.name()))?;
+    for (namespace, interface, address) in [(near, link, INTERNET_ROUTER), (&host, "eth0", INTERNET)] {
+        namespace.ip(&format!("-6 addr add {address}/64 dev {interface} nodad"))?;
+        namespace.ip(&format!("link set dev {interface} up"))?;
+        namespace.offloads(interface, &OFFLOADS, "off")?;
+    }
+    host.ip(&format!("-6 route add default via {INTERNET_ROUTER}"))?;
+    router.ip(&format!("-6 route add default via {}", gateway.underlay()))?;
+    for prefix in [SIR, VNI1.ipv6, VNI2.ipv6].iter().filter(|_| near.has_interface(INTERNET_TUN)) {
+        near.ip(&format!("-6 route add {prefix} dev {INTERNET_TUN} table 101"))?;
+    }
+    near.ip(&format!("-6 rule add iif {link} lookup 101 pref 90"))?;
+    Ok(End::Space(Space::new("iaddr", host, "eth0", programs)?))
+}
+
+/// A task with its NIC.
+fn plugged(site: &Site, task: Task, programs: &Programs) -> Result<End> {
+    let namespace = Namespace::new(task.name)?;
+    let mut plug = site.fabric.hosts[task.host].namespace.command(daemon::binary()?);
+    plug.args(["plug", task.name, "--netns", task.name, "--config"]).arg(site.config(task.host));
+    output(plug)?;
+    namespace.offloads("eth0", &["tx", "tso", "gso", "gro"], "off")?;
+    Ok(End::Space(Space::new(task.name, namespace, "eth0", programs)?))
 }
 
 /// Has the script compare the captures that [`Reference::go_through`] left in `directory`. In neutral mode tshark, who knows nothing of ILA,

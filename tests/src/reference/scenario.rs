@@ -5,6 +5,9 @@ use super::INTERNET;
 /// Where those who are asked listen: this and the scenario's number.
 pub const PORT: u16 = 5000;
 
+/// Where nobody listens: this and the scenario's number.
+const CLOSED: u16 = 4000;
+
 /// One of the thirteen. Its reply is the answer to what is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -26,6 +29,11 @@ impl Scenario {
     /// Where it is listened for.
     pub fn port(&self) -> u16 {
         PORT + u16::from(self.number)
+    }
+
+    /// Where it is not.
+    pub fn closed_port(&self) -> u16 {
+        CLOSED + u16::from(self.number)
     }
 
     const fn new(
