@@ -112,6 +112,8 @@ drop_reasons! {
     TooBig = "too-big",
     /// IPv4 and IPv6 have no common form of it (RFC 7915), or its header is not one that may be translated.
     Untranslatable = "untranslatable",
+    /// To or from a host whose ILA is the Linux kernel's, in a checksum mode that cannot carry it: fragments under adj-transport; 0x0000 as the low word, or an identifier that is no task's, under that and neutral-map-auto.
+    PeerChecksum = "peer-checksum",
     /// From the wire: the destination is in none of our locator, SIR and VN prefixes.
     NotOurs = "not-ours",
     /// From the wire: type 0 under our locator, which is the host's own and not a tenant's.

@@ -24,7 +24,7 @@ pub enum ChecksumMode {
     Unmodified,
 }
 
-/// How one peer, whose ILA is the Linux kernel's, has its checksums: `csum-mode` of iproute2, with the draft's names for the draft's modes.
+/// How one peer, whose ILA is the Linux kernel's, has its checksums: `csum-mode` of iproute2.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PeerChecksum {
     /// 4.4.1, `neutral-map`: it takes C = 1 and C = 0.

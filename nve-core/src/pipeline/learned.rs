@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::Nve;
 use super::nve::Registry;
-use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral};
+use crate::addr::{Identifier, Kind, Locator};
 use crate::policy::{LocatorId, World};
 use crate::tables::Target;
 
@@ -356,7 +356,7 @@ fn same_host(one: Target, other: Target) -> bool {
 /// The table's value for `identifier` at a host.
 fn target(world: &World, identifier: Identifier, (id, locator): (LocatorId, Locator)) -> Option<Target> {
     let neutral = match identifier.kind() {
-        Kind::Local(_) => (world.checksum == ChecksumMode::Neutral).then(|| Neutral::sir(locator, world.sir)),
+        Kind::Local(_) => world.neutral_to_task(locator),
         Kind::Ipv4(vnid, _) | Kind::Ipv6(vnid, _) => {
             let (_, network) = world.network_of_vnid(vnid)?;
             network.neutral_to(locator, identifier.type_number() == 2, world.checksum, world.sir)

@@ -9,6 +9,8 @@ mod alias;
 mod crossing;
 mod further;
 mod path;
+#[allow(dead_code, reason = "the walk of tasks begins to ask in the next change")]
+mod peer;
 mod prefixes;
 #[allow(dead_code, reason = "the walk begins to ask in the next change")]
 mod realm;
@@ -21,6 +23,7 @@ pub use crossing::Admission;
 pub(crate) use crossing::{Rules, Shown, Traffic, Unruled};
 pub(crate) use further::Further;
 pub(crate) use path::{IPV6_MINIMUM, Reach};
+pub(crate) use peer::{Peers, Twist};
 pub use realm::Realm;
 #[allow(unused_imports, reason = "the walk begins to ask in the next change")]
 pub(crate) use realm::{Endpoint, Nobody};

@@ -12,7 +12,7 @@ use ipv4_xlat::address::rfc6052;
 use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 
-use super::{Aliases, Cell, Further, Reach, Realm, Rules};
+use super::{Aliases, Cell, Further, Peers, Reach, Realm, Rules};
 use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
@@ -226,6 +226,8 @@ pub struct World {
     /// Between realms.
     #[allow(dead_code, reason = "the walk begins to ask in the next change")]
     pub(crate) rules: Arc<Rules>,
+    /// Hosts whose ILA is not ours.
+    pub(crate) peers: Arc<Peers>,
     /// Adjustment between our locator and the SIR prefix.
     pub(crate) neutral: Neutral,
     networks: Arc<[Network]>,
@@ -287,6 +289,7 @@ impl World {
             stragglers: setup.moves.stragglers,
             grace: setup.moves.grace,
             rules: Arc::new(Rules::build(setup, &networks)),
+            peers: Arc::new(Peers::build(setup)),
             neutral: Neutral::sir(host.locator, host.sir),
             networks: networks.into(),
             ports: attachments.into(),
@@ -374,7 +377,7 @@ impl World {
     }
     /// How a task's address is adjusted on its way to `locator`.
     pub(crate) fn neutral_to_task(&self, locator: Locator) -> Option<Neutral> {
-        (self.checksum == ChecksumMode::Neutral).then(|| Neutral::sir(locator, self.sir))
+        self.adjusts_towards(locator).then(|| Neutral::sir(locator, self.sir))
     }
     /// The locator of this or any other host we know of that has these upper 64 bits.
     #[inline]

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use smoltcp::wire::Ipv4Cidr;
 
 use super::{
-    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, further, moves, realms,
+    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, further, moves, peer, realms,
 };
 use crate::addr::{Locator, Vnet};
 use crate::gateway::dns::MAX_SERVERS;
@@ -92,6 +92,7 @@ impl Setup {
             further::check_route(route, &self.host, &networks, &mut behind)?;
         }
         realms::check(&self, &networks, &held, &behind)?;
+        peer::check(&self, &networks)?;
         Ok(CheckedSetup(self))
     }
 }

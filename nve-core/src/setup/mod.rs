@@ -15,11 +15,13 @@ use crate::gateway::Lease4;
 mod check;
 mod further;
 mod moves;
+mod peer;
 mod realms;
 
 pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
 pub(crate) use further::NOBODYS;
 pub use moves::{GRACE, Moves, Stragglers};
+pub use peer::Peer;
 pub(crate) use realms::task_identifier;
 pub use realms::{Alias, Aliased, Crossing, Protocol, Realm, Task, TaskMapping};
 
@@ -227,6 +229,8 @@ pub struct Setup {
     pub aliases: Vec<Alias>,
     /// What may pass between realms.
     pub crossings: Vec<Crossing>,
+    /// Hosts whose ILA is not ours.
+    pub peers: Vec<Peer>,
 }
 
 impl Setup {
@@ -244,6 +248,7 @@ impl Setup {
             task_mappings: Vec::new(),
             aliases: Vec::new(),
             crossings: Vec::new(),
+            peers: Vec::new(),
         }
     }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nve_core::setup::{
-    Alias, Attachment, Crossing, GRACE, Host, Listener, Mapping, Moves, Network, Realm, Route, Setup, Task,
-    TaskMapping,
+    Alias, Attachment, Crossing, GRACE, Host, Listener, Mapping, Moves, Network, Peer, Realm, Route, Setup,
+    Task, TaskMapping,
 };
 
 use super::across::{Item, Places};
@@ -47,6 +47,7 @@ struct Gathered {
     routes: Vec<Route>,
     tasks: Vec<Task>,
     task_mappings: Vec<TaskMapping>,
+    peers: Vec<Peer>,
     aliases: Vec<Alias>,
     crossings: Vec<Crossing>,
     places: Places,
@@ -65,6 +66,7 @@ pub(super) fn check(files: &[(Source, RawFile)], runtime: Option<&Path>) -> Resu
         gathered.host_and_uplink(&mut judge, raw);
         gathered.attachments(&mut judge, raw);
         gathered.mappings(&mut judge, raw);
+        gathered.peers(&mut judge, raw);
         gathered.listeners(&mut judge, raw);
         gathered.realms(&mut judge, raw);
     }
@@ -154,6 +156,19 @@ impl Gathered {
                     Some(Attached::Task(task)) => self.tasks.push(task),
                     None => {}
                 }
+            }
+        }
+    }
+
+    fn peers(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
+        for peer in &raw.peer {
+            let raw = peer.get_ref();
+            let locator = judge.prefix("peer.locator", &raw.locator, 64);
+            let checksum = judge.keyword("peer.checksum", &raw.checksum, value::PEER_CHECKSUMS);
+            if let (Some(locator), Some(checksum)) = (locator, checksum) {
+                let item = Item::new(judge.place(peer.span())).texts(judge.source(), [&raw.locator]);
+                self.places.others.push((format!("peer {locator}"), item));
+                self.peers.push(Peer { locator, checksum });
             }
         }
     }
@@ -279,6 +294,7 @@ impl Gathered {
             aliases,
             crossings,
             redirect,
+            peers,
             ..
         } = self;
         let setup = Setup {
@@ -292,6 +308,7 @@ impl Gathered {
             task_mappings,
             aliases,
             crossings,
+            peers,
             ..Setup::of(host)
         };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
@@ -304,7 +321,7 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
     let locator = judge.prefix("host.locator", &raw.locator, 64);
     let sir = judge.prefix("host.sir", &raw.sir, 64);
     let checksum = match &raw.checksum {
-        Some(text) => judge.keyword("host.checksum", text, value::CHECKSUMS),
+        Some(text) => judge.host_checksum(text),
         None => Some(Default::default()),
     };
     let unknown = match &raw.unknown {

@@ -36,6 +36,15 @@ pub(super) struct RawFile {
     pub(super) alias: Vec<Spanned<RawAlias>>,
     #[serde(default)]
     pub(super) crossing: Vec<Spanned<RawCrossing>>,
+    #[serde(default)]
+    pub(super) peer: Vec<Spanned<RawPeer>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPeer {
+    pub(super) locator: Text,
+    pub(super) checksum: Text,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,6 +7,7 @@ use nve_core::setup::Stragglers;
 
 use super::*;
 
+mod peers;
 mod realms;
 
 const HOST: &str = r#"[host]

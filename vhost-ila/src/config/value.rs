@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipv4_xlat::address::rfc6052;
-use nve_core::addr::{ChecksumMode, Vnid};
+use nve_core::addr::{ChecksumMode, PeerChecksum, Vnid};
 use nve_core::gateway::Lease4;
 use nve_core::setup::{Multicast, Stragglers, Unknown};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
@@ -33,6 +33,14 @@ pub(super) const UNKNOWNS: &[(&str, Unknown)] =
 /// The words of `host.moved`.
 pub(super) const STRAGGLERS: &[(&str, Stragglers)] =
     &[("forward", Stragglers::Forward), ("redirect", Stragglers::Redirect), ("drop", Stragglers::Drop)];
+
+/// The words of `peer.checksum`: those of iproute2's `csum-mode`.
+pub(super) const PEER_CHECKSUMS: &[(&str, PeerChecksum)] = &[
+    ("neutral-map", PeerChecksum::Neutral),
+    ("no-action", PeerChecksum::Unmodified),
+    ("neutral-map-auto", PeerChecksum::NeutralAuto),
+    ("adj-transport", PeerChecksum::AdjTransport),
+];
 
 /// The words of `network.NAME.dhcp4`.
 pub(super) const LEASES: &[(&str, Lease4)] = &[("subnet", Lease4::Subnet), ("host-route", Lease4::HostRoute)];
@@ -303,6 +311,19 @@ impl<'a> Judge<'a> {
         };
         self.refuse(text.span(), format!("{item}: \"{given}\" is not known"), remedy);
         None
+    }
+
+    /// `host.checksum`: what is right towards one host of another make is not what this host sends to all.
+    pub(super) fn host_checksum(&mut self, text: &Text) -> Option<ChecksumMode> {
+        let word = text.get_ref();
+        if PEER_CHECKSUMS.iter().any(|(known, _)| known == word) {
+            let what = format!("host.checksum: \"{word}\" is a mode of the Linux kernel's ILA");
+            let remedy =
+                "write it in a [[peer]] with that host's locator; here, \"neutral\" or \"unmodified\"";
+            self.refuse(text.span(), what, remedy.into());
+            return None;
+        }
+        self.keyword("host.checksum", text, CHECKSUMS)
     }
 
     /// The name of a host, network or attachment: it goes into file names, URLs and captures.

@@ -1,0 +1,196 @@
+//! To and from hosts whose ILA is the Linux kernel's, in checksum modes that the draft does not know (policy/peer.rs, docs/linux-ila.md).
+//!
+//! ```text
+//!   to L3:T     as with C = 0, finished in software ──twist──> low word adjusted, or checksum changed ──> fabric
+//!   from SIR:T  whose mapping names that host: ──sent_to──> identifier put back ──> ... delivered ──untwist──> checksum put back
+//! ```
+//!
+//! What must stay true: the sender of a packet is who its source's mapping says; a packet whose source has none is treated as any other,
+//! and dropped for that. Only tasks live there; nothing in a network takes these branches.
+
+use core::net::Ipv6Addr;
+use core::ops::Range;
+
+use ipv4_xlat::checksum::Delta;
+
+use super::look_up::target;
+use super::question::restore;
+use super::walk::{Stop, Walk};
+use super::{Again, Question, Rewritten, Scratch};
+use crate::DropReason;
+use crate::addr::{Identifier, Locator};
+use crate::packet::ipv6::{HEADER_LEN, Ipv6};
+use crate::packet::{ChecksumState, ETHERNET_LEN, Frame, protocol};
+use crate::policy::Twist;
+use crate::tables::Target;
+
+/// Next header of a fragment.
+const FRAGMENT: u8 = 44;
+
+/// Gives the packet `rewritten`, which is made for `identifier` with C = 0 and has nothing left to finish, the form that the host at
+/// `locator` takes. Its IPv6 header is where its head starts.
+///
+/// # Errors
+/// [`DropReason::PeerChecksum`] where that mode has no form of it; [`Again`] where more of the packet is needed.
+#[inline]
+pub(crate) fn twist(
+    walk: &mut Walk<'_>,
+    (locator, identifier): (Locator, Identifier),
+    frame: &Frame<'_>,
+    rewritten: Rewritten,
+    scratch: &mut Scratch,
+) -> Result<Rewritten, Stop> {
+    if !walk.world.has_twisted_peers() {
+        return Ok(rewritten);
+    }
+    let Some(twist) = walk.world.twist_to(locator) else { return Ok(rewritten) };
+    let twisted = twist_to(twist, (locator, identifier), frame, rewritten, scratch);
+    if twisted.is_err() {
+        // Nor does the rest of it go.
+        *walk.pending = None;
+    }
+    twisted
+}
+
+#[cold]
+fn twist_to(
+    twist: Twist,
+    (locator, identifier): (Locator, Identifier),
+    frame: &Frame<'_>,
+    rewritten: Rewritten,
+    scratch: &mut Scratch,
+) -> Result<Rewritten, Stop> {
+    let ip_at = rewritten.head.start;
+    match twist {
+        Twist::LowWord(neutral) if identifier.type_number() == 1 => {
+            let wire = locator.neutral_without_c(identifier, neutral).ok_or(DropReason::PeerChecksum)?;
+            let at = ip_at + 24..ip_at + HEADER_LEN;
+            scratch.head.get_mut(at).ok_or(DropReason::Malformed)?.copy_from_slice(&wire.ipv6().octets());
+            Ok(rewritten)
+        }
+        Twist::Transport(delta) if identifier.type_number() == 1 => {
+            change_checksum(delta, ip_at, frame, rewritten, scratch)
+        }
+        _ => Err(DropReason::PeerChecksum.into()),
+    }
+}
+
+/// What the sender of `header` did to it besides.
+fn of_source(walk: &Walk<'_>, header: Ipv6<'_>) -> Option<Twist> {
+    if !walk.world.has_twisted_peers() {
+        return None;
+    }
+    of_host_of(walk, header.source(), header.destination())
+}
+
+#[cold]
+fn of_host_of(walk: &Walk<'_>, source: Ipv6Addr, destination: Ipv6Addr) -> Option<Twist> {
+    let (upper, low) = ((source.to_bits() >> 64) as u64, source.to_bits() as u64);
+    if upper != walk.world.sir.upper() || destination.to_bits() as u64 & Identifier::C_BIT != 0 {
+        return None;
+    }
+    let identifier = Identifier::from_bits(low).ok().filter(|identifier| identifier.type_number() == 1)?;
+    match target(walk, identifier)? {
+        Target::Remote(locator, _) => walk.world.twist_from(walk.world.locator(locator)?),
+        Target::Local(_) => None,
+    }
+}
+
+/// The question about a packet to our locator, its identifier as its sender meant it.
+///
+/// # Errors
+/// [`DropReason::PeerChecksum`] where the sender's mode can only mean another type.
+#[inline]
+pub(crate) fn sent_to(
+    walk: &Walk<'_>,
+    question: &Question,
+    header: Ipv6<'_>,
+) -> Result<Question, DropReason> {
+    match of_source(walk, header) {
+        None => Ok(*question),
+        Some(twist) => as_sent(twist, question),
+    }
+}
+
+#[cold]
+fn as_sent(twist: Twist, question: &Question) -> Result<Question, DropReason> {
+    let wire = question.key.filter(|wire| wire.type_number() == 1).ok_or(DropReason::PeerChecksum)?;
+    match twist {
+        Twist::LowWord(neutral) => {
+            let key = restore(wire, wire.bits() as u16, neutral)?;
+            Ok(Question { key: Some(key), ..*question })
+        }
+        Twist::Transport(_) if question.fragment => Err(DropReason::PeerChecksum),
+        Twist::Transport(_) => Ok(*question),
+    }
+}
+
+/// Puts back the checksum of a packet with this `header`, which `rewritten` is about to deliver as an Ethernet frame.
+///
+/// # Errors
+/// [`Again`] where more of the packet is needed.
+#[inline]
+pub(crate) fn untwist(
+    walk: &Walk<'_>,
+    header: Ipv6<'_>,
+    frame: &Frame<'_>,
+    rewritten: Rewritten,
+    scratch: &mut Scratch,
+) -> Result<Rewritten, Stop> {
+    match of_source(walk, header) {
+        Some(Twist::Transport(delta)) => {
+            let ip_at = rewritten.head.start + ETHERNET_LEN;
+            change_checksum(delta, ip_at, frame, rewritten, scratch)
+        }
+        _ => Ok(rewritten),
+    }
+}
+
+/// Changes the transport checksum as the kernel does, of TCP, UDP and ICMPv6 right behind the IPv6 header at `ip_at`: behind extension
+/// headers it does not look, and neither is anything changed here. The head grows to hold it.
+fn change_checksum(
+    delta: Delta,
+    ip_at: usize,
+    frame: &Frame<'_>,
+    mut rewritten: Rewritten,
+    scratch: &mut Scratch,
+) -> Result<Rewritten, Stop> {
+    let protocol = scratch.head.get(ip_at + 6).copied().ok_or(DropReason::Malformed)?;
+    let field = match protocol {
+        protocol::TCP => 16,
+        protocol::UDP => 6,
+        protocol::ICMPV6 => 2,
+        // No edge knows a datagram's checksum by its fragments.
+        FRAGMENT => return Err(DropReason::PeerChecksum.into()),
+        _ => return Ok(rewritten),
+    };
+    let end = ip_at + HEADER_LEN + field + 2;
+    if end > rewritten.head.end {
+        let more = end - rewritten.head.end;
+        let from: Range<usize> = rewritten.tail.start..rewritten.tail.start + more;
+        if from.end > rewritten.tail.end {
+            return Err(DropReason::Malformed.into());
+        }
+        let bytes = frame.head.get(from.clone()).ok_or(Stop::Again(Again::Whole))?;
+        let room = scratch.head.get_mut(rewritten.head.end..end).ok_or(DropReason::Malformed)?;
+        room.copy_from_slice(bytes);
+        (rewritten.head.end, rewritten.tail.start) = (end, from.end);
+    }
+    let checksum = scratch.head.get_mut(end - 2..end).and_then(|field| field.first_chunk_mut::<2>());
+    let checksum = checksum.ok_or(DropReason::Malformed)?;
+    let before = u16::from_be_bytes(*checksum);
+    let after = match (rewritten.offload.checksum, before) {
+        (ChecksumState::Partial { .. }, seed) => delta.apply_to_seed(seed),
+        // None: it says so, and goes on saying so.
+        (_, 0) if protocol == protocol::UDP => 0,
+        (_, sum) => match delta.apply(sum) {
+            0 if protocol == protocol::UDP => 0xffff,
+            sum => sum,
+        },
+    };
+    *checksum = after.to_be_bytes();
+    Ok(rewritten)
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
