@@ -15,7 +15,7 @@
 
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::nve::{Nve, Registry};
 use super::{MAX_PORTS, PortId};
@@ -72,11 +72,17 @@ pub(super) struct Presences {
     bytes: Box<[AtomicU8]>,
     /// At most one for each time an attachment was waited for.
     arrived: Mutex<Vec<Arrival>>,
+    /// Whoever takes them.
+    bell: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Default for Presences {
     fn default() -> Self {
-        Self { bytes: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(), arrived: Mutex::default() }
+        Self {
+            bytes: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
+            arrived: Mutex::default(),
+            bell: OnceLock::new(),
+        }
     }
 }
 
@@ -151,7 +157,16 @@ impl Nve {
         });
         let arrival = Arrival { attachment: attachment.name.clone(), identifiers: identifiers.collect() };
         self.presences.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
+        if let Some(ring) = self.presences.bell.get() {
+            ring();
+        }
         true
+    }
+
+    /// Has `ring` called whenever [`Nve::arrivals`] has something: by whoever saw it first, a worker perhaps, so it must not wait. The first
+    /// to say so is called, and no other.
+    pub fn on_arrival(&self, ring: impl Fn() + Send + Sync + 'static) {
+        let _ = self.presences.bell.set(Box::new(ring));
     }
 
     /// Who has arrived since the last time this was asked. The world in force knows them from now on as it knows the others, so that

@@ -13,7 +13,7 @@ use super::outcome::Outcome;
 use super::rate::{Bucket, Rate};
 use super::window::Window;
 use super::{At, Policy, SKEW};
-use crate::addr::Locator;
+use crate::addr::{Identifier, Locator};
 use crate::pipeline::{Learned, Nve, Source};
 
 /// Datagrams looked at, whoever sends them: a hash each.
@@ -92,7 +92,16 @@ impl Listener {
             since: at.now,
             until: Some(at.now.saturating_add(lasts)),
         };
+        if message.sender == message.locator && self.is_here(message.identifier) {
+            // Its guest has moved there. What the setup says of it is wrong until the operator mends it, however long that takes.
+            let learned = Learned { until: None, ..learned };
+            return Ok(self.nve.moved(message.identifier, message.locator, learned)?.into());
+        }
         Ok(self.nve.learn(message.identifier, message.locator, learned)?.into())
+    }
+
+    fn is_here(&self, identifier: Identifier) -> bool {
+        self.nve.residence(identifier).is_some_and(|residence| residence.here)
     }
 
     /// Whether it is fresh and new, and its sender within its allowance.

@@ -5,11 +5,13 @@
 //! * **Nothing is believed before its MAC was verified**: only [`Opened`] gives a [`Message`], and only [`Sealed::open`] makes one.
 //! * **A redirect is told to the host that has the packet's source by our own mappings**, never to where the packet came from.
 //! * **What a redirect can do is bounded**: it changes one mapping of an identifier that is not here, to a host's /64, for a time, in a
-//!   later epoch ([`crate::pipeline::Nve::learn`]); and it is refused by name otherwise ([`Outcome`]).
+//!   later epoch ([`crate::pipeline::Nve::learn`]); and it is refused by name otherwise ([`Outcome`]). What is here leaves only by the
+//!   word of the host that says it has it itself ([`Herald`], [`crate::pipeline::Nve::moved`]).
 //! * State is made by whoever has a key only, and is capped all the same. No I/O, no clock: both times are an argument ([`At`]).
 //!
 //! ```text
 //!   walk, router role: passed on ──Triangle──> Teller::tell ──> limits ──> sealed ──> datagram to L::1 of the source's host
+//!   a guest has come: Herald ──> the same, to the host that had it
 //!   datagram from R::1 ──> Listener::hear ──> Sealed ──key, MAC──> Opened ──> recipient? router? fresh? new? ──> Nve::learn ──> Outcome
 //! ```
 
@@ -18,6 +20,7 @@ use core::time::Duration;
 
 use crate::addr::Locator;
 
+mod herald;
 mod key;
 mod listener;
 mod message;
@@ -26,6 +29,7 @@ mod rate;
 mod teller;
 mod window;
 
+pub use herald::Herald;
 pub use key::{Key, KeyId, KeyTooShort, Keys};
 pub use listener::Listener;
 pub use message::{LEN, Message, Opened, Sealed};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::dissect::{Dissected, protocol};
 use super::frames::{self, Header};
 use crate::pipeline::{Nve, Triangle};
-use crate::redirect::{At, Listener, Outcome, PORT, Policy, Tally, Teller};
+use crate::redirect::{At, Datagram, Herald, Listener, Outcome, PORT, Policy, Tally, Teller};
 
 /// What every clock of the world says when it begins, since 1970.
 const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
@@ -21,6 +21,7 @@ pub(super) struct Control {
     pub(super) tally: Tally,
     listener: Listener,
     teller: Teller,
+    herald: Herald,
 }
 
 impl Control {
@@ -32,6 +33,7 @@ impl Control {
             tally: Tally::default(),
             listener: Listener::new(Arc::clone(nve), BEGINNING),
             teller: Teller::new(Arc::clone(nve), BEGINNING),
+            herald: Herald::new(Arc::clone(nve)),
         }
     }
 
@@ -43,10 +45,32 @@ impl Control {
     pub(super) fn tell(&mut self, now: Duration, triangle: Triangle) -> Option<Vec<u8>> {
         let told = self.teller.tell(&self.policy, Self::at(now), triangle);
         self.tally.count(told.as_ref().err().copied().unwrap_or(Outcome::Sent));
-        let datagram = told.ok()?;
+        Some(self.packet(&told.ok()?))
+    }
+
+    fn packet(&self, datagram: &Datagram) -> Vec<u8> {
         let (from, to) =
             (SocketAddr::new(self.address.into(), PORT), SocketAddr::new(datagram.to.into(), PORT));
-        Some(frames::udp(Header::default(), from, to, &datagram.bytes))
+        frames::udp(Header::default(), from, to, &datagram.bytes)
+    }
+
+    /// What is due to hosts whose guests have come here; nothing without a key, as then a test asks who has.
+    pub(super) fn herald(&mut self, now: Duration) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        if self.policy.keys.first().is_none() {
+            return packets;
+        }
+        self.herald.arrivals(Self::at(now));
+        while let Some(told) = self.herald.next(&mut self.teller, &self.policy, Self::at(now)) {
+            self.tally.count(told.as_ref().err().copied().unwrap_or(Outcome::Sent));
+            packets.extend(told.ok().map(|datagram| self.packet(&datagram)));
+        }
+        packets
+    }
+
+    /// When there is something again.
+    pub(super) fn herald_due(&self) -> Option<Duration> {
+        self.herald.due()
     }
 
     /// Hears a packet, if it is for the socket; whether it was.

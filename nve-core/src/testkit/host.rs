@@ -124,12 +124,15 @@ impl Host {
     pub(super) fn desks(&mut self, now: Duration) -> Vec<Made> {
         let mut said = Outbox::default();
         self.desks.tick(now, &mut said);
-        self.said(now, said)
+        let mut made = self.said(now, said);
+        made.extend(self.control.herald(now).into_iter().map(Made::Told));
+        made
     }
 
     /// When that is again.
     pub(super) fn desks_due(&self, now: Duration) -> Option<Duration> {
-        self.desks.until_tick(now).map(|wait| now + wait)
+        let desks = self.desks.until_tick(now).map(|wait| now + wait);
+        desks.into_iter().chain(self.control.herald_due()).min()
     }
 
     fn said(&mut self, now: Duration, mut said: Outbox) -> Vec<Made> {

@@ -12,9 +12,10 @@ use nve_core::addr::{Identifier, Locator};
 use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::Offload;
 use nve_core::pipeline::{Learned, Lesson, NotLearned, PortId, Presence, Receiver, Source};
+use nve_core::redirect::{Key, KeyId, Keys, Message, Outcome, PORT, Policy};
 use nve_core::setup::{GRACE, Mapping, Setup, Stragglers};
 use nve_core::testkit::frames::{self, Header};
-use nve_core::testkit::{GuestPlan, Plan, World};
+use nve_core::testkit::{GuestPlan, Plan, Verdict, World};
 use smoltcp::wire::EthernetAddress;
 
 use crate::{VM1, address, endpoint};
@@ -462,5 +463,125 @@ fn connections_survive_the_move() {
             });
             assert!(done.is_ok(), "{peer} to {own}: {done:?}");
         }
+    }
+}
+
+fn policy() -> Policy {
+    let key = Key::new(KeyId(1), &[7; 32]).expect("32 bytes");
+    let keys = Keys::new(vec![key]);
+    Policy { keys, accept: true, send: true, lifetime: Duration::from_secs(120), ..Policy::default() }
+}
+
+/// Hosts that tell each other; its guest has just begun to run on hv2.
+fn told() -> World {
+    let mut world = plan(true).start();
+    for host in ["hv1", "hv2", "hv3"] {
+        world.redirects(host, policy());
+    }
+    world.migrate("vm1", "hv2");
+    started(&world, true);
+    world
+}
+
+/// With keys nobody types anything: the new host tells the old one, and that one whoever still sends to it.
+#[test]
+fn the_new_host_tells_the_old_one_and_the_old_one_tells_whoever_still_sends_to_it() {
+    for family in [0, 1] {
+        let mut world = told();
+        world.run_for(Duration::from_millis(20));
+        assert_eq!(world.redirected("hv1", Outcome::Learned), 2);
+        let mark = world.mark();
+        assert_eq!(reach(&mut world, family), ["near", "there", "far"]);
+        let by_old = |world: &World, mark| {
+            let sent = world.sent_on_link("hv1", mark);
+            sent.iter().filter(|record| record.ip().is_some_and(|ip| ip.ports() == Some((1, 2)))).count()
+        };
+        assert_eq!(by_old(&world, mark), 2, "near's own, and far's, which is forwarded");
+        assert_eq!(world.redirected("hv3", Outcome::Learned), 1);
+        let mark = world.mark();
+        assert_eq!(reach(&mut world, family), ["near", "there", "far"]);
+        assert_eq!(by_old(&world, mark), 1, "far's goes straight");
+        world.run_for(Duration::from_secs(30));
+        assert_eq!(
+            world.redirected("hv1", Outcome::Renewed),
+            8,
+            "each address is told five times, and then no more"
+        );
+    }
+}
+
+#[test]
+fn a_word_that_is_lost_is_said_again() {
+    let mut world = told();
+    let mut left = 3;
+    world.filter(Box::new(move |_, packet| {
+        let lost = packet.payload().starts_with(b"ILAR") && left > 0;
+        left -= u32::from(lost);
+        if lost { Verdict::Lose } else { Verdict::Pass }
+    }));
+    world.run_for(Duration::from_millis(20));
+    assert_eq!(world.redirected("hv1", Outcome::Learned), 0);
+    world.run_for(Duration::from_millis(200));
+    assert_eq!(world.redirected("hv1", Outcome::Learned), 1);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.redirected("hv1", Outcome::Learned), 2);
+}
+
+/// Only the host that says it has an identifier itself takes it from an attachment; a router's word about it, or an old one, does not.
+#[test]
+fn no_other_hosts_word_and_no_old_one_takes_an_identifier_from_an_attachment() {
+    let mut world = plan(true).start();
+    world.redirects("hv1", policy());
+    let key = Key::new(KeyId(1), &[7; 32]).expect("32 bytes");
+    let [identifier, _] = identifiers(&world);
+    let [hv1, hv2, hv3] = ["hv1", "hv2", "hv3"].map(|host| locator(&world, host));
+    let message = Message {
+        sender: hv3,
+        recipient: hv1,
+        sir: "2001:db8:51::/64".parse().expect("a /64"),
+        identifier,
+        locator: hv2,
+        epoch: 9,
+        sequence: 1,
+        time: world.unix(),
+        lifetime: Duration::from_secs(60),
+    };
+    let datagram = |message: Message| {
+        let (from, to) = (message.sender.control_address(), message.recipient.control_address());
+        frames::udp(Header::default(), (from, PORT).into(), (to, PORT).into(), &message.seal(&key))
+    };
+    let hear = |world: &mut World, message: Message| {
+        world.send_to_host("hv1", datagram(message));
+        world.run_for(Duration::from_millis(1));
+    };
+    hear(&mut world, message);
+    assert_eq!(world.redirected("hv1", Outcome::Here), 1, "hv3 says that hv2 has it");
+    hear(&mut world, Message { sender: hv2, epoch: 0, ..message });
+    assert_eq!(world.redirected("hv1", Outcome::OldEpoch), 1);
+    assert!(reaches(&mut world, "near", NEAR[0], 0), "it is where it was");
+    hear(&mut world, Message { sender: hv2, sequence: 2, ..message });
+    assert_eq!(world.redirected("hv1", Outcome::Learned), 1, "control: hv2 says that it has it");
+    assert!(!reaches(&mut world, "near", NEAR[0], 0));
+    hear(&mut world, Message { sender: hv2, sequence: 2, ..message });
+    assert_eq!(world.redirected("hv1", Outcome::Replayed), 1);
+}
+
+/// Nobody types anything: a connection of each peer goes on when the guest goes on elsewhere.
+#[test]
+fn with_keys_connections_survive_without_another_word() {
+    for (peer, _) in PEERS {
+        let mut world = plan(false).start();
+        for host in ["hv1", "hv2", "hv3"] {
+            world.redirects(host, policy());
+        }
+        let mut switched = false;
+        let done = world.transfer_while(peer, "vm1", VM1[0], 300_000, |world, received| {
+            if !switched && received > 100_000 {
+                switched = true;
+                world.migrate("vm1", "hv2");
+                started(world, true);
+            }
+        });
+        assert!(done.is_ok_and(|took| took < Duration::from_secs(10)), "{peer}: {done:?}");
     }
 }

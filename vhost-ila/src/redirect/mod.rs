@@ -8,6 +8,7 @@
 //!
 //! ```text
 //!   worker ── Notes::note ──> bounded queue ──> thread: Teller ──> ┐
+//!   Nve: a guest has come ──────────────────────> thread: Herald ──┤
 //!   reload ── Service::apply ──> socket, policy (swapped whole)    ├── UDP socket at L::1
 //!   mapping table <── Nve::learn ── thread: Listener <──────────── ┘
 //! ```

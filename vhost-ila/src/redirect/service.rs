@@ -75,6 +75,8 @@ impl Service {
             bell: Arc::clone(&bell),
             tally: Tally::default(),
         });
+        let arrived = Arc::clone(&bell);
+        nve.on_arrival(move || arrived.ring());
         let thread = Thread::new(Arc::clone(&nve), Arc::clone(&shared), inbox);
         let handle = std::thread::Builder::new().name("redirect".to_owned()).spawn(move || thread.run())?;
         let notes = Notes::new(errands.clone(), bell);

@@ -1,4 +1,4 @@
-//! The thread: triangles out, datagrams in, and what has ended.
+//! The thread: triangles and arrivals out, datagrams in, and what has ended.
 //!
 //! What must stay true: it serves a bounded part of each before it looks at the others; whatever one errand or datagram does, the next is
 //! served.
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nve_core::addr::{Identifier, Locator};
 use nve_core::pipeline::{Nve, Triangle};
-use nve_core::redirect::{At, Datagram, LEN, Listener, Outcome, Teller};
+use nve_core::redirect::{At, Datagram, Herald, LEN, Listener, Outcome, Teller};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::service::{Current, Shared};
@@ -76,6 +76,7 @@ pub(super) struct Thread {
     inbox: Receiver<Errand>,
     listener: Listener,
     teller: Teller,
+    herald: Herald,
     panics: u64,
 }
 
@@ -83,7 +84,8 @@ impl Thread {
     pub(super) fn new(nve: Arc<Nve>, shared: Arc<Shared>, inbox: Receiver<Errand>) -> Self {
         let unix = at().unix;
         let (listener, teller) = (Listener::new(Arc::clone(&nve), unix), Teller::new(Arc::clone(&nve), unix));
-        Self { nve, shared, inbox, listener, teller, panics: 0 }
+        let herald = Herald::new(Arc::clone(&nve));
+        Self { nve, shared, inbox, listener, teller, herald, panics: 0 }
     }
 
     pub(super) fn run(mut self) {
@@ -93,7 +95,8 @@ impl Thread {
                 return;
             }
             let current = self.shared.current.load_full();
-            let served = contained(|| self.errands(&current) + self.datagrams(&current));
+            let served =
+                contained(|| self.errands(&current) + self.datagrams(&current) + self.arrivals(&current));
             let served = served.unwrap_or_else(|said| {
                 self.panicked(&said);
                 BATCH
@@ -118,6 +121,24 @@ impl Thread {
                     teller.compose(policy, at(), recipient, (identifier, locator, epoch))
                 }
             };
+            let outcome = datagram.map_or_else(|why| why, |datagram| send(current, &datagram));
+            self.shared.tally.count(outcome);
+        }
+        count
+    }
+
+    /// Guests that have come, and a batch of what their old hosts are told; how much that was.
+    fn arrivals(&mut self, current: &Current) -> usize {
+        for arrival in self.herald.arrivals(at()) {
+            let from = arrival.identifiers.iter().find_map(|arrived| arrived.from);
+            let from = from.map_or_else(|| "nowhere".to_owned(), |from| from.to_string());
+            log::info!("attachment {}: its guest has come, from {from}", arrival.attachment);
+        }
+        let mut count = 0;
+        while count < BATCH
+            && let Some(datagram) = self.herald.next(&mut self.teller, &current.policy, at())
+        {
+            count += 1;
             let outcome = datagram.map_or_else(|why| why, |datagram| send(current, &datagram));
             self.shared.tally.count(outcome);
         }
@@ -153,7 +174,8 @@ impl Thread {
     }
 
     fn sleep(&self, current: &Current) {
-        let due = self.nve.sweep_due().map(|due| due.saturating_sub(crate::epoch::now()));
+        let due = self.nve.sweep_due().into_iter().chain(self.herald.due()).min();
+        let due = due.map(|due| due.saturating_sub(crate::epoch::now()));
         let limit = due.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
         let bell = PollFd::new(&*self.shared.bell, PollFlags::IN);
