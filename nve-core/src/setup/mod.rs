@@ -17,6 +17,7 @@ mod further;
 mod moves;
 mod peer;
 mod realms;
+mod residence;
 
 pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
 pub(crate) use further::NOBODYS;

@@ -29,7 +29,7 @@ fn mapping(address: &str, locator: &str) -> Mapping {
     Mapping { network: "blue".into(), address: address.parse().unwrap(), locator: locator.parse().unwrap() }
 }
 
-fn good() -> Setup {
+pub(super) fn good() -> Setup {
     Setup {
         networks: vec![
             network("blue", 1001, Some("10.1.0.0/16"), Some("2001:db8:b1:e::/96")),

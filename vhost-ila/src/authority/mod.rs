@@ -1,12 +1,26 @@
 //! Where mappings come from.
 //!
-//! What must stay true: the data path never waits for an authority; it forwards with what it was given last. There is one source so
-//! far, the config itself ([`StaticFile`]); a trait comes with the second.
+//! What must stay true: the data path never waits for an authority; it forwards with what it was given last. What the config says
+//! of an identifier, no registry says otherwise: it is asked first.
+//!
+//! ```text
+//!   StaticFile: the config's text ──> Config ──> Configured ─┐
+//!                                                            ├─ Authority: who holds what ──> Nve (setup, learned mappings)
+//!   control API, attachments ───────> Embedded (on disk) ────┘
+//! ```
+
+mod configured;
+mod embedded;
+mod registration;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::config::{CONTROL_SOCKET, Config, PLUG_SOCKET, Refused};
+
+pub use configured::Configured;
+pub use embedded::Embedded;
+pub use registration::{Authority, Claimant, Denied, Registration};
 
 /// Mappings written by hand, or by a tool, into the config; read again on reload.
 #[derive(Clone, Debug)]

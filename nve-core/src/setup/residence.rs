@@ -1,0 +1,149 @@
+//! Which identifiers a setup speaks of, and where it says they live: what a registry is compared with (draft, section 4.7).
+//!
+//! What must stay true: an address that has no identifier a single endpoint could hold is refused with the reason, never guessed.
+
+use core::net::{IpAddr, Ipv6Addr};
+use std::collections::HashMap;
+
+use super::check::{check_address, check_locator, refuse};
+use super::{CheckedSetup, Network, Setup, SetupError};
+use crate::addr::{Identifier, IdentifierError, Kind, Locator};
+
+impl CheckedSetup {
+    /// Every identifier that the setup gives to somebody, and the host: this one, for those of attachments.
+    pub fn residences(&self) -> Vec<(Identifier, Locator)> {
+        let setup = self.setup();
+        let networks: HashMap<&str, &Network> = setup.networks.iter().map(|n| (n.name.as_str(), n)).collect();
+        let of = |network: &str, address: IpAddr| identifier_of(networks.get(network)?, address).ok();
+        let own = setup.attachments.iter().flat_map(|attachment| {
+            let addresses = attachment.addresses.iter().chain(&attachment.shared);
+            addresses.map(|address| (of(&attachment.network, *address), setup.host.locator))
+        });
+        let others = setup.mappings.iter().map(|m| (of(&m.network, m.address), m.locator));
+        let all = own.chain(others.filter(|(_, locator)| *locator != setup.host.locator));
+        all.filter_map(|(identifier, locator)| Some((identifier?, locator))).collect()
+    }
+
+    /// The identifier of `address` in `network`, or, without one, of a task's `SIR:T`; `object` is what messages call it.
+    ///
+    /// # Errors
+    /// Nobody could have that address: why, and what to write.
+    pub fn identifier(
+        &self,
+        object: &str,
+        network: Option<&str>,
+        address: IpAddr,
+    ) -> Result<Identifier, SetupError> {
+        let setup = self.setup();
+        let Some(name) = network else { return task(object, setup, address) };
+        let Some(network) = setup.networks.iter().find(|network| network.name == name) else {
+            let remedy = "name one of the configuration";
+            return Err(refuse(object, format!("network {name:?} is not defined"), remedy));
+        };
+        check_address(object, address, network)?;
+        identifier_of(network, address).map_err(|error| refuse(object, error.to_string(), "choose another"))
+    }
+
+    /// Whether `locator` can be a host's; `object` is what messages call the mapping.
+    ///
+    /// # Errors
+    /// It is the SIR prefix, or contains tenants.
+    pub fn judge_locator(&self, object: &str, locator: Locator) -> Result<(), SetupError> {
+        let setup = self.setup();
+        let networks = setup.networks.iter().map(|network| (network.name.as_str(), network)).collect();
+        check_locator(object, locator, &setup.host, &networks)
+    }
+}
+
+fn identifier_of(network: &Network, address: IpAddr) -> Result<Identifier, IdentifierError> {
+    match (address, network.ipv6) {
+        (IpAddr::V4(address), _) => Ok(Identifier::ipv4(network.vnid, address)),
+        (IpAddr::V6(address), Some(vnet)) => Identifier::ipv6_address(network.vnid, vnet, address),
+        (IpAddr::V6(_), None) => Err(IdentifierError::OutsideVnet),
+    }
+}
+
+/// Of `SIR:T`: type 1, C = 0.
+fn task(object: &str, setup: &Setup, address: IpAddr) -> Result<Identifier, SetupError> {
+    let sir = setup.host.sir;
+    let inside = |address: &Ipv6Addr| (address.to_bits() >> 64) as u64 == sir.upper();
+    let IpAddr::V6(address) = address else {
+        return Err(refuse(object, "IPv4 addresses belong to a network", "name the network"));
+    };
+    if !inside(&address) {
+        let holder =
+            setup.networks.iter().find(|network| network.ipv6.is_some_and(|vnet| vnet.contains(address)));
+        let (reason, remedy) = match holder {
+            Some(network) => ("it is a tenant's".to_owned(), format!("name network {}", network.name)),
+            None => (format!("it is not under {sir}"), "name a task by its SIR address, or a network".into()),
+        };
+        return Err(refuse(object, reason, remedy));
+    }
+    let identifier = Identifier::from_bits(address.to_bits() as u64).map_err(|error| {
+        refuse(object, error.to_string(), "a task has a SIR address of type 1 with C = 0")
+    })?;
+    match identifier.kind() {
+        Kind::Local(_) => Ok(identifier),
+        _ => {
+            let reason = format!("type {} is no task's", identifier.type_number());
+            Err(refuse(object, reason, "a task has a SIR address of type 1; name a tenant by its network"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::tests::good;
+
+    const OBJECT: &str = "it";
+
+    fn identifier(network: Option<&str>, address: &str) -> Result<Identifier, SetupError> {
+        good().check().unwrap().identifier(OBJECT, network, address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_that_somebody_could_have_has_an_identifier() {
+        let bits = |network, address| identifier(network, address).unwrap().bits();
+        assert_eq!(bits(Some("blue"), "10.1.0.7"), 0x4000_03e9_0a01_0007);
+        assert_eq!(bits(Some("red"), "2001:db8:b1:e:0:1:0:7"), 0x6000_03ea_0000_0007);
+        assert_eq!(bits(None, "2001:db8:51:0:2000::11"), 0x2000_0000_0000_0011);
+    }
+
+    #[test]
+    fn an_address_that_nobody_could_have_is_refused_by_name() {
+        for (network, address, why) in [
+            (Some("green"), "10.1.0.7", "not defined"),
+            (Some("blue"), "192.0.2.1", "no free address"),
+            (Some("blue"), "10.1.255.254", "no free address"),
+            (Some("blue"), "2001:db8:b1:e:0:1:0:7", "no free address"),
+            (None, "10.1.0.7", "belong to a network"),
+            (None, "2001:db8:b1:e::7", "it is a tenant's"),
+            (None, "2001:db8:99::7", "not under 2001:db8:51::/64"),
+            (None, "2001:db8:51::1", "type 0 is no task's"),
+            (None, "2001:db8:51:0:4000:3e9:a01:7", "type 2 is no task's"),
+            (None, "2001:db8:51:0:4000::7", "VNID zero"),
+            (None, "2001:db8:51:0:a000::11", "type 5 is reserved"),
+            (None, "2001:db8:51:0:c000::11", "type 6 is reserved"),
+            (None, "2001:db8:51:0:e000::11", "type 7 is reserved"),
+            (None, "2001:db8:51:0:3000::11", "the C bit is set"),
+        ] {
+            let refused = identifier(network, address).expect_err(address);
+            assert!(refused.reason.contains(why), "{address}: {refused}");
+            assert_eq!(refused.object, OBJECT);
+        }
+    }
+
+    #[test]
+    fn everybody_lives_where_the_setup_says() {
+        let all = good().check().unwrap().residences();
+        let of = |address: &str| {
+            let wanted = identifier(Some("blue"), address).unwrap();
+            let found: Vec<_> =
+                all.iter().filter(|(id, _)| *id == wanted).map(|(_, l)| l.to_string()).collect();
+            found
+        };
+        assert_eq!(of("10.1.0.1"), ["2001:db8:0:1::/64"], "once, though a mapping repeats it");
+        assert_eq!(of("10.1.0.2"), ["2001:db8:0:2::/64"]);
+    }
+}

@@ -1,0 +1,205 @@
+//! The registry in this process, on disk: it survives restarts and a loss of power (`redb`, one transaction a change).
+//!
+//! What must stay true: a change that was answered is on disk; one that was denied left nothing; one process has the file at a time.
+
+use std::collections::HashSet;
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use nve_core::addr::{Identifier, Locator, SirPrefix};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
+
+use super::{Authority, Claimant, Denied, Registration};
+
+/// (SIR prefix, identifier) -> (locator, epoch, said by the configuration); prefixes as their upper 64 bits.
+const HOLDERS: TableDefinition<'_, (u64, u64), (u64, u64, bool)> = TableDefinition::new("holders");
+
+/// The one row of [`EPOCHS`].
+const LAST: &str = "last";
+
+/// The highest epoch ever given out, of any identifier: so no tombstone is needed to keep those of one rising.
+const EPOCHS: TableDefinition<'_, &str, u64> = TableDefinition::new("epochs");
+
+/// Bytes of the file that may be in memory.
+const CACHE: usize = 4 << 20;
+
+type Holders<'t> = Table<'t, (u64, u64), (u64, u64, bool)>;
+
+/// The registry of one domain.
+#[derive(Debug)]
+pub struct Embedded {
+    database: Database,
+    domain: u64,
+}
+
+/// A change under way.
+struct Change<'t> {
+    holders: Holders<'t>,
+    epochs: Table<'t, &'static str, u64>,
+    domain: u64,
+}
+
+impl Embedded {
+    /// The registry in the file at `path`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// Another process has it, it is damaged, or it cannot be made.
+    pub fn open(path: &Path, sir: SirPrefix) -> Result<Self, Denied> {
+        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(fails)?;
+        let registry = Self { database, domain: sir.upper() };
+        registry.change(|_| Ok(()))?;
+        Ok(registry)
+    }
+
+    /// All of `held`, and nothing else that the configuration said, is held by `own`: this host. `now`: as for [`Authority::register`].
+    ///
+    /// # Errors
+    /// Those of `held` that others hold; nothing has changed. Or the store fails.
+    pub fn settle(&self, own: Locator, held: &HashSet<Identifier>, now: u64) -> Result<(), Vec<Denied>> {
+        let one = |denied| vec![denied];
+        let before = self.registrations().map_err(one)?;
+        let others = before.iter().filter(|known| known.locator != own && held.contains(&known.identifier));
+        let denied: Vec<_> = others.map(|known| Denied::Held(*known)).collect();
+        if !denied.is_empty() {
+            return Err(denied);
+        }
+        let by_config = |known: &&Registration| known.by == Claimant::Config;
+        let settled: HashSet<_> = before.iter().filter(by_config).map(|known| known.identifier).collect();
+        if settled == *held {
+            return Ok(());
+        }
+        self.change(|change| {
+            for identifier in settled.difference(held) {
+                change.remove(*identifier)?;
+            }
+            for identifier in held.difference(&settled) {
+                // What was moved here by request, before the configuration followed, keeps its epoch.
+                let epoch = match change.get(*identifier)? {
+                    Some(known) => known.epoch,
+                    None => change.next_epoch(now)?,
+                };
+                let by = Claimant::Config;
+                change.insert(Registration { identifier: *identifier, locator: own, epoch, by })?;
+            }
+            Ok(())
+        })
+        .map_err(one)
+    }
+
+    fn change<T>(&self, work: impl FnOnce(&mut Change<'_>) -> Result<T, Denied>) -> Result<T, Denied> {
+        // Dropped before it is committed, a transaction leaves nothing.
+        let transaction = self.database.begin_write().map_err(fails)?;
+        let result = {
+            let holders = transaction.open_table(HOLDERS).map_err(fails)?;
+            let epochs = transaction.open_table(EPOCHS).map_err(fails)?;
+            work(&mut Change { holders, epochs, domain: self.domain })?
+        };
+        transaction.commit().map_err(fails)?;
+        Ok(result)
+    }
+}
+
+impl Authority for Embedded {
+    fn holder(&self, identifier: Identifier) -> Result<Option<Registration>, Denied> {
+        let transaction = self.database.begin_read().map_err(fails)?;
+        let holders = transaction.open_table(HOLDERS).map_err(fails)?;
+        let found = holders.get((self.domain, identifier.bits())).map_err(fails)?;
+        found.map(|row| registration(identifier, row.value())).transpose()
+    }
+
+    fn register(&self, identifier: Identifier, locator: Locator, now: u64) -> Result<Registration, Denied> {
+        self.change(|change| match change.get(identifier)? {
+            Some(holder) => Err(Denied::Held(holder)),
+            None => change.give(identifier, locator, now),
+        })
+    }
+
+    fn move_to(
+        &self,
+        identifier: Identifier,
+        from: Locator,
+        to: Locator,
+        now: u64,
+    ) -> Result<Registration, Denied> {
+        self.change(|change| match change.get(identifier)? {
+            Some(holder) if holder.locator == from => change.give(identifier, to, now),
+            Some(holder) => Err(Denied::NotHolder(holder)),
+            None => Err(Denied::Unknown),
+        })
+    }
+
+    fn unregister(&self, identifier: Identifier, locator: Locator) -> Result<(), Denied> {
+        self.change(|change| match change.get(identifier)? {
+            Some(holder) if holder.locator == locator => change.remove(identifier),
+            Some(holder) => Err(Denied::NotHolder(holder)),
+            None => Err(Denied::Unknown),
+        })
+    }
+
+    fn registrations(&self) -> Result<Vec<Registration>, Denied> {
+        let transaction = self.database.begin_read().map_err(fails)?;
+        let holders = transaction.open_table(HOLDERS).map_err(fails)?;
+        let mut all = Vec::new();
+        for row in holders.range((self.domain, 0)..=(self.domain, u64::MAX)).map_err(fails)? {
+            let (key, value) = row.map_err(fails)?;
+            let identifier = Identifier::from_bits(key.value().1).map_err(|error| damaged(&error))?;
+            all.push(registration(identifier, value.value())?);
+        }
+        Ok(all)
+    }
+}
+
+impl Change<'_> {
+    fn get(&self, identifier: Identifier) -> Result<Option<Registration>, Denied> {
+        let found = self.holders.get((self.domain, identifier.bits())).map_err(fails)?;
+        found.map(|row| registration(identifier, row.value())).transpose()
+    }
+
+    fn insert(&mut self, new: Registration) -> Result<(), Denied> {
+        let key = (self.domain, new.identifier.bits());
+        let value = (new.locator.upper(), new.epoch, new.by == Claimant::Config);
+        self.holders.insert(key, value).map_err(fails)?;
+        Ok(())
+    }
+
+    fn remove(&mut self, identifier: Identifier) -> Result<(), Denied> {
+        self.holders.remove((self.domain, identifier.bits())).map_err(fails)?;
+        Ok(())
+    }
+
+    /// A new epoch of `identifier`, at `locator`.
+    fn give(&mut self, identifier: Identifier, locator: Locator, now: u64) -> Result<Registration, Denied> {
+        let epoch = self.next_epoch(now)?;
+        let new = Registration { identifier, locator, epoch, by: Claimant::Request };
+        self.insert(new)?;
+        Ok(new)
+    }
+
+    fn next_epoch(&mut self, now: u64) -> Result<u64, Denied> {
+        let last = self.epochs.get(LAST).map_err(fails)?.map_or(0, |last| last.value());
+        let next = now.max(last.saturating_add(1));
+        self.epochs.insert(LAST, next).map_err(fails)?;
+        Ok(next)
+    }
+}
+
+fn registration(
+    identifier: Identifier,
+    (locator, epoch, by_config): (u64, u64, bool),
+) -> Result<Registration, Denied> {
+    let locator = Ipv6Addr::from_bits(u128::from(locator) << 64);
+    let locator = Locator::new(locator).map_err(|error| damaged(&error))?;
+    let by = if by_config { Claimant::Config } else { Claimant::Request };
+    Ok(Registration { identifier, locator, epoch, by })
+}
+
+fn fails(error: impl Into<redb::Error>) -> Denied {
+    Denied::Unavailable(error.into().to_string())
+}
+
+fn damaged(error: &dyn std::error::Error) -> Denied {
+    Denied::Unavailable(format!("it holds what it never stored: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

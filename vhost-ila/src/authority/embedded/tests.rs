@@ -1,0 +1,220 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn sir() -> SirPrefix {
+    "2001:db8:51::/64".parse().unwrap()
+}
+
+fn host(n: u8) -> Locator {
+    format!("2001:db8:0:{n}::/64").parse().unwrap()
+}
+
+fn task(n: u64) -> Identifier {
+    Identifier::local(n).unwrap()
+}
+
+/// A registry in a file of its own, which can be opened again.
+struct Kept {
+    directory: tempfile::TempDir,
+    registry: Option<Embedded>,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = Some(Embedded::open(&directory.path().join("registry.redb"), sir()).unwrap());
+        Self { directory, registry }
+    }
+    fn registry(&self) -> &Embedded {
+        self.registry.as_ref().unwrap()
+    }
+    /// As after a restart of the daemon.
+    fn reopen(&mut self) {
+        self.registry = None;
+        self.registry = Some(Embedded::open(&self.directory.path().join("registry.redb"), sir()).unwrap());
+    }
+}
+
+fn held(numbers: &[u64]) -> HashSet<Identifier> {
+    numbers.iter().map(|n| task(*n)).collect()
+}
+
+#[test]
+fn a_duplicate_is_denied_and_the_holder_named() {
+    let kept = Kept::new();
+    let first = kept.registry().register(task(1), host(1), 1000).unwrap();
+    let denied = kept.registry().register(task(1), host(2), 2000).unwrap_err();
+    assert_eq!(denied.holder(), Some(first));
+    assert_eq!(denied.to_string(), "it is registered already: 2001:db8:0:1::/64 holds it (epoch 1000)");
+    assert!(
+        kept.registry().register(task(1), host(1), 2000).is_err(),
+        "twice by its holder is a duplicate, too"
+    );
+    assert_eq!(kept.registry().holder(task(1)), Ok(Some(first)));
+    assert!(kept.registry().register(task(2), host(2), 2000).is_ok(), "another identifier");
+}
+
+#[test]
+fn only_the_holder_unregisters() {
+    let kept = Kept::new();
+    kept.registry().register(task(1), host(1), 1000).unwrap();
+    let denied = kept.registry().unregister(task(1), host(2)).unwrap_err();
+    assert_eq!(denied.holder().unwrap().locator, host(1));
+    assert_eq!(kept.registry().unregister(task(1), host(1)), Ok(()));
+    assert_eq!(kept.registry().unregister(task(1), host(1)), Err(Denied::Unknown));
+}
+
+#[test]
+fn a_move_with_the_holders_word_is_no_duplicate_and_any_other_is_denied() {
+    let kept = Kept::new();
+    let first = kept.registry().register(task(1), host(1), 1000).unwrap();
+    assert_eq!(kept.registry().move_to(task(1), host(3), host(2), 2000), Err(Denied::NotHolder(first)));
+    let moved = kept.registry().move_to(task(1), host(1), host(2), 2000).unwrap();
+    assert!(moved.locator == host(2) && moved.epoch > first.epoch);
+    assert_eq!(kept.registry().move_to(task(9), host(1), host(2), 2000), Err(Denied::Unknown));
+}
+
+#[test]
+fn epochs_rise_when_the_clock_does_not_and_over_an_unregistration() {
+    let mut kept = Kept::new();
+    let mut last = kept.registry().register(task(1), host(1), 5000).unwrap().epoch;
+    for (from, to) in [(1, 2), (2, 1), (1, 3)] {
+        let moved = kept.registry().move_to(task(1), host(from), host(to), 10).unwrap();
+        assert!(moved.epoch > last);
+        last = moved.epoch;
+        kept.reopen();
+    }
+    kept.registry().unregister(task(1), host(3)).unwrap();
+    assert!(kept.registry().register(task(1), host(1), 10).unwrap().epoch > last);
+}
+
+#[test]
+fn everything_survives_a_restart_and_no_second_process_has_the_file() {
+    let mut kept = Kept::new();
+    kept.registry().register(task(1), host(1), 1000).unwrap();
+    kept.registry().settle(host(1), &held(&[2]), 1001).unwrap();
+    let before = kept.registry().registrations().unwrap();
+    let second = Embedded::open(&kept.directory.path().join("registry.redb"), sir());
+    assert!(matches!(second, Err(Denied::Unavailable(_))), "{second:?}");
+    kept.reopen();
+    assert_eq!(kept.registry().registrations().unwrap(), before);
+    assert_eq!(before.len(), 2);
+}
+
+#[test]
+fn two_domains_do_not_know_each_other() {
+    let mut kept = Kept::new();
+    kept.registry().register(task(1), host(1), 1000).unwrap();
+    kept.registry = None;
+    let path = kept.directory.path().join("registry.redb");
+    let other = Embedded::open(&path, "2001:db8:52::/64".parse().unwrap()).unwrap();
+    assert_eq!(other.registrations(), Ok(vec![]));
+    assert!(other.register(task(1), host(2), 1).is_ok());
+}
+
+#[test]
+fn what_is_no_registry_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.redb");
+    std::fs::write(&path, [0xa5; 8192]).unwrap();
+    assert!(matches!(Embedded::open(&path, sir()), Err(Denied::Unavailable(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), [0xa5; 8192]);
+}
+
+#[test]
+fn a_hosts_own_are_settled_all_or_nothing() {
+    let kept = Kept::new();
+    let registry = kept.registry();
+    registry.settle(host(1), &held(&[1, 2]), 1000).unwrap();
+    let first = registry.holder(task(1)).unwrap().unwrap();
+    assert_eq!((first.locator, first.by), (host(1), Claimant::Config));
+
+    let elsewhere = registry.register(task(3), host(2), 1001).unwrap();
+    let denied = registry.settle(host(1), &held(&[2, 3, 4]), 1002).unwrap_err();
+    assert_eq!(denied, [Denied::Held(elsewhere)]);
+    assert_eq!(registry.holder(task(1)), Ok(Some(first)), "nothing has changed");
+    assert_eq!(registry.holder(task(4)), Ok(None));
+
+    registry.settle(host(1), &held(&[2, 4]), 1003).unwrap();
+    assert_eq!(registry.holder(task(1)), Ok(None), "what the configuration no longer says is given up");
+    assert!(registry.holder(task(4)).unwrap().is_some());
+    assert_eq!(registry.holder(task(3)), Ok(Some(elsewhere)));
+}
+
+#[test]
+fn what_was_moved_here_by_request_becomes_the_configurations_and_keeps_its_epoch() {
+    let kept = Kept::new();
+    let registry = kept.registry();
+    registry.register(task(1), host(2), 1000).unwrap();
+    let moved = registry.move_to(task(1), host(2), host(1), 2000).unwrap();
+    registry.settle(host(1), &HashSet::new(), 2500).unwrap();
+    assert_eq!(registry.holder(task(1)), Ok(Some(moved)), "not before the configuration says so");
+    registry.settle(host(1), &held(&[1]), 3000).unwrap();
+    let by = Claimant::Config;
+    assert_eq!(registry.holder(task(1)), Ok(Some(Registration { by, ..moved })));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Register(u64, u8),
+    Unregister(u64, u8),
+    Move(u64, u8, u8),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (id, host) = (0u64..4, 1u8..4);
+    prop_oneof![
+        4 => (id.clone(), host.clone()).prop_map(|(id, at)| Step::Register(id, at)),
+        3 => (id.clone(), host.clone()).prop_map(|(id, at)| Step::Unregister(id, at)),
+        4 => (id, host.clone(), host).prop_map(|(id, from, to)| Step::Move(id, from, to)),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Against a model: one holder each, epochs that only rise, the denial names the holder.
+    #[test]
+    fn any_order_of_requests_leaves_one_holder_each(steps in prop::collection::vec(step(), 1..60)) {
+        let mut kept = Kept::new();
+        let mut model: HashMap<u64, u8> = HashMap::new();
+        let mut highest = 0;
+        for step in steps {
+            let registry = kept.registry();
+            let outcome = match step {
+                Step::Register(id, at) => {
+                    let known = model.get(&id).copied();
+                    if known.is_none() { model.insert(id, at); }
+                    (registry.register(task(id), host(at), 1), known.is_none(), known)
+                }
+                Step::Move(id, from, to) => {
+                    let known = model.get(&id).copied();
+                    if known == Some(from) { model.insert(id, to); }
+                    (registry.move_to(task(id), host(from), host(to), 1), known == Some(from), known)
+                }
+                Step::Unregister(id, at) => {
+                    let known = model.get(&id).copied();
+                    prop_assert_eq!(registry.unregister(task(id), host(at)).is_ok(), known == Some(at));
+                    if known == Some(at) { model.remove(&id); }
+                    continue;
+                }
+                Step::Reopen => { kept.reopen(); continue; }
+            };
+            match outcome {
+                (Ok(given), true, _) => {
+                    prop_assert!(given.epoch > highest);
+                    highest = given.epoch;
+                }
+                (Err(denied), false, known) => prop_assert_eq!(denied.holder().map(|h| h.locator), known.map(host)),
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+        let all: HashMap<u64, Locator> =
+            kept.registry().registrations().unwrap().into_iter().map(|r| (r.identifier.bits() & 0xff, r.locator)).collect();
+        prop_assert_eq!(all, model.into_iter().map(|(id, at)| (id, host(at))).collect());
+    }
+}

@@ -1,0 +1,123 @@
+//! Who holds which identifier, and the rules by which that changes (draft, section 4.7 and appendix B.1).
+//!
+//! ```text
+//!   register(L1)              nobody ──────────────> L1, epoch e1      held already: denied, the holder named
+//!   move_to(from L1, to L2)   L1, e1 ──────────────> L2, e2 > e1       from is not the holder: denied
+//!   unregister(L1)            L1 ──────────────────> nobody            not the holder: denied
+//!   settle(L1, its own)       every identifier of this host's attachments is L1's, and no other by the configuration; all or nothing
+//! ```
+//!
+//! What must stay true: an identifier has one holder; of two registrations of one identifier, the later has the higher epoch, also when
+//! the first was unregistered in between.
+
+use std::fmt;
+
+use nve_core::addr::{Identifier, Locator};
+
+/// That an identifier lives at a locator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Registration {
+    /// Who.
+    pub identifier: Identifier,
+    /// The host that holds it.
+    pub locator: Locator,
+    /// Milliseconds since 1970 when it came there, or more where the clock was behind: later registrations have higher ones. Zero where
+    /// the configuration says it.
+    pub epoch: u64,
+    /// Who said so.
+    pub by: Claimant,
+}
+
+/// Who said where an identifier lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claimant {
+    /// The configuration: an attachment of this host, or a mapping.
+    Config,
+    /// Somebody, by the control API.
+    Request,
+}
+
+/// Why a change was denied. Nothing has changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Denied {
+    /// It has a holder: a duplicate.
+    #[error("it is registered already: {} holds it{}", .0.locator, Since(.0))]
+    Held(Registration),
+    /// Whoever asked is not the holder.
+    #[error("{} holds it{}, and only the holder gives it up", .0.locator, Since(.0))]
+    NotHolder(Registration),
+    /// Nobody holds it.
+    #[error("nobody has registered it")]
+    Unknown,
+    /// The configuration says where it lives, and only the configuration changes that.
+    #[error("the configuration of this host says that {} has it: change it there", .0.locator)]
+    Configured(Registration),
+    /// This host has no registry, and its configuration does not name the identifier either.
+    #[error(
+        "this host keeps no registry: write kind = \"embedded\" under [authority], and restart the daemon"
+    )]
+    NoRegistry,
+    /// The store cannot be read or written.
+    #[error("the registry fails: {0}")]
+    Unavailable(String),
+}
+
+impl Denied {
+    /// Who has it.
+    pub fn holder(&self) -> Option<Registration> {
+        match self {
+            Self::Held(holder) | Self::NotHolder(holder) | Self::Configured(holder) => Some(*holder),
+            Self::Unknown | Self::NoRegistry | Self::Unavailable(_) => None,
+        }
+    }
+}
+
+struct Since<'a>(&'a Registration);
+
+impl fmt::Display for Since<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.epoch {
+            0 => Ok(()),
+            epoch => write!(f, " (epoch {epoch})"),
+        }
+    }
+}
+
+/// A database of who holds what in one domain (the draft's NVA). The data path never waits for one.
+pub trait Authority: Send + Sync {
+    /// Who holds `identifier`.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`].
+    fn holder(&self, identifier: Identifier) -> Result<Option<Registration>, Denied>;
+
+    /// `locator` becomes the holder of `identifier`, which nobody holds. `now`: milliseconds since 1970.
+    ///
+    /// # Errors
+    /// Somebody does hold it, even if that is `locator`.
+    fn register(&self, identifier: Identifier, locator: Locator, now: u64) -> Result<Registration, Denied>;
+
+    /// `to` becomes the holder in the place of `from`, by whose word this is. `now`: as for [`Self::register`].
+    ///
+    /// # Errors
+    /// `from` is not the holder.
+    fn move_to(
+        &self,
+        identifier: Identifier,
+        from: Locator,
+        to: Locator,
+        now: u64,
+    ) -> Result<Registration, Denied>;
+
+    /// Nobody holds `identifier` any more; `locator` did.
+    ///
+    /// # Errors
+    /// It did not.
+    fn unregister(&self, identifier: Identifier, locator: Locator) -> Result<(), Denied>;
+
+    /// All there are, by identifier.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`].
+    fn registrations(&self) -> Result<Vec<Registration>, Denied>;
+}
