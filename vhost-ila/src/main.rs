@@ -34,6 +34,7 @@ fn answer(cli: Cli) -> Result<Answer> {
         Command::Check(args) => cli::check::run(args, &config),
         Command::Addr(args) => cli::addr::run(args, &config).map(Answer::from),
         Command::Id(args) => cli::id::run(args).map(Answer::from),
+        Command::Mapping(args) => cli::mapping::run(args, &config).map(Answer::from),
         Command::QemuArgs(args) => cli::qemu_args::run(args, &config).map(Answer::from),
         Command::Replay(args) => cli::replay::run(args, &config).map(Answer::from),
     }

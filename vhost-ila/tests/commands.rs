@@ -4,6 +4,7 @@ mod commands {
     pub(crate) mod addr;
     pub(crate) mod check;
     pub(crate) mod id;
+    pub(crate) mod mapping;
     pub(crate) mod qemu_args;
     pub(crate) mod replay;
     pub(crate) mod run;

@@ -233,6 +233,7 @@ fn keys() -> Vec<(String, String)> {
         "[host]",
         "[uplink]",
         "[gateway]",
+        "[authority]",
         "[network.x]",
         "[attachment.x]",
         "[[mapping]]",

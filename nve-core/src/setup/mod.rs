@@ -25,6 +25,7 @@ pub use moves::{GRACE, Moves, Stragglers};
 pub use peer::Peer;
 pub(crate) use realms::task_identifier;
 pub use realms::{Alias, Aliased, Crossing, Protocol, Realm, Task, TaskMapping};
+pub use residence::Said;
 
 /// This host's place in the fabric.
 #[derive(Clone, Debug)]

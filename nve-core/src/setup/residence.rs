@@ -6,22 +6,65 @@ use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
 
 use super::check::{check_address, check_locator, refuse};
-use super::{CheckedSetup, Network, Setup, SetupError};
+use super::{CheckedSetup, Network, Setup, SetupError, task_identifier};
 use crate::addr::{Identifier, IdentifierError, Kind, Locator};
 
+/// An identifier that a setup gives to somebody.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// Who.
+    pub identifier: Identifier,
+    /// The host that has it: this one, for those of attachments.
+    pub locator: Locator,
+    /// What says so, as refusals name it: `attachment.NAME` or `mapping ADDRESS in NAME`.
+    pub object: String,
+}
+
 impl CheckedSetup {
-    /// Every identifier that the setup gives to somebody, and the host: this one, for those of attachments.
-    pub fn residences(&self) -> Vec<(Identifier, Locator)> {
+    /// Every identifier that the setup gives to somebody, and where.
+    pub fn residences(&self) -> Vec<Said> {
         let setup = self.setup();
         let networks: HashMap<&str, &Network> = setup.networks.iter().map(|n| (n.name.as_str(), n)).collect();
         let of = |network: &str, address: IpAddr| identifier_of(networks.get(network)?, address).ok();
-        let own = setup.attachments.iter().flat_map(|attachment| {
+        // One that waits has nothing yet: it is where a mapping says, if one does.
+        let here = setup.attachments.iter().filter(|attachment| !setup.moves.waits(&attachment.name));
+        let own = here.flat_map(|attachment| {
             let addresses = attachment.addresses.iter().chain(&attachment.shared);
-            addresses.map(|address| (of(&attachment.network, *address), setup.host.locator))
+            let object = format!("attachment.{}", attachment.name);
+            addresses
+                .map(move |address| (of(&attachment.network, *address), setup.host.locator, object.clone()))
         });
-        let others = setup.mappings.iter().map(|m| (of(&m.network, m.address), m.locator));
-        let all = own.chain(others.filter(|(_, locator)| *locator != setup.host.locator));
-        all.filter_map(|(identifier, locator)| Some((identifier?, locator))).collect()
+        let others = setup.mappings.iter().filter(|mapping| mapping.locator != setup.host.locator);
+        let others = others.map(|mapping| {
+            let object = format!("mapping {} in {}", mapping.address, mapping.network);
+            (of(&mapping.network, mapping.address), mapping.locator, object)
+        });
+        let task = |address: &Ipv6Addr| task_identifier(setup.host.sir, *address);
+        let own_tasks = setup.tasks.iter().flat_map(|own| {
+            let object = format!("attachment.{}", own.name);
+            own.addresses.iter().map(move |address| (task(address), setup.host.locator, object.clone()))
+        });
+        let tasks = setup.task_mappings.iter().filter(|mapping| mapping.locator != setup.host.locator);
+        let tasks = tasks
+            .map(|mapping| (task(&mapping.address), mapping.locator, format!("mapping {}", mapping.address)));
+        let all = own.chain(others).chain(own_tasks).chain(tasks);
+        all.filter_map(|(identifier, locator, object)| {
+            Some(Said { identifier: identifier?, locator, object })
+        })
+        .collect()
+    }
+
+    /// What `identifier` is called: its network's name and address there, or its SIR address.
+    pub fn named(&self, identifier: Identifier) -> (Option<&str>, IpAddr) {
+        let setup = self.setup();
+        let network = setup.networks.iter().find(|network| Some(network.vnid) == identifier.vnid());
+        let vnet = network.and_then(|network| network.ipv6);
+        let name = network.map(|network| network.name.as_str());
+        match (identifier.kind(), vnet) {
+            (Kind::Ipv4(_, address), _) if name.is_some() => (name, address.into()),
+            (Kind::Ipv6(_, low), Some(vnet)) => (name, vnet.address(low).into()),
+            _ => (None, setup.host.sir.address(identifier).ipv6().into()),
+        }
     }
 
     /// The identifier of `address` in `network`, or, without one, of a task's `SIR:T`; `object` is what messages call it.
@@ -95,6 +138,7 @@ fn task(object: &str, setup: &Setup, address: IpAddr) -> Result<Identifier, Setu
 mod tests {
     use super::*;
     use crate::setup::tests::good;
+    use crate::setup::{Task, TaskMapping};
 
     const OBJECT: &str = "it";
 
@@ -139,11 +183,46 @@ mod tests {
         let all = good().check().unwrap().residences();
         let of = |address: &str| {
             let wanted = identifier(Some("blue"), address).unwrap();
-            let found: Vec<_> =
-                all.iter().filter(|(id, _)| *id == wanted).map(|(_, l)| l.to_string()).collect();
+            let found: Vec<_> = all
+                .iter()
+                .filter(|said| said.identifier == wanted)
+                .map(|said| said.locator.to_string())
+                .collect();
             found
         };
         assert_eq!(of("10.1.0.1"), ["2001:db8:0:1::/64"], "once, though a mapping repeats it");
         assert_eq!(of("10.1.0.2"), ["2001:db8:0:2::/64"]);
+    }
+
+    #[test]
+    fn tasks_live_where_the_setup_says_too() {
+        let [own, other]: [Ipv6Addr; 2] =
+            ["2001:db8:51:0:2000::11", "2001:db8:51:0:2000::12"].map(|address| address.parse().unwrap());
+        let locator = "2001:db8:0:3::/64".parse().unwrap();
+        let setup = Setup {
+            tasks: vec![Task { name: "web".into(), addresses: vec![own] }],
+            task_mappings: vec![TaskMapping { address: other, locator }],
+            ..good()
+        };
+        let all = setup.check().unwrap().residences();
+        let of = |address: Ipv6Addr| {
+            let wanted = Identifier::from_bits(address.to_bits() as u64).unwrap();
+            all.iter().find(|said| said.identifier == wanted).map(|said| (said.locator, said.object.as_str()))
+        };
+        assert_eq!(of(own), Some(("2001:db8:0:1::/64".parse().unwrap(), "attachment.web")));
+        assert_eq!(of(other), Some((locator, "mapping 2001:db8:51:0:2000::12")));
+    }
+
+    #[test]
+    fn what_has_an_identifier_is_called_as_it_is_configured() {
+        let setup = good().check().unwrap();
+        for (network, address) in [
+            (Some("blue"), "10.1.0.7"),
+            (Some("red"), "2001:db8:b1:e:0:1:0:7"),
+            (None, "2001:db8:51:0:2000::11"),
+        ] {
+            let identifier = identifier(network, address).unwrap();
+            assert_eq!(setup.named(identifier), (network, address.parse().unwrap()));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the configuration says, as an authority: it knows, and changes for nobody.
 
 use nve_core::addr::{Identifier, Locator};
-use nve_core::setup::CheckedSetup;
+use nve_core::setup::{CheckedSetup, Said};
 
 use super::{Authority, Claimant, Denied, Registration};
 
@@ -16,7 +16,7 @@ impl Configured {
     /// Those of `setup`.
     pub fn new(setup: &CheckedSetup) -> Self {
         let residences = setup.residences().into_iter();
-        let said = residences.map(|(identifier, locator)| Registration {
+        let said = residences.map(|Said { identifier, locator, .. }| Registration {
             identifier,
             locator,
             epoch: 0,

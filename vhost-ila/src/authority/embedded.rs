@@ -7,9 +7,9 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use nve_core::addr::{Identifier, Locator, SirPrefix};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition};
 
-use super::{Authority, Claimant, Denied, Registration};
+use super::{Authority, Claimant, Denied, Registration, Unsettled};
 
 /// (SIR prefix, identifier) -> (locator, epoch, said by the configuration); prefixes as their upper 64 bits.
 const HOLDERS: TableDefinition<'_, (u64, u64), (u64, u64, bool)> = TableDefinition::new("holders");
@@ -47,46 +47,57 @@ impl Embedded {
     pub fn open(path: &Path, sir: SirPrefix) -> Result<Self, Denied> {
         let database = Database::builder().set_cache_size(CACHE).create(path).map_err(fails)?;
         let registry = Self { database, domain: sir.upper() };
-        registry.change(|_| Ok(()))?;
+        registry.change(|_| Ok::<_, Denied>(()))?;
         Ok(registry)
     }
 
-    /// All of `held`, and nothing else that the configuration said, is held by `own`: this host. `now`: as for [`Authority::register`].
+    /// Makes the registry agree with a configuration that says `said`: everything it gives to `own`, this host, is held by `own`, and nothing
+    /// else because of an earlier one. `now`: as for [`Authority::register`].
     ///
     /// # Errors
-    /// Those of `held` that others hold; nothing has changed. Or the store fails.
-    pub fn settle(&self, own: Locator, held: &HashSet<Identifier>, now: u64) -> Result<(), Vec<Denied>> {
-        let one = |denied| vec![denied];
-        let before = self.registrations().map_err(one)?;
-        let others = before.iter().filter(|known| known.locator != own && held.contains(&known.identifier));
-        let denied: Vec<_> = others.map(|known| Denied::Held(*known)).collect();
-        if !denied.is_empty() {
-            return Err(denied);
-        }
-        let by_config = |known: &&Registration| known.by == Claimant::Config;
-        let settled: HashSet<_> = before.iter().filter(by_config).map(|known| known.identifier).collect();
-        if settled == *held {
-            return Ok(());
-        }
+    /// Others hold something of it; nothing has changed. Or the store fails.
+    pub fn settle(&self, own: Locator, said: &[(Identifier, Locator)], now: u64) -> Result<(), Unsettled> {
+        let said_at: HashSet<_> = said.iter().copied().collect();
+        let speaks_of: HashSet<_> = said.iter().map(|(identifier, _)| *identifier).collect();
+        let here = said.iter().filter(|(_, locator)| *locator == own).map(|(identifier, _)| *identifier);
+        let held: HashSet<_> = here.collect();
         self.change(|change| {
-            for identifier in settled.difference(held) {
+            let before = change.all()?;
+            let disagrees = |known: &&Registration| {
+                let ours = known.locator == own && known.by == Claimant::Config;
+                speaks_of.contains(&known.identifier)
+                    && !said_at.contains(&(known.identifier, known.locator))
+                    && !ours
+            };
+            let elsewhere: Vec<_> = before.iter().filter(disagrees).copied().collect();
+            if !elsewhere.is_empty() {
+                return Err(Unsettled::Elsewhere(elsewhere));
+            }
+            let own_by_config =
+                before.iter().filter(|known| known.locator == own && known.by == Claimant::Config);
+            let settled: HashSet<_> = own_by_config.map(|known| known.identifier).collect();
+            for identifier in settled.difference(&held) {
                 change.remove(*identifier)?;
             }
-            for identifier in held.difference(&settled) {
-                // What was moved here by request, before the configuration followed, keeps its epoch.
-                let epoch = match change.get(*identifier)? {
-                    Some(known) => known.epoch,
-                    None => change.next_epoch(now)?,
-                };
-                let by = Claimant::Config;
-                change.insert(Registration { identifier: *identifier, locator: own, epoch, by })?;
+            let known_at = |identifier| before.iter().find(|known| known.identifier == identifier);
+            for identifier in held.difference(&settled).copied() {
+                let (locator, by) = (own, Claimant::Config);
+                match known_at(identifier) {
+                    // What was moved here by request, before the configuration followed, keeps its epoch.
+                    Some(known) if known.locator == own => change.insert(Registration { by, ..*known })?,
+                    // Of several locators that the configuration names, another one's.
+                    Some(_) => {}
+                    None => {
+                        let epoch = change.next_epoch(now)?;
+                        change.insert(Registration { identifier, locator, epoch, by })?;
+                    }
+                }
             }
             Ok(())
         })
-        .map_err(one)
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut Change<'_>) -> Result<T, Denied>) -> Result<T, Denied> {
+    fn change<T, E: From<Denied>>(&self, work: impl FnOnce(&mut Change<'_>) -> Result<T, E>) -> Result<T, E> {
         // Dropped before it is committed, a transaction leaves nothing.
         let transaction = self.database.begin_write().map_err(fails)?;
         let result = {
@@ -139,13 +150,7 @@ impl Authority for Embedded {
     fn registrations(&self) -> Result<Vec<Registration>, Denied> {
         let transaction = self.database.begin_read().map_err(fails)?;
         let holders = transaction.open_table(HOLDERS).map_err(fails)?;
-        let mut all = Vec::new();
-        for row in holders.range((self.domain, 0)..=(self.domain, u64::MAX)).map_err(fails)? {
-            let (key, value) = row.map_err(fails)?;
-            let identifier = Identifier::from_bits(key.value().1).map_err(|error| damaged(&error))?;
-            all.push(registration(identifier, value.value())?);
-        }
-        Ok(all)
+        all_of(self.domain, &holders)
     }
 }
 
@@ -153,6 +158,10 @@ impl Change<'_> {
     fn get(&self, identifier: Identifier) -> Result<Option<Registration>, Denied> {
         let found = self.holders.get((self.domain, identifier.bits())).map_err(fails)?;
         found.map(|row| registration(identifier, row.value())).transpose()
+    }
+
+    fn all(&self) -> Result<Vec<Registration>, Denied> {
+        all_of(self.domain, &self.holders)
     }
 
     fn insert(&mut self, new: Registration) -> Result<(), Denied> {
@@ -181,6 +190,19 @@ impl Change<'_> {
         self.epochs.insert(LAST, next).map_err(fails)?;
         Ok(next)
     }
+}
+
+fn all_of(
+    domain: u64,
+    holders: &impl ReadableTable<(u64, u64), (u64, u64, bool)>,
+) -> Result<Vec<Registration>, Denied> {
+    let rows = holders.range((domain, 0)..=(domain, u64::MAX)).map_err(fails)?;
+    let read = rows.map(|row| {
+        let (key, value) = row.map_err(fails)?;
+        let identifier = Identifier::from_bits(key.value().1).map_err(|error| damaged(&error))?;
+        registration(identifier, value.value())
+    });
+    read.collect()
 }
 
 fn registration(

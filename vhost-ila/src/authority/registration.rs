@@ -4,7 +4,7 @@
 //!   register(L1)              nobody ──────────────> L1, epoch e1      held already: denied, the holder named
 //!   move_to(from L1, to L2)   L1, e1 ──────────────> L2, e2 > e1       from is not the holder: denied
 //!   unregister(L1)            L1 ──────────────────> nobody            not the holder: denied
-//!   settle(L1, its own)       every identifier of this host's attachments is L1's, and no other by the configuration; all or nothing
+//!   settle(L1, what it says)  every identifier of this host's attachments is L1's, and no other by the configuration; all or nothing
 //! ```
 //!
 //! What must stay true: an identifier has one holder; of two registrations of one identifier, the later has the higher epoch, also when
@@ -60,6 +60,17 @@ pub enum Denied {
     /// The store cannot be read or written.
     #[error("the registry fails: {0}")]
     Unavailable(String),
+}
+
+/// Why a registry does not agree with a configuration. Nothing has changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unsettled {
+    /// These hold what the configuration gives to others.
+    #[error("{} identifiers are registered elsewhere", .0.len())]
+    Elsewhere(Vec<Registration>),
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Failed(#[from] Denied),
 }
 
 impl Denied {

@@ -6,6 +6,7 @@
 pub mod addr;
 pub mod check;
 pub mod id;
+pub mod mapping;
 pub mod plug;
 pub mod qemu_args;
 pub mod reload;
@@ -81,6 +82,8 @@ pub enum Command {
     Check(check::Args),
     /// Read and write ILA addresses
     Addr(addr::Args),
+    /// See, register, move and unregister who holds which identifier
+    Mapping(mapping::Args),
     /// Make locally unique identifiers for new tasks
     Id(id::Args),
     /// Print QEMU, cloud-hypervisor and libvirt configuration for an attachment

@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig};
 use crate::control::answer::{Device, Ring, Task, Worker};
-use crate::control::{self, Devices, Running, Socket};
+use crate::control::{self, Devices, Registry, Running, Socket};
 use crate::device::features;
 use crate::device::handover::Role;
 use crate::device::status::{AttachmentReport, RingReport};
@@ -52,13 +52,14 @@ pub fn run(source: StaticFile) -> Result<String> {
     // First of the sockets: it tells whether another daemon runs here.
     let control = config.control_socket();
     let (socket, listener) = Socket::listen(&control).context("the control socket cannot be made")?;
+    let registry = Registry::open(&config)?;
     let (daemon, nve) = start(&config)?;
     daemon.tasks().apply(&config.tasks());
     daemon.redirects().apply(config.redirect.as_ref())?;
     let plugs = task::Socket::serve(&config.plug_socket(), Arc::clone(daemon.tasks()));
     let plugs = plugs.context("the plug socket cannot be made")?;
     let devices = Box::new(Served(Arc::clone(&daemon)));
-    let running = Arc::new(Running::new(nve, devices, source, config));
+    let running = Arc::new(Running::new(nve, devices, source, config).with_registry(registry));
 
     let outcome = runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;

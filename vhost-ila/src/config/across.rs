@@ -64,7 +64,10 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn sections(&self) -> Option<Sections> {
         let place = |item: &Option<Item>| item.as_ref().map(|item| item.place.clone());
-        Some(Sections { host: place(&self.host)?, uplink: place(&self.uplink)? })
+        let attachments = self.attachments.iter().map(|(name, item)| (format!("attachment.{name}"), item));
+        let objects = attachments.chain(self.others.iter().map(|(name, item)| (name.clone(), item)));
+        let objects = objects.map(|(name, item)| (name, item.place.clone())).collect();
+        Some(Sections { host: place(&self.host)?, uplink: place(&self.uplink)?, objects })
     }
 
     fn item(&self, object: &str) -> Option<&Item> {

@@ -12,11 +12,14 @@ use nve_core::setup::{
 
 use super::across::{Item, Places};
 use super::attachment::{self, Attached, Socket};
-use super::raw::{RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, RawUplink};
+use super::raw::{
+    RawAuthority, RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, RawUplink,
+};
 use super::source::Source;
 use super::value::Judge;
 use super::{
-    Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, realms, redirect, value,
+    AuthorityConfig, Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, realms,
+    redirect, value,
 };
 use crate::redirect::RedirectConfig;
 
@@ -39,6 +42,7 @@ struct Gathered {
     /// The interface of the gateway's TUN.
     gateway: Option<String>,
     gateway_place: Option<Place>,
+    authority: AuthorityConfig,
     networks: Vec<Network>,
     attached: Vec<(Attachment, Socket)>,
     standby: BTreeSet<String>,
@@ -107,6 +111,11 @@ impl Gathered {
             self.places.uplink =
                 Some(Item::new(judge.place(uplink.span())).numbers(judge.source(), &uplink.get_ref().mtu));
             self.uplink = uplink_section(judge, uplink.get_ref());
+        }
+        if let Some(authority) = &raw.authority
+            && judge.owns("[authority]", authority.span())
+        {
+            self.authority = authority_section(judge, authority.get_ref()).unwrap_or_default();
         }
         if let Some(redirect) = &raw.redirect
             && judge.owns("[redirect]", redirect.span())
@@ -312,7 +321,17 @@ impl Gathered {
             ..Setup::of(host)
         };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
-        Ok(Config { setup, devices, uplink, gateway, worker: section.worker, redirect, runtime, sections })
+        Ok(Config {
+            setup,
+            devices,
+            uplink,
+            gateway,
+            worker: section.worker,
+            authority: self.authority,
+            redirect,
+            runtime,
+            sections,
+        })
     }
 }
 
@@ -407,6 +426,20 @@ fn gateway_beside_uplink(
         UplinkConfig::Tun { .. } => return Ok(()),
     };
     Err(Refused::one(Problem { place: place.clone(), what, remedy: remedy.into() }))
+}
+
+fn authority_section(judge: &mut Judge<'_>, raw: &RawAuthority) -> Option<AuthorityConfig> {
+    let embedded = judge.keyword("authority.kind", &raw.kind, &[("static", false), ("embedded", true)])?;
+    match &raw.state {
+        Some(state) if !embedded => {
+            let what = "authority.state: an authority of kind \"static\" remembers nothing".into();
+            judge.refuse(state.span(), what, "remove the line, or write kind = \"embedded\"".into());
+            None
+        }
+        Some(state) => Some(AuthorityConfig::Embedded { state: judge.absolute("authority.state", state)? }),
+        None if embedded => Some(AuthorityConfig::Embedded { state: super::DEFAULT_STATE.into() }),
+        None => Some(AuthorityConfig::Static),
+    }
 }
 
 fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Option<Network> {

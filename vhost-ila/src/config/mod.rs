@@ -28,6 +28,7 @@ mod source;
 mod tests;
 mod value;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub use source::Place;
 
 /// Where sockets live if `[host] runtime` does not say.
 pub const DEFAULT_RUNTIME: &str = "/run/vhost-ila";
+
+/// Where what must survive a reboot is, if nothing else is said.
+pub const DEFAULT_STATE: &str = "/var/lib/vhost-ila";
 
 /// The control socket's name in the runtime directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
@@ -63,17 +67,21 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// What is told and believed of redirects; without it nothing is.
     pub redirect: Option<RedirectConfig>,
+    /// Who says where identifiers live, beside this config.
+    pub authority: AuthorityConfig,
     /// Directory of the sockets.
     pub runtime: PathBuf,
-    /// Where the sections are that only a restart can change.
+    /// Where it is all written.
     sections: Sections,
 }
 
-/// Where `[host]` and `[uplink]` are written.
+/// Where the sections are that only a restart can change, and where attachments and mappings are.
 #[derive(Clone, Debug)]
 struct Sections {
     host: Place,
     uplink: Place,
+    /// By the name that refusals of nve-core give to each.
+    objects: BTreeMap<String, Place>,
 }
 
 impl Config {
@@ -116,6 +124,7 @@ impl Config {
             (host, "host.spin", self.worker == wanted.worker),
             (uplink, "[uplink]", self.uplink == wanted.uplink),
             (uplink, "[gateway]", self.gateway == wanted.gateway),
+            (host, "[authority]", self.authority == wanted.authority),
         ];
         let changed = fixed.into_iter().filter(|(_, _, same)| !same);
         let problem = |(place, item, _): (&Place, &str, bool)| Problem {
@@ -124,6 +133,11 @@ impl Config {
             remedy: "change it back, or restart the daemon".into(),
         };
         Refused::unless_empty(changed.map(problem).collect())
+    }
+
+    /// Where the object is written that nve-core calls `name`, such as `attachment.vm1`.
+    pub fn place_of(&self, name: &str) -> &Place {
+        self.sections.objects.get(name).unwrap_or(&self.sections.host)
     }
 
     /// Path of the control socket.
@@ -207,6 +221,19 @@ impl UplinkConfig {
             Self::Tun { mtu, .. } | Self::None { mtu } => *mtu,
         }
     }
+}
+
+/// Who says where identifiers live, beside the config itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum AuthorityConfig {
+    /// Nobody.
+    #[default]
+    Static,
+    /// A registry in this process.
+    Embedded {
+        /// Directory of its file; absolute.
+        state: PathBuf,
+    },
 }
 
 /// How the workers poll.

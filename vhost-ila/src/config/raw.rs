@@ -22,6 +22,7 @@ pub(super) struct RawFile {
     pub(super) uplink: Option<Spanned<RawUplink>>,
     pub(super) redirect: Option<Spanned<RawRedirect>>,
     pub(super) gateway: Option<Spanned<RawGateway>>,
+    pub(super) authority: Option<Spanned<RawAuthority>>,
     #[serde(default)]
     pub(super) network: BTreeMap<Text, RawNetwork>,
     #[serde(default)]
@@ -68,6 +69,13 @@ pub(super) struct RawUplink {
     pub(super) kind: Text,
     pub(super) name: Option<Text>,
     pub(super) mtu: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAuthority {
+    pub(super) kind: Text,
+    pub(super) state: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

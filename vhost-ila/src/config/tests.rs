@@ -269,6 +269,28 @@ fn dhcp_tells_the_subnet_unless_host_routes_are_asked_for() {
     refused("vni = 1001", "vni = 1001\ndhcp4 = \"hostroute\"", 9, "dhcp4", "host-route");
 }
 
+#[test]
+fn a_registry_is_kept_where_it_is_said_and_nowhere_by_default() {
+    let authority = |section: &str| load(&format!("{HOST}{section}{BLUE}")).expect("accepted").authority;
+    let embedded = |state: &str| AuthorityConfig::Embedded { state: state.into() };
+    assert_eq!(authority(""), AuthorityConfig::Static);
+    assert_eq!(authority("[authority]\nkind = \"static\"\n"), AuthorityConfig::Static);
+    assert_eq!(authority("[authority]\nkind = \"embedded\"\n"), embedded("/var/lib/vhost-ila"));
+    let somewhere = "[authority]\nkind = \"embedded\"\nstate = \"/srv/ila\"\n";
+    assert_eq!(authority(somewhere), embedded("/srv/ila"));
+    for (section, what) in [
+        ("[authority]\nkind = \"etcd\"\n", "authority.kind"),
+        ("[authority]\nkind = \"static\"\nstate = \"/srv\"\n", "remembers nothing"),
+        ("[authority]\nkind = \"embedded\"\nstate = \"srv\"\n", "authority.state"),
+    ] {
+        let refused = load(&format!("{HOST}{section}{BLUE}")).expect_err(section);
+        assert!(refused.to_string().contains(what), "{refused}");
+    }
+    let with = load(&format!("{HOST}{somewhere}{BLUE}")).expect("accepted");
+    let without = load(&format!("{HOST}{BLUE}")).expect("accepted");
+    assert!(with.can_become(&without).expect_err("refused").to_string().contains("[authority]"));
+}
+
 proptest::proptest! {
     /// Bytes of the example are overwritten: whatever comes of it is accepted or refused by place, and never a panic.
     #[test]

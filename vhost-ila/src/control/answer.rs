@@ -2,6 +2,8 @@
 //!
 //! What must stay true: keys are only added, never renamed or removed within `/v1`; what may exceed 2^53 is text.
 
+mod registration;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use utoipa::ToSchema;
 
 use crate::config::{self, Refused};
 use crate::redirect::RedirectReport;
+
+pub use registration::{Denial, Held, Move, Registration};
 
 /// What was taken, given and dropped since the daemon started.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]

@@ -2,22 +2,32 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path as Named, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Serialize;
 use utoipa::OpenApi;
 
 use super::Running;
-use super::answer::{Attachment, Counters, Group, Mapping, Path, Redirects, Refusal, Reloaded, Unplugged};
+use super::answer::{
+    Attachment, Counters, Denial, Group, Held, Mapping, Move, Path, Redirects, Refusal, Registration,
+    Reloaded, Unplugged,
+};
+use super::registry::Reason;
+use crate::authority::Denied;
 
 /// The API of a running vhost-ila, on the Unix socket `control.sock` of its runtime directory.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(title = "vhost-ila", license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")),
     servers((url = "http://localhost", description = "any host name: the socket is the address")),
-    paths(counters, attachments, unplug, mappings, groups, learned_paths, redirects, reload)
+    paths(
+        counters, attachments, unplug, mappings, registrations, register, move_to, unregister, groups, learned_paths,
+        redirects, reload
+    )
 )]
 pub struct Description;
 
@@ -28,6 +38,9 @@ pub fn router(running: Arc<Running>) -> Router {
         .route("/v1/attachments", get(attachments))
         .route("/v1/attachments/{name}/unplug", post(unplug))
         .route("/v1/mappings", get(mappings))
+        .route("/v1/registrations", get(registrations).post(register))
+        .route("/v1/registrations/move", post(move_to))
+        .route("/v1/registrations/unregister", post(unregister))
         .route("/v1/groups", get(groups))
         .route("/v1/paths", get(learned_paths))
         .route("/v1/redirects", get(redirects))
@@ -70,6 +83,84 @@ async fn unplug(State(running): State<Arc<Running>>, Named(attachment): Named<St
 #[utoipa::path(get, path = "/v1/mappings", responses((status = 200, body = Vec<Mapping>)))]
 async fn mappings(State(running): State<Arc<Running>>) -> Json<Vec<Mapping>> {
     Json(running.mappings())
+}
+
+/// Who holds each identifier: what the registry has, and what the configuration says.
+#[utoipa::path(get, path = "/v1/registrations", responses((status = 200, body = Vec<Registration>)))]
+async fn registrations(State(running): State<Arc<Running>>) -> Response {
+    blocking(move || answered(running.registrations())).await
+}
+
+/// Register an identifier that nobody holds.
+#[utoipa::path(post, path = "/v1/registrations", request_body = Held, responses(
+    (status = 200, description = "It is registered, on disk, and packets for it go there", body = Registration),
+    (status = 409, description = "Somebody holds it", body = Denial),
+    (status = 422, description = "Nobody could hold that, or not there", body = Denial),
+    (status = 501, description = "This host keeps no registry", body = Denial),
+    (status = 503, description = "The registry fails", body = Denial),
+))]
+async fn register(State(running): State<Arc<Running>>, request: Asked<Held>) -> Response {
+    match request {
+        Ok(Json(request)) => blocking(move || answered(running.register(&request))).await,
+        Err(rejection) => misunderstood(&rejection),
+    }
+}
+
+/// Give an identifier to another holder, by the word of the one it has.
+#[utoipa::path(post, path = "/v1/registrations/move", request_body = Move, responses(
+    (status = 200, description = "It is moved, on disk, and packets for it go there", body = Registration),
+    (status = 404, description = "Nobody holds it", body = Denial),
+    (status = 409, description = "Somebody else holds it", body = Denial),
+    (status = 422, description = "Nobody could hold that, or not there", body = Denial),
+    (status = 501, description = "This host keeps no registry", body = Denial),
+    (status = 503, description = "The registry fails", body = Denial),
+))]
+async fn move_to(State(running): State<Arc<Running>>, request: Asked<Move>) -> Response {
+    match request {
+        Ok(Json(request)) => blocking(move || answered(running.move_to(&request))).await,
+        Err(rejection) => misunderstood(&rejection),
+    }
+}
+
+/// Have nobody hold an identifier that its holder needs no more.
+#[utoipa::path(post, path = "/v1/registrations/unregister", request_body = Held, responses(
+    (status = 200, description = "Nobody holds it; what was asked", body = Held),
+    (status = 404, description = "Nobody holds it", body = Denial),
+    (status = 409, description = "Somebody else holds it", body = Denial),
+    (status = 422, description = "Nobody could hold that, or not there", body = Denial),
+    (status = 501, description = "This host keeps no registry", body = Denial),
+    (status = 503, description = "The registry fails", body = Denial),
+))]
+async fn unregister(State(running): State<Arc<Running>>, request: Asked<Held>) -> Response {
+    match request {
+        Ok(Json(request)) => blocking(move || answered(running.unregister(&request).map(|()| request))).await,
+        Err(rejection) => misunderstood(&rejection),
+    }
+}
+
+/// The body of a request, read.
+type Asked<T> = Result<Json<T>, JsonRejection>;
+
+fn misunderstood(rejection: &JsonRejection) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(Denial { error: rejection.body_text(), holder: None }))
+        .into_response()
+}
+
+fn answered<T: Serialize>(outcome: Result<T, Reason>) -> Response {
+    let (status, denial) = match outcome {
+        Ok(done) => return Json(done).into_response(),
+        Err(Reason::Request(denial)) => (StatusCode::UNPROCESSABLE_ENTITY, denial),
+        Err(Reason::Denied(denial, denied)) => {
+            let status = match denied {
+                Denied::Held(_) | Denied::NotHolder(_) | Denied::Configured(_) => StatusCode::CONFLICT,
+                Denied::Unknown => StatusCode::NOT_FOUND,
+                Denied::NoRegistry => StatusCode::NOT_IMPLEMENTED,
+                Denied::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, denial)
+        }
+    };
+    (status, Json(denial)).into_response()
 }
 
 /// Every group that somebody listens to, here or on another host.

@@ -16,11 +16,13 @@
 pub mod answer;
 mod api;
 pub mod client;
+mod registry;
 mod running;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 pub use api::{Description, router};
+pub use registry::Registry;
 pub use running::{Devices, Running};
 pub use socket::Socket;

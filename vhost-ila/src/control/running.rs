@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nve_core::pipeline::Nve;
 use nve_core::setup::Realm;
 
+use super::answer;
 use super::answer::{
     Attachment, Counters, Device, Group, Mapping, Path, Redirects, Refusal, Reloaded, SharedAddress, Task,
     Worker,
 };
+use super::registry::{Reason, Registry};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig, SocketMode};
 use crate::redirect::Service;
@@ -49,6 +51,7 @@ pub struct Running {
     nve: Arc<Nve>,
     devices: Box<dyn Devices>,
     source: StaticFile,
+    registry: Registry,
     /// What runs. Held during a reload, so that there is one at a time.
     config: Mutex<Config>,
 }
@@ -56,7 +59,17 @@ pub struct Running {
 impl Running {
     /// `nve` and `devices` were made from `config`, and that was read from `source`.
     pub fn new(nve: Arc<Nve>, devices: Box<dyn Devices>, source: StaticFile, config: Config) -> Self {
-        Self { nve, devices, source, config: Mutex::new(config) }
+        Self { nve, devices, source, registry: Registry::default(), config: Mutex::new(config) }
+    }
+
+    /// The same, with a registry that was opened by the same config.
+    pub fn with_registry(self, registry: Registry) -> Self {
+        registry.feed(&self.running(), &self.nve);
+        Self { registry, ..self }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the config again and runs it instead. Says in the log what came of it. Blocks: reads files, and waits for workers to
@@ -65,7 +78,7 @@ impl Running {
     /// # Errors
     /// Nothing has changed; the refusal says why.
     pub fn reload(&self) -> Result<Reloaded, Refusal> {
-        let mut running = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running();
         let outcome = self.replace(&mut running);
         match &outcome {
             Ok(now) => log::info!(
@@ -84,15 +97,19 @@ impl Running {
     fn replace(&self, running: &mut Config) -> Result<Reloaded, Refusal> {
         let wanted = self.source.read().map_err(|refused| Refusal::from(&refused))?;
         running.can_become(&wanted).map_err(|refused| Refusal::from(&refused))?;
-        self.nve
-            .apply(wanted.setup.clone())
-            .map_err(|error| Refusal { error: error.to_string(), problems: Vec::new() })?;
+        self.registry.settle(&wanted)?;
+        if let Err(error) = self.nve.apply(wanted.setup.clone()) {
+            self.unsettle(running);
+            return Err(Refusal { error: error.to_string(), problems: Vec::new() });
+        }
         let applied = self.apply_redirects(&wanted);
         if let Err(error) = applied.and_then(|()| self.devices.apply(&wanted.devices, &wanted.tasks())) {
             self.take_back(running);
             return Err(error.into());
         }
         *running = wanted;
+        // Networks may have come that registrations waited for.
+        self.registry.feed(running, &self.nve);
         Ok(running.reloaded())
     }
 
@@ -107,6 +124,31 @@ impl Running {
         if let Err(error) = self.devices.apply(&running.devices, &running.tasks()) {
             log::error!("an old device could not be restored: {error}");
         }
+        self.unsettle(running);
+    }
+
+    /// The registry back to `running`.
+    fn unsettle(&self, running: &Config) {
+        if let Err(refusal) = self.registry.settle(running) {
+            log::error!("the registry could not be restored: {}", refusal.error);
+        }
+    }
+
+    pub(super) fn registrations(&self) -> Result<Vec<answer::Registration>, Reason> {
+        self.registry.list(&self.running())
+    }
+
+    pub(super) fn register(&self, request: &answer::Held) -> Result<answer::Registration, Reason> {
+        let outcome = self.registry.register((&self.running(), &self.nve), request);
+        said(outcome, "registered")
+    }
+
+    pub(super) fn move_to(&self, request: &answer::Move) -> Result<answer::Registration, Reason> {
+        said(self.registry.move_to((&self.running(), &self.nve), request), "moved")
+    }
+
+    pub(super) fn unregister(&self, request: &answer::Held) -> Result<(), Reason> {
+        self.registry.unregister((&self.running(), &self.nve), request)
     }
 
     fn apply_redirects(&self, config: &Config) -> io::Result<()> {
@@ -122,7 +164,7 @@ impl Running {
     }
 
     pub(super) fn attachments(&self) -> Vec<Attachment> {
-        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.running().clone();
         let mut status = self.devices.status();
         let facts = config.setup.setup().attachments.iter().zip(&config.devices);
         let machines = facts.map(|(facts, device)| Attachment {
@@ -190,6 +232,14 @@ impl Running {
     pub(super) fn paths(&self) -> Vec<Path> {
         self.nve.paths(crate::epoch::now()).into_iter().map(Path::from).collect()
     }
+}
+
+/// The same, and in the log.
+fn said(outcome: Result<answer::Registration, Reason>, what: &str) -> Result<answer::Registration, Reason> {
+    if let Ok(answer::Registration { address, locator, epoch, .. }) = &outcome {
+        log::info!("{what}: {address} is at {locator}, epoch {epoch}");
+    }
+    outcome
 }
 
 /// A MAC address as the configuration writes it.

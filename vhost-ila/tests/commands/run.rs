@@ -33,41 +33,72 @@ addresses = ["10.1.0.3"]
 "#;
 
 /// A daemon in a directory of its own; killed if a test leaves it running.
-struct Daemon {
+pub(crate) struct Daemon {
     directory: tempfile::TempDir,
     child: Child,
 }
 
 impl Daemon {
     fn start() -> Self {
+        Self::start_with("", VM1)
+    }
+
+    /// With more in host.toml, where `DIR` stands for its directory, and this in blue.toml.
+    pub(crate) fn start_with(more: &str, blue: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let more = more.replace("DIR", directory.path().to_str().expect("text"));
         let host = format!(
             "[host]\nname = \"hv1\"\nlocator = \"2001:db8:0:1::/64\"\nsir = \"2001:db8:51::/64\"\nruntime = \"{}\"\n\
-             [uplink]\nkind = \"none\"\n",
+             [uplink]\nkind = \"none\"\n{more}",
             directory.path().join("run").display()
         );
         std::fs::write(directory.path().join("host.toml"), host).expect("written");
-        std::fs::write(directory.path().join("blue.toml"), VM1).expect("written");
-        let log = std::fs::File::create(directory.path().join("log")).expect("made");
-        // With few descriptors to begin with, as a service manager gives.
-        let child = Command::new("sh")
-            .args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vhost-ila")])
-            .args(["run", "--config"])
-            .arg(directory.path())
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the binary runs");
+        std::fs::write(directory.path().join("blue.toml"), blue).expect("written");
+        let child = Self::spawn(directory.path());
         let daemon = Self { directory, child };
         daemon.wait_for("it to listen", || daemon.path("run/control.sock").exists());
         daemon
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    fn spawn(directory: &Path) -> Child {
+        let log = std::fs::File::create(directory.join("log")).expect("made");
+        // With few descriptors to begin with, as a service manager gives.
+        Command::new("sh")
+            .args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vhost-ila")])
+            .args(["run", "--config"])
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs")
+    }
+
+    /// Kills it, without a word, and starts another in its place.
+    pub(crate) fn kill_and_start(&mut self) {
+        let _ = self.child.kill();
+        self.end();
+        self.child = Self::spawn(self.directory.path());
+        let answers = || {
+            let asked = std::os::unix::net::UnixStream::connect(self.path("run/control.sock"));
+            asked.is_ok()
+        };
+        self.wait_for("it to listen again", answers);
+    }
+
+    /// What a start says that is refused.
+    pub(crate) fn kill_and_fail(&mut self) -> String {
+        let _ = self.child.kill();
+        self.end();
+        self.child = Self::spawn(self.directory.path());
+        assert_eq!(self.end().code(), Some(1));
+        self.log()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).expect("read")
     }
 
@@ -80,7 +111,7 @@ impl Daemon {
         }
     }
 
-    fn configure(&self, blue: &str) {
+    pub(crate) fn configure(&self, blue: &str) {
         std::fs::write(self.path("blue.toml"), blue).expect("written");
     }
 
@@ -89,11 +120,11 @@ impl Daemon {
         kill_process(pid, signal).expect("it lives");
     }
 
-    fn ask<'a>(&'a self, command: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn ask<'a>(&'a self, command: &[&'a str]) -> Vec<&'a str> {
         [command, &["--config", self.directory.path().to_str().expect("text")]].concat()
     }
 
-    fn show(&self, subject: &str) -> Value {
+    pub(crate) fn show(&self, subject: &str) -> Value {
         serde_json::from_str(&answer(&self.ask(&["show", subject, "--json"]))).expect("JSON")
     }
 
@@ -151,7 +182,8 @@ fn tables_for_people_name_what_they_show() {
     let daemon = Daemon::start();
     let mappings = answer(&daemon.ask(&["show", "mappings"]));
     let rows: Vec<Vec<&str>> = mappings.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[1], ["blue", "10.1.0.1", "2001:db8:0:1::/64", "vm1", "2001:db8:0:1:5000:3e9:a01:f050"]);
+    assert_eq!(rows[1][..4], ["blue", "10.1.0.1", "2001:db8:0:1::/64", "vm1"]);
+    assert_eq!(rows[1][4..], ["2001:db8:0:1:5000:3e9:a01:f050", "setup"]);
     assert_eq!(rows[2][..4], ["blue", "10.1.0.2", "2001:db8:0:2::/64", "-"]);
     let attachments = answer(&daemon.ask(&["show", "attachments"]));
     assert!(

@@ -38,8 +38,9 @@ impl Kept {
     }
 }
 
-fn held(numbers: &[u64]) -> HashSet<Identifier> {
-    numbers.iter().map(|n| task(*n)).collect()
+/// What a configuration of host 1 says that has attachments with these.
+fn held(numbers: &[u64]) -> Vec<(Identifier, Locator)> {
+    numbers.iter().map(|n| (task(*n), host(1))).collect()
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn a_hosts_own_are_settled_all_or_nothing() {
 
     let elsewhere = registry.register(task(3), host(2), 1001).unwrap();
     let denied = registry.settle(host(1), &held(&[2, 3, 4]), 1002).unwrap_err();
-    assert_eq!(denied, [Denied::Held(elsewhere)]);
+    assert_eq!(denied, Unsettled::Elsewhere(vec![elsewhere]));
     assert_eq!(registry.holder(task(1)), Ok(Some(first)), "nothing has changed");
     assert_eq!(registry.holder(task(4)), Ok(None));
 
@@ -145,12 +146,39 @@ fn a_hosts_own_are_settled_all_or_nothing() {
 }
 
 #[test]
+fn a_configurations_mapping_must_agree_with_the_registry() {
+    let kept = Kept::new();
+    let registry = kept.registry();
+    let known = registry.register(task(3), host(2), 1000).unwrap();
+    assert_eq!(registry.settle(host(1), &[(task(3), host(3))], 1001), Err(Unsettled::Elsewhere(vec![known])));
+    assert_eq!(registry.settle(host(1), &[(task(3), host(2))], 1001), Ok(()));
+    assert_eq!(
+        registry.settle(host(1), &[(task(3), host(1)), (task(3), host(2))], 1001),
+        Ok(()),
+        "one of several"
+    );
+    assert_eq!(registry.holder(task(3)), Ok(Some(known)));
+}
+
+#[test]
+fn what_left_the_configuration_may_live_elsewhere_in_the_next() {
+    let kept = Kept::new();
+    kept.registry().settle(host(1), &held(&[1]), 1000).unwrap();
+    assert_eq!(kept.registry().settle(host(1), &[(task(1), host(2))], 1001), Ok(()));
+    assert_eq!(
+        kept.registry().holder(task(1)),
+        Ok(None),
+        "the configuration says it, and nobody registered it"
+    );
+}
+
+#[test]
 fn what_was_moved_here_by_request_becomes_the_configurations_and_keeps_its_epoch() {
     let kept = Kept::new();
     let registry = kept.registry();
     registry.register(task(1), host(2), 1000).unwrap();
     let moved = registry.move_to(task(1), host(2), host(1), 2000).unwrap();
-    registry.settle(host(1), &HashSet::new(), 2500).unwrap();
+    registry.settle(host(1), &held(&[]), 2500).unwrap();
     assert_eq!(registry.holder(task(1)), Ok(Some(moved)), "not before the configuration says so");
     registry.settle(host(1), &held(&[1]), 3000).unwrap();
     let by = Claimant::Config;

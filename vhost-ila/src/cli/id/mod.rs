@@ -17,8 +17,7 @@ mod ledger;
 
 use ledger::Ledger;
 
-/// Where what must survive a reboot is, unless said otherwise.
-const DEFAULT_STATE: &str = "/var/lib/vhost-ila";
+use crate::config::DEFAULT_STATE;
 
 /// Moments that are tried for one identifier; of 32768, one is in vain.
 const ATTEMPTS: usize = 64;

@@ -1,0 +1,279 @@
+//! Who holds which identifier: what the configuration says, what was asked for, and the data path told of it.
+//!
+//! ```text
+//!   start, reload ── settle ──> Embedded: attachments' identifiers are this host's     elsewhere already? the config is refused
+//!   API ── register, move, unregister ──> Configured (says it? denied) ──> Embedded ──> Nve::learn, forget
+//! ```
+//!
+//! What must stay true: the caller holds the configuration, so that there is one change at a time; a change that the data path cannot take is
+//! taken back, and answered so.
+
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, anyhow};
+use nve_core::addr::{Identifier, Locator};
+use nve_core::pipeline::{Learned, Nve, Source};
+use nve_core::setup::{Said, SetupError};
+
+use super::answer::{self, Denial, Problem, Refusal};
+use crate::authority::{Authority, Configured, Denied, Embedded, Registration, Unsettled};
+use crate::config::{AuthorityConfig, Config};
+
+/// Its file in the state directory.
+const FILE: &str = "registry.redb";
+
+/// The registry of this host, if it keeps one.
+#[derive(Debug, Default)]
+pub struct Registry(Option<Embedded>);
+
+/// Why a request was denied.
+#[derive(Debug)]
+pub(super) enum Reason {
+    /// It names what cannot be.
+    Request(Denial),
+    /// An authority says so.
+    Denied(Denial, Denied),
+}
+
+/// An identifier of a request, and what messages call it.
+struct Subject {
+    object: String,
+    identifier: Identifier,
+}
+
+impl Registry {
+    /// The one that `config` asks for, in agreement with it.
+    ///
+    /// # Errors
+    /// It cannot be opened, or says that identifiers of the config live elsewhere.
+    pub fn open(config: &Config) -> Result<Self> {
+        let AuthorityConfig::Embedded { state } = &config.authority else { return Ok(Self::default()) };
+        let at = || format!("the state directory {}", state.display());
+        std::fs::create_dir_all(state).with_context(at)?;
+        let path = state.join(FILE);
+        let embedded = Embedded::open(&path, config.setup.setup().host.sir);
+        let registry = Self(Some(embedded.with_context(|| path.display().to_string())?));
+        registry.settle(config).map_err(|refusal| anyhow!("the config is refused:\n{}", refusal.error))?;
+        Ok(registry)
+    }
+
+    /// Makes the registry agree with `config`.
+    ///
+    /// # Errors
+    /// Others hold what `config` gives away: each by file and line. Nothing has changed.
+    pub(super) fn settle(&self, config: &Config) -> Result<(), Refusal> {
+        let Some(embedded) = &self.0 else { return Ok(()) };
+        let said = config.setup.residences();
+        let places: Vec<_> = said.iter().map(|said| (said.identifier, said.locator)).collect();
+        match embedded.settle(config.setup.setup().host.locator, &places, now()) {
+            Ok(()) => Ok(()),
+            Err(Unsettled::Failed(denied)) => {
+                Err(Refusal { error: denied.to_string(), problems: Vec::new() })
+            }
+            Err(Unsettled::Elsewhere(elsewhere)) => Err(refusal(config, &said, &elsewhere)),
+        }
+    }
+
+    /// Tells the data path all that is registered elsewhere, and not said by `config`.
+    pub(super) fn feed(&self, config: &Config, nve: &Nve) {
+        let Some(embedded) = &self.0 else { return };
+        let configured = Configured::new(&config.setup);
+        let said = |known: &Registration| matches!(configured.holder(known.identifier), Ok(Some(_)));
+        let known = embedded.registrations().unwrap_or_else(|denied| {
+            log::error!("{denied}");
+            Vec::new()
+        });
+        let own = config.setup.setup().host.locator;
+        for known in known.iter().filter(|known| known.locator != own && !said(known)) {
+            if let Err(error) = teach(nve, known) {
+                log::warn!("registered {:016x} at {}: {error}", known.identifier.bits(), known.locator);
+            }
+        }
+    }
+
+    pub(super) fn list(&self, config: &Config) -> Result<Vec<answer::Registration>, Reason> {
+        let fails = |denied| Reason::about("the registry", denied);
+        let configured = Configured::new(&config.setup).registrations().map_err(fails)?;
+        let mut all = match &self.0 {
+            Some(embedded) => embedded.registrations().map_err(fails)?,
+            None => Vec::new(),
+        };
+        let known: Vec<_> = all.iter().map(|known| (known.identifier, known.locator)).collect();
+        all.extend(configured.iter().filter(|said| !known.contains(&(said.identifier, said.locator))));
+        let mut lines: Vec<_> = all.iter().map(|known| line(config, known)).collect();
+        lines.sort_by(|a, b| (&a.network, a.address, &a.locator).cmp(&(&b.network, b.address, &b.locator)));
+        Ok(lines)
+    }
+
+    pub(super) fn register(
+        &self,
+        (config, nve): (&Config, &Nve),
+        request: &answer::Held,
+    ) -> Result<answer::Registration, Reason> {
+        let subject = Subject::of(config, request.network.as_deref(), request.address)?;
+        let locator = subject.locator(config, &request.locator)?;
+        let embedded = self.asked(config, &subject)?;
+        let new = embedded.register(subject.identifier, locator, later(nve, subject.identifier));
+        let new = new.map_err(|denied| subject.denied(denied))?;
+        self.tell((config, nve), &subject, &new, || embedded.unregister(subject.identifier, locator))?;
+        Ok(line(config, &new))
+    }
+
+    pub(super) fn move_to(
+        &self,
+        (config, nve): (&Config, &Nve),
+        request: &answer::Move,
+    ) -> Result<answer::Registration, Reason> {
+        let subject = Subject::of(config, request.network.as_deref(), request.address)?;
+        let from = subject.locator(config, &request.from)?;
+        let to = subject.locator(config, &request.to)?;
+        if from == to {
+            return Err(subject.refused("it would move to where it is"));
+        }
+        let embedded = self.asked(config, &subject)?;
+        let moved = embedded.move_to(subject.identifier, from, to, later(nve, subject.identifier));
+        let moved = moved.map_err(|denied| subject.denied(denied))?;
+        self.tell((config, nve), &subject, &moved, || {
+            embedded.move_to(subject.identifier, to, from, moved.epoch).map(drop)
+        })?;
+        Ok(line(config, &moved))
+    }
+
+    pub(super) fn unregister(
+        &self,
+        (config, nve): (&Config, &Nve),
+        request: &answer::Held,
+    ) -> Result<(), Reason> {
+        let subject = Subject::of(config, request.network.as_deref(), request.address)?;
+        let locator = subject.locator(config, &request.locator)?;
+        let embedded = self.asked(config, &subject)?;
+        embedded.unregister(subject.identifier, locator).map_err(|denied| subject.denied(denied))?;
+        nve.forget(subject.identifier);
+        Ok(())
+    }
+
+    /// Whoever decides on `subject`: the registry, unless the configuration does.
+    fn asked(&self, config: &Config, subject: &Subject) -> Result<&Embedded, Reason> {
+        let said = Configured::new(&config.setup).holder(subject.identifier);
+        match (said.map_err(|denied| subject.denied(denied))?, &self.0) {
+            (Some(said), _) => Err(subject.denied(Denied::Configured(said))),
+            (None, Some(embedded)) => Ok(embedded),
+            (None, None) => Err(subject.denied(Denied::NoRegistry)),
+        }
+    }
+
+    /// Has the data path follow `new`; where it cannot, the registry takes it back by `undo`.
+    fn tell(
+        &self,
+        (config, nve): (&Config, &Nve),
+        subject: &Subject,
+        new: &Registration,
+        undo: impl FnOnce() -> Result<(), Denied>,
+    ) -> Result<(), Reason> {
+        if new.locator == config.setup.setup().host.locator {
+            // It waits for the attachment that the configuration is going to give it.
+            nve.forget(subject.identifier);
+            return Ok(());
+        }
+        teach(nve, new).map(drop).map_err(|error| {
+            if let Err(denied) = undo() {
+                log::error!("{}: {denied}", subject.object);
+            }
+            subject.refused(error)
+        })
+    }
+}
+
+impl Subject {
+    fn of(config: &Config, network: Option<&str>, address: IpAddr) -> Result<Self, Reason> {
+        let object = match network {
+            Some(network) => format!("{address} in {network}"),
+            None => address.to_string(),
+        };
+        let identifier = config.setup.identifier(&object, network, address).map_err(Reason::from)?;
+        Ok(Self { object, identifier })
+    }
+
+    fn locator(&self, config: &Config, text: &str) -> Result<Locator, Reason> {
+        let locator =
+            text.parse().map_err(|error| self.refused(format_args!("locator {text:?}: {error}")))?;
+        config.setup.judge_locator(&self.object, locator).map_err(Reason::from)?;
+        Ok(locator)
+    }
+
+    fn refused(&self, why: impl std::fmt::Display) -> Reason {
+        Reason::Request(Denial { error: format!("{}: {why}", self.object), holder: None })
+    }
+
+    fn denied(&self, denied: Denied) -> Reason {
+        Reason::about(&self.object, denied)
+    }
+}
+
+impl Reason {
+    fn about(object: &str, denied: Denied) -> Self {
+        Self::Denied(Denial::new(object, &denied), denied)
+    }
+}
+
+impl From<SetupError> for Reason {
+    fn from(error: SetupError) -> Self {
+        Self::Request(Denial { error: error.to_string(), holder: None })
+    }
+}
+
+fn teach(nve: &Nve, known: &Registration) -> Result<(), nve_core::pipeline::NotLearned> {
+    let since = crate::epoch::now();
+    let learned = Learned { source: Source::Registered, epoch: known.epoch, since, until: None };
+    nve.learn(known.identifier, known.locator, learned).map(drop)
+}
+
+/// Now, or after the last word that the data path has of `identifier`: from a redirect by a host whose clock is ahead.
+fn later(nve: &Nve, identifier: Identifier) -> u64 {
+    let heard = nve.residence(identifier).map_or(0, |residence| residence.epoch);
+    now().max(heard.saturating_add(1))
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn line(config: &Config, known: &Registration) -> answer::Registration {
+    let (network, address) = config.setup.named(known.identifier);
+    answer::Registration {
+        network: network.map(str::to_owned),
+        address,
+        identifier: format!("{:016x}", known.identifier.bits()),
+        locator: known.locator.to_string(),
+        epoch: known.epoch,
+        by: known.by.name().to_owned(),
+    }
+}
+
+/// Each object of `config` that has what others hold.
+fn refusal(config: &Config, said: &[Said], elsewhere: &[Registration]) -> Refusal {
+    let of = |known: &Registration| {
+        let said = said.iter().find(|said| said.identifier == known.identifier)?;
+        let (network, address) = config.setup.named(known.identifier);
+        let network = network.map(|network| format!(" --network {network}")).unwrap_or_default();
+        let place = config.place_of(&said.object);
+        Some(Problem {
+            file: place.file.clone(),
+            line: place.line,
+            what: format!("{}: {address}: {}", said.object, Denied::Held(*known)),
+            remedy: format!(
+                "move it first: vhost-ila mapping move {address}{network} --from {} --to {}",
+                known.locator, said.locator
+            ),
+        })
+    };
+    let problems: Vec<_> = elsewhere.iter().filter_map(of).collect();
+    let text = problems.iter().map(|problem| {
+        let Problem { file, line, what, remedy } = problem;
+        format!("{}:{line}: {what}\n  remedy: {remedy}", file.display())
+    });
+    Refusal { error: text.collect::<Vec<_>>().join("\n"), problems }
+}
