@@ -31,6 +31,7 @@ fn answer(cli: Cli) -> Result<Answer> {
         Command::Reload => cli::reload::run(&config).map(Answer::from),
         Command::Plug(args) => cli::plug::plug(&args, &config).map(Answer::from),
         Command::Unplug(args) => cli::plug::unplug(&args, &config).map(Answer::from),
+        Command::Attachment(args) => cli::attachment::run(&args, &config).map(Answer::from),
         Command::Check(args) => cli::check::run(args, &config),
         Command::Addr(args) => cli::addr::run(args, &config).map(Answer::from),
         Command::Id(args) => cli::id::run(args).map(Answer::from),

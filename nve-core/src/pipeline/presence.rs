@@ -38,6 +38,14 @@ pub enum Presence {
 }
 
 impl Presence {
+    /// The word of `show attachments`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Waiting => "waiting",
+            Self::Armed => "armed",
+        }
+    }
     fn of(byte: u8) -> Self {
         match byte {
             1 => Self::Waiting,

@@ -4,6 +4,7 @@
 //! standard error, with exit status 1 (2 for a command line that is not understood).
 
 pub mod addr;
+pub mod attachment;
 pub mod check;
 pub mod id;
 pub mod mapping;
@@ -78,6 +79,8 @@ pub enum Command {
     Plug(plug::Args),
     /// Take it out again
     Unplug(plug::UnplugArgs),
+    /// Say that an attachment's guest has come from another host, or gone to one
+    Attachment(attachment::Args),
     /// Check the config, or what the host needs
     Check(check::Args),
     /// Read and write ILA addresses

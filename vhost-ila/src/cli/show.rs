@@ -128,7 +128,7 @@ fn attachments(attachments: &[Attachment]) -> String {
             addresses.join(","),
             attachment.mtu.to_string(),
             attachment.socket.display().to_string(),
-            attachment.task.as_ref().map_or_else(|| state(&attachment.device), plugged),
+            present(attachment, attachment.task.as_ref().map_or_else(|| state(&attachment.device), plugged)),
             attachment
                 .task
                 .as_ref()
@@ -149,6 +149,14 @@ fn plugged(task: &Task) -> String {
     task.interface
         .as_ref()
         .map_or_else(|| "not plugged in".into(), |interface| format!("plugged in: {interface}"))
+}
+
+/// What runs behind it, and that its guest is elsewhere.
+fn present(attachment: &Attachment, state: String) -> String {
+    match attachment.presence.as_str() {
+        "" | "here" => state,
+        away => format!("{away} for its guest, {state}"),
+    }
 }
 
 fn state(device: &Device) -> String {

@@ -97,6 +97,9 @@ pub struct Attachment {
     /// Its own addresses.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
+    /// Where its guest is: `here`; `waiting`, elsewhere, where the mappings say; `armed`, elsewhere, and something has started here.
+    #[serde(default)]
+    pub presence: String,
     /// Prefixes behind it.
     #[serde(default)]
     pub prefixes: Vec<String>,
@@ -310,6 +313,19 @@ impl From<RedirectReport> for Redirects {
             outcomes: outcomes.map(|(outcome, times)| (outcome.name().to_owned(), times)).collect(),
         }
     }
+}
+
+/// Where an attachment's guest is now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Moved {
+    /// The attachment.
+    pub attachment: String,
+    /// As in an attachment.
+    pub presence: String,
+    /// It was not so before.
+    pub changed: bool,
+    /// The locator of the host that has its guest.
+    pub locator: String,
 }
 
 /// What runs after a reload.

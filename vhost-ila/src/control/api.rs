@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path as Named, State};
+use axum::extract::{Path as Named, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::OpenApi;
 
 use super::Running;
 use super::answer::{
-    Attachment, Counters, Denial, Group, Held, Mapping, Move, Path, Redirects, Refusal, Registration,
+    Attachment, Counters, Denial, Group, Held, Mapping, Move, Moved, Path, Redirects, Refusal, Registration,
     Reloaded, Unplugged,
 };
 use super::registry::Reason;
+use super::running::Misplaced;
 use crate::authority::Denied;
 
 /// The API of a running vhost-ila, on the Unix socket `control.sock` of its runtime directory.
@@ -25,7 +26,7 @@ use crate::authority::Denied;
     info(title = "vhost-ila", license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")),
     servers((url = "http://localhost", description = "any host name: the socket is the address")),
     paths(
-        counters, attachments, unplug, mappings, registrations, register, move_to, unregister, groups, learned_paths,
+        counters, attachments, unplug, activate, moved, mappings, registrations, register, move_to, unregister, groups, learned_paths,
         redirects, reload
     )
 )]
@@ -37,6 +38,8 @@ pub fn router(running: Arc<Running>) -> Router {
         .route("/v1/counters", get(counters))
         .route("/v1/attachments", get(attachments))
         .route("/v1/attachments/{name}/unplug", post(unplug))
+        .route("/v1/attachments/{name}/activate", post(activate))
+        .route("/v1/attachments/{name}/moved", post(moved))
         .route("/v1/mappings", get(mappings))
         .route("/v1/registrations", get(registrations).post(register))
         .route("/v1/registrations/move", post(move_to))
@@ -77,6 +80,51 @@ async fn unplug(State(running): State<Arc<Running>>, Named(attachment): Named<St
         }
     })
     .await
+}
+
+/// An attachment's guest has come, though it has not said so (docs/migration.md). What is so already stays so.
+#[utoipa::path(post, path = "/v1/attachments/{name}/activate", params(("name" = String, Path, description = "the attachment")), responses(
+    (status = 200, description = "It has its addresses", body = Moved),
+    (status = 404, description = "There is no such attachment", body = Refusal),
+))]
+async fn activate(State(running): State<Arc<Running>>, Named(attachment): Named<String>) -> Response {
+    blocking(move || placed(running.activate(&attachment))).await
+}
+
+/// Where an attachment's guest has gone.
+#[derive(Deserialize)]
+struct Gone {
+    to: String,
+}
+
+/// An attachment's guest has gone to another host, though that has not said so (docs/migration.md): it waits from now on.
+#[utoipa::path(post, path = "/v1/attachments/{name}/moved",
+    params(
+        ("name" = String, Path, description = "the attachment"),
+        ("to" = String, Query, description = "the locator of the host that has its guest now, a /64"),
+    ),
+    responses(
+        (status = 200, description = "It has its addresses no more", body = Moved),
+        (status = 404, description = "There is no such attachment", body = Refusal),
+        (status = 422, description = "No guest could be there", body = Refusal),
+))]
+async fn moved(
+    State(running): State<Arc<Running>>,
+    Named(attachment): Named<String>,
+    Query(Gone { to }): Query<Gone>,
+) -> Response {
+    blocking(move || placed(running.moved(&attachment, &to))).await
+}
+
+fn placed(outcome: Result<Moved, Misplaced>) -> Response {
+    let (status, error) = match outcome {
+        Ok(moved) => return Json(moved).into_response(),
+        Err(Misplaced::Unknown(name)) => {
+            (StatusCode::NOT_FOUND, format!("there is no attachment \"{name}\""))
+        }
+        Err(Misplaced::Refused(why)) => (StatusCode::UNPROCESSABLE_ENTITY, why),
+    };
+    (status, Json(Refusal { error, problems: Vec::new() })).into_response()
 }
 
 /// Every mapping: where each address lives, and how it looks on the wire.

@@ -4,19 +4,21 @@
 //! core and devices always come from the same config.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nve_core::pipeline::Nve;
+use nve_core::addr::Locator;
+use nve_core::pipeline::{Learned, Nve, PortId, Source};
 use nve_core::setup::Realm;
 
 use super::answer;
 use super::answer::{
-    Attachment, Counters, Device, Group, Mapping, Path, Redirects, Refusal, Reloaded, SharedAddress, Task,
-    Worker,
+    Attachment, Counters, Device, Group, Mapping, Moved, Path, Redirects, Refusal, Reloaded, SharedAddress,
+    Task, Worker,
 };
-use super::registry::{Reason, Registry};
+use super::registry::{self, Reason, Registry};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig, SocketMode};
 use crate::redirect::Service;
@@ -174,6 +176,7 @@ impl Running {
             mac: written(device.mac),
             macs: facts.macs.iter().map(|mac| written(mac.0)).collect(),
             addresses: facts.addresses.clone(),
+            presence: self.presence(&facts.name),
             prefixes: facts.prefixes.iter().map(ToString::to_string).collect(),
             shared: facts.shared.iter().map(|address| self.shared(&facts.network, *address)).collect(),
             mtu: self.nve.port(&facts.name).map_or(0, |port| self.nve.mtu(port)),
@@ -192,6 +195,46 @@ impl Running {
         self.devices.unplug(name)
     }
 
+    /// The guest of this attachment is here.
+    pub(super) fn activate(&self, name: &str) -> Result<Moved, Misplaced> {
+        let port = self.port(name)?;
+        let changed = self.nve.activate(port);
+        Ok(self.placed(name, port, (changed, self.nve.world().locator)))
+    }
+
+    /// The guest of this attachment is at the host of locator `to`.
+    pub(super) fn moved(&self, name: &str, to: &str) -> Result<Moved, Misplaced> {
+        let port = self.port(name)?;
+        let refused = |why: &dyn Display| Misplaced::Refused(format!("attachment {name}: {to}: {why}"));
+        let locator: Locator = to.parse().map_err(|error| refused(&error))?;
+        let since = crate::epoch::now();
+        let identifiers = self.nve.identifiers(port);
+        for identifier in &identifiers {
+            let known = self.nve.residence(*identifier).map_or(0, |residence| residence.epoch);
+            let epoch = registry::now().max(known.saturating_add(1));
+            let learned = Learned { source: Source::Registered, epoch, since, until: None };
+            self.nve.moved(*identifier, locator, learned).map_err(|error| refused(&error))?;
+        }
+        if !identifiers.is_empty() {
+            log::info!("attachment {name}: its guest has gone to {locator}");
+        }
+        Ok(self.placed(name, port, (!identifiers.is_empty(), locator)))
+    }
+
+    fn port(&self, name: &str) -> Result<PortId, Misplaced> {
+        self.nve.port(name).ok_or_else(|| Misplaced::Unknown(name.to_owned()))
+    }
+
+    fn placed(&self, name: &str, port: PortId, (changed, locator): (bool, Locator)) -> Moved {
+        let presence = self.nve.presence(port).name().to_owned();
+        Moved { attachment: name.to_owned(), presence, changed, locator: locator.to_string() }
+    }
+
+    fn presence(&self, name: &str) -> String {
+        let port = self.nve.port(name);
+        port.map_or_else(String::new, |port| self.nve.presence(port).name().to_owned())
+    }
+
     fn tasks(&self, config: &Config) -> Vec<Attachment> {
         let mut status = self.devices.tasks();
         let socket = config.plug_socket();
@@ -204,6 +247,7 @@ impl Running {
                 mac: String::new(),
                 macs: Vec::new(),
                 addresses: task.addresses.iter().copied().map(IpAddr::V6).collect(),
+                presence: self.presence(&task.name),
                 prefixes: Vec::new(),
                 shared: Vec::new(),
                 mtu: self.nve.port(&task.name).map_or(0, |port| self.nve.mtu(port)),
@@ -232,6 +276,15 @@ impl Running {
     pub(super) fn paths(&self) -> Vec<Path> {
         self.nve.paths(crate::epoch::now()).into_iter().map(Path::from).collect()
     }
+}
+
+/// Why an attachment's guest is where it was.
+#[derive(Debug)]
+pub(super) enum Misplaced {
+    /// There is no attachment of this name.
+    Unknown(String),
+    /// Why, in words.
+    Refused(String),
 }
 
 /// The same, and in the log.

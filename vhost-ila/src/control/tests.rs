@@ -251,3 +251,42 @@ fn a_dead_daemon_s_socket_is_taken_over() {
     drop(socket);
     assert!(!path.exists(), "it goes with its daemon");
 }
+
+#[test]
+fn a_guest_that_has_gone_or_come_back_is_said_by_name_and_may_be_said_again() {
+    let served = Served::start();
+    let post = |path: &str| {
+        let (status, body) = client::request(&served.socket(), Method::POST, path).expect("answers");
+        (status, serde_json::from_slice::<Value>(&body).expect("JSON"))
+    };
+    let moved = "/v1/attachments/vm1/moved?to=2001:db8:0:9::/64";
+    for changed in [true, false] {
+        let (status, said) = post(moved);
+        assert_eq!(
+            (status, &said["presence"], &said["changed"]),
+            (StatusCode::OK, &"waiting".into(), &changed.into())
+        );
+    }
+    let lines = served.nve.mappings();
+    let line = lines.iter().find(|line| line.address.to_string() == "10.1.0.1").expect("it is known");
+    assert_eq!((line.locator.to_string().as_str(), &line.attachment), ("2001:db8:0:9::/64", &None));
+    for changed in [true, false] {
+        let (status, said) = post("/v1/attachments/vm1/activate");
+        assert_eq!(
+            (status, &said["presence"], &said["changed"]),
+            (StatusCode::OK, &"here".into(), &changed.into())
+        );
+    }
+    for (path, expected) in [
+        ("/v1/attachments/vm9/activate", StatusCode::NOT_FOUND),
+        ("/v1/attachments/vm9/moved?to=2001:db8:0:9::/64", StatusCode::NOT_FOUND),
+        ("/v1/attachments/vm1/moved?to=2001:db8:0:1::/64", StatusCode::UNPROCESSABLE_ENTITY),
+        ("/v1/attachments/vm1/moved?to=2001:db8::/32", StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        assert_eq!(post(path).0, expected, "{path}");
+    }
+    assert_eq!(
+        served.nve.mappings().iter().filter(|line| line.attachment.as_deref() == Some("vm1")).count(),
+        1
+    );
+}
