@@ -60,9 +60,9 @@ drop_reasons! {
     InsideSource = "inside-source",
     /// A tenant, or whoever is outside, addressed a locator prefix, which only the fabric may.
     LocatorDestination = "locator-destination",
-    /// A tenant addressed a SIR prefix without a service or crossing that admits it.
+    /// An attachment addressed a SIR prefix without a service or crossing that admits it.
     SirDestination = "sir-destination",
-    /// Source and destination are in different virtual networks and no crossing admits it.
+    /// Source and destination are in different virtual networks, or one is a task, and no crossing admits it.
     ForeignNetwork = "foreign-network",
     /// A checksum that must be right, because the packet ends here, is wrong.
     BadChecksum = "bad-checksum",
@@ -98,8 +98,16 @@ drop_reasons! {
     DnsRepeated = "dns-repeated",
     /// From the host side to a socket of an attachment's question: no answer to it, or not from the server that was asked.
     DnsForged = "dns-forged",
-    /// The destination is outside the virtual network, which has no way out.
+    /// The destination is outside, and no crossing leads there.
     Outside = "outside",
+    /// The destination is outside, and the virtual network's `outside_deny` names it, or the source is.
+    OutsideDenied = "outside-denied",
+    /// From the wire: the source is outside, and no crossing lets it in.
+    OutsideSource = "outside-source",
+    /// A fragment without its transport header, between realms whose crossings would have to look at that.
+    CrossingFragment = "crossing-fragment",
+    /// To an IPv4 tenant from somebody elsewhere who has no IPv4 address in its virtual network.
+    NoAlias = "no-alias",
     /// The destination has no mapping.
     NoMapping = "no-mapping",
     /// IPv6 hop-by-hop options or a routing header with segments left.
@@ -124,7 +132,7 @@ drop_reasons! {
     UnknownNetwork = "unknown-network",
     /// From the wire: the identifier is legal and known, and lives on another host.
     NotLocal = "not-local",
-    /// From the wire: the source is no plain SIR or VN address (a locator, C = 1, a wrong type, or outside the domain).
+    /// From the wire: the source is nobody's address (a locator, C = 1, a reserved or wrong type, a group).
     IllegalSource = "illegal-source",
     /// From the wire: the source is registered nowhere else, or is one of our own.
     UnregisteredSource = "unregistered-source",

@@ -5,7 +5,7 @@
 //!                                                    └─ not its own ──> held as shared, or the longest prefix leads back to it
 //! ```
 //!
-//! What must stay true: [`Admitted`] is only made here, and nothing goes on to a peer without one.
+//! What must stay true: [`Admitted`] and [`AdmittedTask`] are only made here, and nothing goes on to anybody without one.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Deref;
@@ -19,6 +19,7 @@ use crate::addr::Identifier;
 use crate::gateway::GATEWAY_LINK_LOCAL;
 use crate::packet::Frame;
 use crate::policy::{Attachment, Holder, Network};
+use crate::setup::task_identifier;
 use crate::tables::Target;
 
 /// The attachment a frame comes from; nothing in the frame is checked yet.
@@ -132,6 +133,41 @@ impl<'w> Bearer<'w> {
             return Ok(Admitted(self.sender));
         }
         Err(DropReason::SpoofedAddress)
+    }
+}
+
+/// Proof that a packet comes from a task under one of its own addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdmittedTask<'w> {
+    attachment: &'w Attachment,
+    identifier: Identifier,
+}
+
+impl<'w> AdmittedTask<'w> {
+    /// Checks MAC and source address of a frame from a task.
+    pub(crate) fn of(
+        walk: &Walk<'w>,
+        question: &Question,
+        frame: &Frame<'_>,
+        source: Ipv6Addr,
+    ) -> Result<Self, DropReason> {
+        let Origin::Port(port) = question.origin else { return Err(DropReason::NoAttachment) };
+        let attachment = walk.world.attachment(port).filter(|attachment| attachment.is_task());
+        let attachment = attachment.ok_or(DropReason::NoAttachment)?;
+        if frame.head.get(6..12) != Some(attachment.mac.as_bytes()) {
+            return Err(DropReason::SpoofedMac);
+        }
+        let identifier = task_identifier(walk.world.sir, source);
+        let identifier = identifier.filter(|identifier| attachment.holds(*identifier));
+        Ok(Self { attachment, identifier: identifier.ok_or(DropReason::SpoofedAddress)? })
+    }
+    /// Who it is.
+    pub(crate) fn attachment(&self) -> &'w Attachment {
+        self.attachment
+    }
+    /// Of the source address.
+    pub(crate) fn identifier(&self) -> Identifier {
+        self.identifier
     }
 }
 

@@ -1,13 +1,11 @@
 //! What a tenant sends to no peer of its VN: the gateway's business, for many (`group.rs`), or a drop by name (design, section 5, "Isolation").
 //!
-//! What must stay true: from a tenant, nothing reaches a locator, SIR, another VN or the outside.
-
-use core::net::{Ipv4Addr, Ipv6Addr};
-
-use ipv4_xlat::{IcmpError, Icmpv4Error, Icmpv6Error};
+//! What must stay true: from a tenant, nothing reaches a locator; what leaves its network does so through `leave.rs`.
 
 use super::admit::{Bearer, Sender};
 use super::claim::{self, Lent};
+use super::leave::{self, Leaving};
+use super::look_up::unreachable;
 use super::question::Form;
 use super::walk::{Stop, Walk};
 use super::{Fate, Question, Scratch, group};
@@ -62,14 +60,17 @@ fn elsewhere(
             let header = Ipv4::read(frame, ETHERNET_LEN)?;
             let (source, destination) = (header.source(), header.destination());
             let to_many = group::from_tenant4(walk, bearer, question, (source, destination), frame, scratch);
-            to_many.unwrap_or_else(|| Err(elsewhere4(walk, bearer, source, destination)))
+            match to_many {
+                Some(fate) => fate,
+                None => elsewhere4(walk, bearer, header, frame, scratch),
+            }
         }
         Form::Elsewhere6 => {
             let header = Ipv6::read(frame, ETHERNET_LEN)?;
             if header.destination().is_multicast() {
                 return group::from_tenant6(walk, bearer, question, header, frame, scratch);
             }
-            Err(elsewhere6(walk, bearer, header.source(), header.destination()))
+            elsewhere6(walk, bearer, question, (header, frame), scratch)
         }
         Form::Options6 => Err(DropReason::ExtensionHeader.into()),
         // ARP is always the gateway's; neighbour discovery that is not is hidden behind extension headers.
@@ -77,46 +78,47 @@ fn elsewhere(
     }
 }
 
-fn elsewhere4(walk: &Walk<'_>, bearer: Bearer<'_>, source: Ipv4Addr, destination: Ipv4Addr) -> Stop {
+/// What becomes of an IPv4 packet to nobody of its network.
+fn elsewhere4(
+    walk: &mut Walk<'_>,
+    bearer: Bearer<'_>,
+    header: Ipv4<'_>,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let destination = header.destination();
     let first = destination.octets()[0];
     // Before the source is looked at: a guest without an address yet may send these.
     if first == 0 || first >= 224 {
-        return DropReason::Broadcast.into();
+        return Err(DropReason::Broadcast.into());
     }
-    let admitted = match bearer.admit4(walk.nve, source) {
-        Ok(admitted) => admitted,
-        Err(reason) => return reason.into(),
-    };
+    let admitted = bearer.admit4(walk.nve, header.source())?;
     if admitted.network.ipv4.is_some_and(|prefix| prefix.contains_addr(&destination)) {
-        return DropReason::Broadcast.into();
+        return Err(DropReason::Broadcast.into());
     }
     if destination.is_loopback() || destination.is_link_local() {
-        return DropReason::LinkLocal.into();
+        return Err(DropReason::LinkLocal.into());
     }
-    Stop::Owed(DropReason::Outside, IcmpError::V4(Icmpv4Error::prohibited(source)))
+    leave::ipv4(walk, &admitted, header, frame, scratch)
 }
 
-fn elsewhere6(walk: &Walk<'_>, bearer: Bearer<'_>, source: Ipv6Addr, destination: Ipv6Addr) -> Stop {
+/// What becomes of an IPv6 packet to nobody of its network.
+fn elsewhere6(
+    walk: &mut Walk<'_>,
+    bearer: Bearer<'_>,
+    question: &Question,
+    (header, frame): (Ipv6<'_>, &Frame<'_>),
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let (source, destination) = (header.source(), header.destination());
     if destination.is_unicast_link_local() || destination.is_loopback() || destination.is_unspecified() {
-        return DropReason::LinkLocal.into();
+        return Err(DropReason::LinkLocal.into());
     }
-    let admitted = match bearer.admit6(walk.nve, source) {
-        Ok(admitted) => admitted,
-        Err(reason) => return reason.into(),
-    };
-    let upper = (destination.to_bits() >> 64) as u64;
-    if walk.world.known_locator(upper).is_some() {
-        return DropReason::LocatorDestination.into();
+    let admitted = bearer.admit6(walk.nve, source)?;
+    // The subnet-router anycast address: nobody's.
+    if admitted.network.ipv6.is_some_and(|vnet| vnet.contains(destination)) {
+        return Err(unreachable(source.into()));
     }
-    if upper == walk.world.sir.upper() {
-        return DropReason::SirDestination.into();
-    }
-    match walk.world.network_of_address(destination) {
-        // The subnet-router anycast address: nobody's.
-        Some((id, _)) if id == admitted.attachment.network => {
-            Stop::Owed(DropReason::NoMapping, IcmpError::V6(Icmpv6Error::address_unreachable(source)))
-        }
-        Some(_) => DropReason::ForeignNetwork.into(),
-        None => Stop::Owed(DropReason::Outside, IcmpError::V6(Icmpv6Error::prohibited(source))),
-    }
+    let leaving = Leaving::tenant(&admitted, source);
+    leave::ipv6(walk, leaving, question, header, frame, scratch)
 }

@@ -17,6 +17,7 @@ use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::enter::Whence;
 use super::look_up::Distant;
 use super::walk::{Stop, Walk};
 use super::wire::{Arriving, may_pass, pass_on};
@@ -143,7 +144,7 @@ pub(super) fn straggler(
         return Err(DropReason::NotLocal.into());
     }
     let hop_limit = header.hop_limit().checked_sub(1).filter(|left| *left > 0).ok_or(DropReason::HopLimit)?;
-    let arriving = Arriving { question, frame, header, hop_limit };
+    let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
     match walk.world.stragglers {
         Stragglers::Forward => return pass_on(walk, distant, arriving, scratch),
         Stragglers::Redirect => may_pass(walk, distant, arriving)?,

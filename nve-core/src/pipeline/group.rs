@@ -15,7 +15,8 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::admit::Bearer;
-use super::look_up::Recipient;
+use super::enter::Whence;
+use super::look_up::{Recipient, Tenant};
 use super::walk::{Stop, Walk};
 use super::wire::Arriving;
 use super::{Fate, PortId, Question, Scratch, copies, deliver, judge};
@@ -132,15 +133,18 @@ impl<'w> Listening<'w> {
     }
 }
 
-impl<'w> Recipient<'w> for Listening<'w> {
-    fn attachment(&self) -> &'w Attachment {
-        self.attachment
-    }
+impl<'w> Tenant<'w> for Listening<'w> {
     fn network(&self) -> &'w Network {
         self.group.network
     }
     fn identifier(&self) -> Identifier {
         self.group.identifier
+    }
+}
+
+impl<'w> Recipient<'w> for Listening<'w> {
+    fn attachment(&self) -> &'w Attachment {
+        self.attachment
     }
     /// RFC 1112, section 6.4; RFC 2464, section 7.
     fn mac(&self) -> [u8; 6] {
@@ -230,7 +234,8 @@ pub(crate) fn to_listener(
             super::rewrite6::to_tenant(walk, listening, shown, (frame, 0), scratch)
         }
         None => {
-            let arriving = Arriving { question, frame, header, hop_limit };
+            let whence = Whence::Fabric;
+            let arriving = Arriving { question, frame, header, hop_limit, whence };
             super::rewrite4::to_tenant(walk, listening, arriving, scratch)
         }
     }

@@ -14,8 +14,8 @@ use super::learned::may_live_elsewhere;
 use super::walk::{Stop, Walk};
 use super::{PortId, Presence, Question};
 use crate::DropReason;
-use crate::addr::{Identifier, Neutral};
-use crate::policy::{Attachment, LocatorId, Network, NetworkId, World};
+use crate::addr::{Identifier, Kind, Neutral};
+use crate::policy::{Attachment, Endpoint, LocatorId, Network, NetworkId, Realm, World};
 use crate::setup::Unknown;
 use crate::tables::Target;
 
@@ -44,15 +44,19 @@ impl<'w> Receiving<'w> {
     }
 }
 
-/// Whoever may be given a packet: proof of it, and what the packet says of its destination. Implemented by the two proofs there are,
-/// [`Receiving`] and [`super::group::Listening`].
+/// Whoever may be given a packet: proof of it. Implemented by the three proofs there are, [`Receiving`], [`ToTask`] and
+/// [`super::group::Listening`].
 pub(crate) trait Recipient<'w>: Copy {
     fn attachment(&self) -> &'w Attachment;
+    /// The frame's destination.
+    fn mac(&self) -> [u8; 6];
+}
+
+/// A recipient that is in a network, and what the packet says of its destination.
+pub(crate) trait Tenant<'w>: Recipient<'w> {
     fn network(&self) -> &'w Network;
     /// The packet's destination.
     fn identifier(&self) -> Identifier;
-    /// The frame's destination.
-    fn mac(&self) -> [u8; 6];
 }
 
 impl<'w> Recipient<'w> for Receiving<'w> {
@@ -61,6 +65,13 @@ impl<'w> Recipient<'w> for Receiving<'w> {
         self.attachment
     }
     #[inline]
+    fn mac(&self) -> [u8; 6] {
+        self.mac.0
+    }
+}
+
+impl<'w> Tenant<'w> for Receiving<'w> {
+    #[inline]
     fn network(&self) -> &'w Network {
         self.network
     }
@@ -68,9 +79,48 @@ impl<'w> Recipient<'w> for Receiving<'w> {
     fn identifier(&self) -> Identifier {
         self.identifier
     }
-    #[inline]
+}
+
+impl Receiving<'_> {
+    /// As other realms call it.
+    pub(crate) fn endpoint(&self, walk: &Walk<'_>) -> Endpoint {
+        let address = match (self.identifier.kind(), self.network.ipv6) {
+            (Kind::Ipv6(_, low), Some(vnet)) => vnet.address(low),
+            _ => walk.world.sir.address(self.identifier).ipv6(),
+        };
+        let realm = Realm::Network(self.network_id);
+        Endpoint { realm, address, identifier: Some(self.identifier) }
+    }
+}
+
+/// A task that may be given packets for `identifier`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToTask<'w> {
+    attachment: &'w Attachment,
+    identifier: Identifier,
+}
+
+impl<'w> ToTask<'w> {
+    /// The task of `port`, if it has `identifier`.
+    #[cold]
+    fn at(walk: &Walk<'w>, port: PortId, identifier: Identifier) -> Option<Self> {
+        let attachment = walk.world.attachment(port)?;
+        let its = attachment.is_task() && attachment.holds(identifier);
+        its.then_some(Self { attachment, identifier })
+    }
+    /// As everybody calls it.
+    pub(crate) fn endpoint(&self, walk: &Walk<'_>) -> Endpoint {
+        let address = walk.world.sir.address(self.identifier).ipv6();
+        Endpoint { realm: Realm::Tasks, address, identifier: Some(self.identifier) }
+    }
+}
+
+impl<'w> Recipient<'w> for ToTask<'w> {
+    fn attachment(&self) -> &'w Attachment {
+        self.attachment
+    }
     fn mac(&self) -> [u8; 6] {
-        self.mac.0
+        self.attachment.mac.0
     }
 }
 
@@ -111,6 +161,8 @@ pub(crate) enum Way {
     Known(Target),
     /// A router knows.
     Router,
+    /// It is no peer, but somebody's alias who is elsewhere.
+    Alias,
 }
 
 /// The way to a tenant's peer. Its network is the sender's, by the question's key.
@@ -139,6 +191,11 @@ fn peer_beyond(
     identifier: Identifier,
     source: IpAddr,
 ) -> Result<(Identifier, Way), Stop> {
+    if let IpAddr::V4(_) = source
+        && admitted.network.has_alias(ipv4_of(identifier))
+    {
+        return Ok((identifier, Way::Alias));
+    }
     match beyond_table(walk, identifier) {
         Some(target) if target != Target::Local(admitted.attachment.port) => {
             Ok((identifier, Way::Known(target)))
@@ -160,8 +217,9 @@ pub(crate) fn has_home(walk: &Walk<'_>, identifier: Identifier) -> bool {
     target(walk, identifier).is_some() || asks_router(walk.world, identifier)
 }
 
+/// No way leads to whom `source` wrote to.
 #[cold]
-fn unreachable(source: IpAddr) -> Stop {
+pub(crate) fn unreachable(source: IpAddr) -> Stop {
     let error = match source {
         IpAddr::V4(source) => IcmpError::V4(Icmpv4Error::host_unreachable(source)),
         IpAddr::V6(source) => IcmpError::V6(Icmpv6Error::address_unreachable(source)),
@@ -174,6 +232,8 @@ fn unreachable(source: IpAddr) -> Stop {
 pub(crate) enum Wanted<'w> {
     /// Here.
     Here(Receiving<'w>),
+    /// With a task of this host.
+    Task(ToTask<'w>),
     /// On another host.
     There(Distant),
     /// With whoever listens.
@@ -184,7 +244,7 @@ pub(crate) enum Wanted<'w> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Distant {
     pub(crate) identifier: Identifier,
-    pub(crate) network_id: NetworkId,
+    pub(crate) realm: Realm,
     pub(crate) locator: LocatorId,
     pub(crate) neutral: Option<Neutral>,
 }
@@ -194,11 +254,19 @@ pub(crate) struct Distant {
 pub(crate) fn from_wire<'w>(walk: &Walk<'w>, question: &Question) -> Result<Wanted<'w>, DropReason> {
     let identifier = question.key.ok_or(DropReason::NotOurs)?;
     match target(walk, identifier) {
-        Some(Target::Local(port)) => Receiving::at(walk, port, identifier).map(Wanted::Here),
+        Some(Target::Local(port)) => match Receiving::at(walk, port, identifier) {
+            Ok(receiving) => Ok(Wanted::Here(receiving)),
+            Err(reason) => ToTask::at(walk, port, identifier).map(Wanted::Task).ok_or(reason),
+        },
         Some(Target::Remote(locator, neutral)) => {
-            let vnid = identifier.vnid().ok_or(DropReason::NoMapping)?;
-            let (network_id, _) = walk.world.network_of_vnid(vnid).ok_or(DropReason::UnknownNetwork)?;
-            Ok(Wanted::There(Distant { identifier, network_id, locator, neutral }))
+            let realm = match identifier.vnid() {
+                Some(vnid) => {
+                    let network = walk.world.network_of_vnid(vnid);
+                    Realm::Network(network.ok_or(DropReason::UnknownNetwork)?.0)
+                }
+                None => Realm::Tasks,
+            };
+            Ok(Wanted::There(Distant { identifier, realm, locator, neutral }))
         }
         None => absent(walk, identifier),
     }

@@ -9,6 +9,7 @@
 //!   look up  look_up.rs: identifier -> mapping                        look_up.rs: identifier local?   quote.rs: ICMPv6 errors
 //!   rewrite  rewrite6.rs, rewrite4.rs (neighbour4.rs): new head       rewrite6.rs, rewrite4.rs; wire.rs: router role
 //!   deliver  deliver.rs: what the receiver takes; shell: one copy     deliver.rs; shell: one copy
+//!   cross    leave.rs: to and from another realm, from a task         enter.rs; around.rs: on this host, as through the wire
 //!   copy     group.rs, copies.rs: to many of its network              group.rs, copies.rs
 //!   steer    flow.rs: which conversation; shell: which ring           flow.rs
 //! ```
@@ -29,15 +30,18 @@ use crate::packet::{ETHERNET_LEN, Frame, Offload};
 mod admit;
 mod announce;
 mod answer;
+mod around;
 mod carry_out;
 mod claim;
 mod copies;
 mod deliver;
 mod departure;
+mod enter;
 mod flow;
 mod group;
 mod judge;
 mod learned;
+mod leave;
 mod look_up;
 mod neighbour4;
 mod nve;
@@ -49,6 +53,7 @@ mod quote;
 mod refuse;
 mod rewrite4;
 mod rewrite6;
+mod traffic;
 mod triangle;
 mod walk;
 mod walker;
@@ -82,6 +87,7 @@ fn decide(walk: &mut Walk<'_>, q: &Question, frame: &Frame<'_>, scratch: &mut Sc
             let admitted = Sender::of(walk, q)?.bearing(frame)?.admit6(walk.nve, header.source())?;
             rewrite6::from_tenant(walk, &admitted, q, header, frame, scratch)
         }
+        Form::Task => leave::from_task(walk, q, frame, scratch),
         Form::Arrived => wire::arrived(walk, q, frame, scratch),
         Form::Routed => wire::routed(walk, q, frame, scratch),
         Form::Gateway | Form::Elsewhere4 | Form::Elsewhere6 | Form::Options6 => {

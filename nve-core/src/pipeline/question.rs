@@ -17,7 +17,7 @@ use crate::addr::{Identifier, Kind, Neutral};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{Chain, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, Unread, check_offload, protocol};
-use crate::policy::{Endpoint, Network, Nobody, Realm, World};
+use crate::policy::{Attachment, Endpoint, Network, Nobody, Realm, World};
 
 /// A classified packet: small and `Copy`, so that a batch of them can be held while table lines are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +55,8 @@ pub(crate) enum Form {
     Elsewhere4,
     /// From a tenant: IPv6 to the gateway, link-local, a group, or outside.
     Elsewhere6,
+    /// From a task: IPv6 to anybody.
+    Task,
     /// From a tenant: IPv6 with hop-by-hop options to a group, which is MLD or refused.
     Options6,
     /// From the uplink: to our locator.
@@ -92,9 +94,7 @@ impl Question {
 pub(crate) fn from_tenant(world: &World, port: PortId, frame: &Frame<'_>) -> Question {
     let origin = Origin::Port(port);
     let network = world.attachment(port).and_then(|attachment| world.network(attachment.network));
-    let Some(network) = network else {
-        return Question::bare(origin, Form::Refused(DropReason::NoAttachment));
-    };
+    let Some(network) = network else { return from_task(world, port, frame) };
     let question = match frame.head.get(12..ETHERNET_LEN) {
         Some([0x08, 0x00]) => tenant_ipv4(origin, network, frame),
         Some([0x86, 0xdd]) => tenant_ipv6(origin, network, frame),
@@ -103,6 +103,32 @@ pub(crate) fn from_tenant(world: &World, port: PortId, frame: &Frame<'_>) -> Que
         None => Err(Unread::Refused(DropReason::Malformed)),
     };
     question.unwrap_or_else(|unread| Question::unread(origin, unread))
+}
+
+/// Classifies a frame of whoever is in no network: of a task, or nobody.
+#[cold]
+fn from_task(world: &World, port: PortId, frame: &Frame<'_>) -> Question {
+    let origin = Origin::Port(port);
+    if !world.attachment(port).is_some_and(Attachment::is_task) {
+        return Question::bare(origin, Form::Refused(DropReason::NoAttachment));
+    }
+    let question = match frame.head.get(12..ETHERNET_LEN) {
+        Some([0x86, 0xdd]) => task_ipv6(world, origin, frame),
+        Some(_) => Err(Unread::Refused(DropReason::EtherType)),
+        None => Err(Unread::Refused(DropReason::Malformed)),
+    };
+    question.unwrap_or_else(|unread| Question::unread(origin, unread))
+}
+
+fn task_ipv6(world: &World, origin: Origin, frame: &Frame<'_>) -> Result<Question, Unread> {
+    let header = Ipv6::read(frame, ETHERNET_LEN)?;
+    let key = Endpoint::called(world, header.destination()).ok().and_then(|to| to.identifier);
+    let question = ipv6_question(origin, frame, ETHERNET_LEN, header, Form::Task, key)?;
+    // Nobody is on a task's link to discover.
+    match question.is_neighbour_discovery(frame, ETHERNET_LEN)? {
+        true => Err(Unread::Refused(DropReason::NdUnanswered)),
+        false => Ok(question),
+    }
 }
 
 #[inline]

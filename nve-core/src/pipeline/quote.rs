@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What must stay true: the quoted source is the receiver's own; the quoted destination has a mapping in a network the receiver may
-//! reach; the rate is the receiver's allowance. Checksums are updated, never repaired. A tenant's word lowers no path: it would be
+//! reach, or rules would let the quoted packet pass to another realm; the rate is the receiver's allowance. Checksums are updated, never repaired. A tenant's word lowers no path: it would be
 //! heard by other tenants.
 
 use core::net::Ipv6Addr;
@@ -19,18 +19,19 @@ use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::deliver;
 use super::judge;
-use super::look_up::{Receiving, endpoint, has_home, target};
+use super::look_up::{Receiving, Recipient, ToTask, has_home, target};
 use super::question::restore;
 use super::rewrite4;
+use super::traffic;
 use super::walk::{Stop, Walk};
 use super::wire::Arriving;
-use super::{Again, Fate, Question, Rewritten, Scratch};
+use super::{Again, Fate, PortId, Question, Rewritten, Scratch};
 use crate::DropReason;
 use crate::addr::{Identifier, Kind, Locator, Neutral};
 use crate::gateway::Protocol;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, protocol};
-use crate::policy::{Admission, IPV6_MINIMUM};
+use crate::policy::{Endpoint, IPV6_MINIMUM, Nobody, Realm};
 use crate::setup::Unknown;
 use crate::tables::Target;
 
@@ -69,8 +70,8 @@ pub(crate) fn admit_from_neighbour(
             Stop::Again(Again::Whole)
         });
     };
-    judge_quote(walk, receiving, quoted)?;
-    allow(walk, receiving, Protocol::PeerError)
+    judge_quote(walk, &receiving.endpoint(walk), quoted)?;
+    allow(walk, receiving.attachment.port, Protocol::PeerError)
 }
 
 /// The same over IPv4: `error` is its translation.
@@ -81,8 +82,47 @@ pub(crate) fn admit_translated(
     error: Option<&[u8]>,
 ) -> Result<(), Stop> {
     let quoted = error.and_then(|error| error.get(HEADER_LEN + BEFORE_QUOTE..));
-    judge_quote(walk, receiving, quoted.ok_or(DropReason::QuotedPacket)?)?;
-    allow(walk, receiving, Protocol::PeerError)
+    judge_quote(walk, &receiving.endpoint(walk), quoted.ok_or(DropReason::QuotedPacket)?)?;
+    allow(walk, receiving.attachment.port, Protocol::PeerError)
+}
+
+/// An error that an attachment sends to another realm, or a task to anybody: about a packet that came from there, and might.
+#[cold]
+pub(crate) fn admit_leaving(
+    walk: &Walk<'_>,
+    from: &Endpoint,
+    to: &Endpoint,
+    (question, frame): (&Question, &Frame<'_>),
+) -> Result<(), Stop> {
+    if !is_judgeable(question) {
+        return Err(DropReason::QuotedPacket.into());
+    }
+    let end = ETHERNET_LEN + question.ip_len as usize;
+    let Some(error) = frame.head.get(ETHERNET_LEN..end) else { return Err(Stop::Again(Again::Whole)) };
+    let quoted = error.get(usize::from(question.l4) + BEFORE_QUOTE..).unwrap_or_default();
+    Ok(judge_answered(walk, from, to, quoted)?)
+}
+
+/// The same over IPv4: `error` is its translation.
+#[cold]
+pub(crate) fn admit_leaving_translated(
+    walk: &Walk<'_>,
+    from: &Endpoint,
+    to: &Endpoint,
+    error: &[u8],
+) -> Result<(), DropReason> {
+    let quoted = error.get(HEADER_LEN + BEFORE_QUOTE..).ok_or(DropReason::QuotedPacket)?;
+    judge_answered(walk, from, to, quoted)
+}
+
+/// Whether `to` may have sent the quoted packet to the realm of `from`.
+fn judge_answered(walk: &Walk<'_>, from: &Endpoint, to: &Endpoint, quoted: &[u8]) -> Result<(), DropReason> {
+    let traffic = traffic::of_quoted(quoted)?;
+    let quoted = Ipv6::quoted(quoted).ok_or(DropReason::QuotedPacket)?;
+    let addressee = Endpoint::called(walk.world, quoted.destination());
+    let addressee = addressee.ok().filter(|addressee| addressee.realm == from.realm);
+    let addressee = addressee.filter(|_| quoted.source() == to.address).ok_or(DropReason::QuotedPacket)?;
+    walk.world.rules.judge(to, &addressee, traffic).map(|_| ()).map_err(|_| DropReason::QuotedPacket)
 }
 
 /// An error in pieces, or longer than any may be, cannot be judged.
@@ -91,66 +131,70 @@ fn is_judgeable(question: &Question) -> bool {
 }
 
 /// Takes one error from the receiver's allowance.
-fn allow(walk: &mut Walk<'_>, receiving: &Receiving<'_>, of: Protocol) -> Result<(), Stop> {
-    let limits = walk.limits.get_mut(usize::from(receiving.attachment.port.0));
+fn allow(walk: &mut Walk<'_>, port: PortId, of: Protocol) -> Result<(), Stop> {
+    let limits = walk.limits.get_mut(usize::from(port.0));
     let allowed = limits.is_some_and(|limits| limits.take(of, walk.now).is_ok());
     if allowed { Ok(()) } else { Err(DropReason::RateLimited.into()) }
 }
 
 /// A quoted packet that the receiver may have sent.
 struct Quoted {
-    /// Where to, as the receiver called it.
-    destination: Ipv6Addr,
-    /// Where to.
-    identifier: Identifier,
+    /// Whom to, as the receiver called him.
+    to: Endpoint,
     /// Upper 64 bits of the destination on the wire.
     upper: u64,
     /// Its length by its own header, bytes.
     len: usize,
 }
 
-/// Judges the quoted packet.
-fn judge_quote(walk: &Walk<'_>, receiving: &Receiving<'_>, quoted: &[u8]) -> Result<Quoted, DropReason> {
-    let quoted = Ipv6::quoted(quoted).ok_or(DropReason::QuotedPacket)?;
-    let (_, source) = endpoint(walk, quoted.source()).ok_or(DropReason::QuotedPacket)?;
+/// Judges the packet that an error to `own` quotes.
+fn judge_quote(walk: &Walk<'_>, own: &Endpoint, packet: &[u8]) -> Result<Quoted, DropReason> {
+    let quoted = Ipv6::quoted(packet).ok_or(DropReason::QuotedPacket)?;
     // An error goes to the very address that sent the packet; a quote of the receiver's other family would show it SIR addresses.
-    if source != receiving.identifier {
+    if quoted.source() != own.address {
         return Err(DropReason::QuotedPacket);
     }
-    let (identifier, address) =
-        quoted_destination(walk, quoted.destination()).ok_or(DropReason::QuotedPacket)?;
-    let network = identifier.vnid().and_then(|vnid| walk.world.network_of_vnid(vnid));
-    let admitted = network
-        .and_then(|(id, _)| Admission::inside(receiving.network_id, id))
-        .is_some_and(|_| identifier.type_number() == source.type_number());
-    if !admitted || !has_home(walk, identifier) {
+    let to = quoted_destination(walk, quoted.destination()).ok_or(DropReason::QuotedPacket)?;
+    let type_number = |endpoint: &Endpoint| endpoint.identifier.map(Identifier::type_number);
+    let admitted = match to.realm {
+        realm if realm == own.realm => type_number(&to) == type_number(own),
+        _ => walk.world.rules.judge(own, &to, traffic::of_quoted(packet)?).is_ok(),
+    };
+    if !admitted || !to.identifier.is_none_or(|identifier| has_home(walk, identifier)) {
         return Err(DropReason::QuotedPacket);
     }
     let upper = (quoted.destination().to_bits() >> 64) as u64;
-    Ok(Quoted { destination: address, identifier, upper, len: quoted.total_len() })
+    Ok(Quoted { to, upper, len: quoted.total_len() })
 }
 
-/// The identifier of a quoted destination, on the wire or not, and the address its sender used.
-fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<(Identifier, Ipv6Addr)> {
-    if let Some((_, identifier)) = endpoint(walk, address) {
-        return Some((identifier, address));
+/// Whom a quoted destination, on the wire or not, stands for, as its sender called him.
+fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
+    match Endpoint::called(walk.world, address) {
+        Ok(to) if to.realm != Realm::Outside => Some(to),
+        Ok(outside) => on_the_wire(walk, address).or(Some(outside)),
+        Err(Nobody::Locator) => on_the_wire(walk, address),
+        Err(_) => None,
     }
+}
+
+/// Who is called `L:I` on the wire.
+fn on_the_wire(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
     let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
     let locator = walk.world.known_locator(upper).or_else(|| routers_locator(walk, upper))?;
     let wire = Identifier::from_bits(low & !Identifier::C_BIT).ok()?;
-    let (_, network) = walk.world.network_of_vnid(wire.vnid()?)?;
+    let vnet = |vnid| walk.world.network_of_vnid(vnid)?.1.ipv6;
     let neutral = match wire.kind() {
-        Kind::Ipv4(..) => Neutral::sir(locator, walk.world.sir),
-        Kind::Ipv6(vnid, _) => Neutral::vnet(locator, vnid, network.ipv6?),
+        Kind::Local(_) | Kind::Ipv4(..) => Neutral::sir(locator, walk.world.sir),
+        Kind::Ipv6(vnid, _) => Neutral::vnet(locator, vnid, vnet(vnid)?),
         _ => return None,
     };
     let identifier =
         if low & Identifier::C_BIT == 0 { wire } else { restore(wire, low as u16, neutral).ok()? };
     let address = match identifier.kind() {
-        Kind::Ipv6(_, low) => network.ipv6?.address(low),
+        Kind::Ipv6(vnid, low) => vnet(vnid)?.address(low),
         _ => walk.world.sir.address(identifier).ipv6(),
     };
-    Some((identifier, address))
+    Endpoint::called(walk.world, address).ok()
 }
 
 /// A locator of which only a router knows: what it passed on for us is quoted as it went on from there.
@@ -159,63 +203,114 @@ fn routers_locator(walk: &Walk<'_>, upper: u64) -> Option<Locator> {
     routed.then(|| Locator::new(Ipv6Addr::from_bits(u128::from(upper) << 64)).ok())?
 }
 
-/// An error from the wire to `receiving`: judged, its quoted packet given the sender's addresses, then delivered.
+/// Who receives an error.
+#[derive(Clone, Copy)]
+pub(crate) enum Reader<'w> {
+    Tenant(Receiving<'w>),
+    Task(ToTask<'w>),
+}
+
+impl Reader<'_> {
+    fn endpoint(&self, walk: &Walk<'_>) -> Endpoint {
+        match self {
+            Self::Tenant(receiving) => receiving.endpoint(walk),
+            Self::Task(task) => task.endpoint(walk),
+        }
+    }
+    fn port(&self) -> PortId {
+        match self {
+            Self::Tenant(receiving) => receiving.attachment.port,
+            Self::Task(task) => task.attachment().port,
+        }
+    }
+    /// Whether the error comes from somebody it may be shown: a peer, or the very one that the quoted packet was for.
+    fn knows(&self, walk: &Walk<'_>, source: Ipv6Addr, quoted: &Quoted) -> bool {
+        let is_peer = match self {
+            Self::Tenant(receiving) => {
+                let of_type = receiving.identifier.type_number();
+                judge::source(walk, source, receiving.network_id, of_type).is_ok()
+            }
+            Self::Task(_) => false,
+        };
+        is_peer || source == quoted.to.address
+    }
+    /// What it is shown of a router of the fabric: a tenant, its gateway, in its family; a task, the router.
+    fn shown(&self, walk: &Walk<'_>, router: Ipv6Addr) -> Ipv6Addr {
+        let Self::Tenant(receiving) = self else { return router };
+        let network = receiving.network;
+        let gateway = match receiving.identifier.type_number() {
+            2 => network.gateway4.map(|gateway| network.sir_address(walk.world.sir, gateway)),
+            _ => network.gateway6,
+        };
+        gateway.unwrap_or(router)
+    }
+}
+
+/// An error from the wire to `reader`: judged, its quoted packet given the sender's addresses, then delivered.
 #[cold]
 pub(crate) fn from_wire(
     walk: &mut Walk<'_>,
-    receiving: &Receiving<'_>,
+    reader: &Reader<'_>,
     arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let Arriving { question, frame, header, hop_limit } = arriving;
+    let Arriving { question, frame, header, hop_limit, .. } = arriving;
     let (len, l4) = (question.ip_len as usize, usize::from(question.l4));
     if !is_judgeable(question) {
         return Err(DropReason::QuotedPacket.into());
     }
     let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };
-    let quoted = judge_quote(walk, receiving, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
-    let from_peer =
-        judge::source(walk, header.source(), receiving.network_id, receiving.identifier.type_number())
-            .is_ok();
-    allow(walk, receiving, if from_peer { Protocol::PeerError } else { Protocol::IcmpError })?;
+    let own = reader.endpoint(walk);
+    let quoted = judge_quote(walk, &own, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
+    let known = reader.knows(walk, header.source(), &quoted);
+    allow(walk, reader.port(), if known { Protocol::PeerError } else { Protocol::IcmpError })?;
 
-    learn(walk, receiving, header.source(), &quoted, (error, l4));
+    learn(walk, &own, header.source(), &quoted, (error, l4));
 
-    let is_ipv4 = receiving.identifier.type_number() == 2;
+    let is_ipv4 = own.identifier.is_some_and(|identifier| identifier.type_number() == 2);
     let at = if is_ipv4 { 0 } else { ETHERNET_LEN };
     let out = scratch.head.get_mut(at..at + len).ok_or(DropReason::QuotedPacket)?;
     out.copy_from_slice(error);
-    let source = if from_peer { header.source() } else { gateway_of(walk, receiving, header.source()) };
-    let destination = receiver_address(walk, receiving);
-    let quoted_destination = quoted.destination;
+    let source = if known { header.source() } else { reader.shown(walk, header.source()) };
+    let (destination, quoted_destination) = (own.address, quoted.to.address);
     let shown = Shown { hop_limit, source, destination, quoted_destination };
     shown.write(out, l4).ok_or(DropReason::QuotedPacket)?;
     raise_to_minimum(out, l4);
-    if is_ipv4 {
-        return rewrite4::from_scratch(walk, receiving, len, frame, scratch);
+    match reader {
+        Reader::Tenant(receiving) if is_ipv4 => {
+            let config = &receiving.network.translation;
+            rewrite4::from_scratch(walk, receiving, len, (frame, config), scratch)
+        }
+        Reader::Tenant(receiving) => to_ipv6(walk, receiving, len, frame, scratch),
+        Reader::Task(task) => to_ipv6(walk, task, len, frame, scratch),
     }
-    deliver::to_port(walk, receiving, &frame.offload)?;
-    deliver::write_ethernet(scratch, 0, receiving, deliver::IPV6);
-    Ok(Fate::Local(receiving.attachment.port, Rewritten::whole(0..ETHERNET_LEN + len)))
+}
+
+/// The error of `len` bytes that is in the scratch buffer, behind room for the Ethernet header.
+fn to_ipv6<'w>(
+    walk: &Walk<'_>,
+    recipient: &impl Recipient<'w>,
+    len: usize,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    deliver::to_port(walk, recipient, &frame.offload)?;
+    deliver::write_ethernet(scratch, 0, recipient, deliver::IPV6);
+    Ok(Fate::Local(recipient.attachment().port, Rewritten::whole(0..ETHERNET_LEN + len)))
 }
 
 /// Lowers the path that `error`, a judged ICMPv6 error with its header at `l4`, is about: if it is a packet too big, from no tenant, with
 /// a good checksum, about a packet that we sent where it says and that was larger than what it says (RFC 8201, section 4).
-fn learn(
-    walk: &Walk<'_>,
-    receiving: &Receiving<'_>,
-    from: Ipv6Addr,
-    quoted: &Quoted,
-    (error, l4): (&[u8], usize),
-) {
+fn learn(walk: &Walk<'_>, own: &Endpoint, from: Ipv6Addr, quoted: &Quoted, (error, l4): (&[u8], usize)) {
     let Some(&[2, 0, _, _, a, b, c, d]) = error.get(l4..).and_then(|rest| rest.first_chunk::<8>()) else {
         return;
     };
     let Ok(mtu) = u16::try_from(u32::from_be_bytes([a, b, c, d])) else { return };
-    let Some(Target::Remote(locator, _)) = target(walk, quoted.identifier) else { return };
+    let target = quoted.to.identifier.and_then(|identifier| target(walk, identifier));
+    let Some(Target::Remote(locator, _)) = target else { return };
     let Some(reach) = walk.world.reach(locator) else { return };
     let ours = reach.locator.upper() == quoted.upper && quoted.len > usize::from(mtu);
-    if ours && !may_be_a_tenant(walk, from) && verifies(error, l4, from, receiver_address(walk, receiving)) {
+    if ours && !may_be_a_tenant(walk, from) && verifies(error, l4, from, own.address) {
         reach.path.lower(walk.now, mtu, walk.world.uplink_mtu);
     }
 }
@@ -251,7 +346,7 @@ fn verifies(message: &[u8], l4: usize, source: Ipv6Addr, destination: Ipv6Addr) 
 pub(crate) fn passes_through(
     walk: &Walk<'_>,
     question: &Question,
-    destination: Identifier,
+    destination: &Endpoint,
     frame: &Frame<'_>,
 ) -> Result<(), Stop> {
     let quote = usize::from(question.l4) + BEFORE_QUOTE;
@@ -264,29 +359,11 @@ pub(crate) fn passes_through(
             Stop::Again(Again::Whole)
         });
     };
-    let own = endpoint(walk, quoted.source()).is_some_and(|(_, source)| source == destination);
+    let source = Endpoint::called(walk.world, quoted.source()).ok();
+    let own = source.is_some_and(|source| source.identifier == destination.identifier);
     let known = quoted_destination(walk, quoted.destination())
-        .is_some_and(|(identifier, _)| target(walk, identifier).is_some());
+        .is_some_and(|to| to.identifier.is_none_or(|identifier| target(walk, identifier).is_some()));
     if own && known { Ok(()) } else { Err(DropReason::QuotedPacket.into()) }
-}
-
-/// A peer is shown as itself; a router of the fabric is hidden behind the VN's gateway, in the receiver's family.
-fn gateway_of(walk: &Walk<'_>, receiving: &Receiving<'_>, source: Ipv6Addr) -> Ipv6Addr {
-    let network = receiving.network;
-    let sir_of = |gateway| walk.world.sir.address(Identifier::ipv4(network.vnid, gateway)).ipv6();
-    let gateway = match receiving.identifier.type_number() {
-        2 => network.gateway4.map(sir_of),
-        _ => network.gateway6,
-    };
-    gateway.unwrap_or(source)
-}
-
-/// What the receiver is called by its peers.
-fn receiver_address(walk: &Walk<'_>, receiving: &Receiving<'_>) -> Ipv6Addr {
-    match (receiving.identifier.kind(), receiving.network.ipv6) {
-        (Kind::Ipv6(_, low), Some(vnet)) => vnet.address(low),
-        _ => walk.world.sir.address(receiving.identifier).ipv6(),
-    }
 }
 
 /// What the receiver of an error is shown.

@@ -1,7 +1,7 @@
 //! The ICMP error that a refused packet's sender is owed, if its allowance has one left.
 //!
-//! What must stay true: whoever gets an error sent the packet it quotes; tenants see the VN's gateway as its source, the fabric our
-//! control address.
+//! What must stay true: whoever gets an error sent the packet it quotes; tenants see the VN's gateway as its source, tasks and the fabric
+//! our control address.
 
 use ipv4_xlat::IcmpError;
 use ipv4_xlat::generated::{icmpv4_error, icmpv6_error};
@@ -53,16 +53,18 @@ fn to_tenant(
 ) -> Option<Rewritten> {
     let Origin::Port(port) = origin else { return None };
     let attachment = walk.world.attachment(port)?;
-    let network = walk.world.network(attachment.network)?;
+    let (gateway4, gateway6) = match walk.world.network(attachment.network) {
+        Some(network) => (network.gateway4, network.gateway6),
+        // A task has no gateway: the host itself speaks.
+        None => (None, Some(walk.world.locator.control_address())),
+    };
     walk.limits.get_mut(usize::from(port.0))?.take(Protocol::IcmpError, walk.now).ok()?;
     let original = frame.head.get(ETHERNET_LEN..)?;
     let identification = walk.next_identification();
     let (ethernet, out) = scratch.head.split_first_chunk_mut::<ETHERNET_LEN>()?;
     let (len, ether_type) = match error {
-        IcmpError::V4(error) => {
-            (icmpv4_error(error, network.gateway4?, identification, original, out).ok()?, IPV4)
-        }
-        IcmpError::V6(error) => (icmpv6_error(error, network.gateway6?, original, out).ok()?, IPV6),
+        IcmpError::V4(error) => (icmpv4_error(error, gateway4?, identification, original, out).ok()?, IPV4),
+        IcmpError::V6(error) => (icmpv6_error(error, gateway6?, original, out).ok()?, IPV6),
     };
     // Where it came from: one of the attachment's MACs, or nothing would be owed.
     ethernet[..6].copy_from_slice(frame.head.get(6..12)?);

@@ -18,9 +18,11 @@ use ipv4_xlat::{
 };
 
 use super::admit::Admitted;
+use super::around;
 use super::deliver;
 use super::group::{Group, Listening};
-use super::look_up::{Receiving, Recipient, Way, ipv4_of, peer};
+use super::leave;
+use super::look_up::{Receiving, Recipient, Tenant, Way, ipv4_of, peer};
 use super::neighbour4;
 use super::quote;
 use super::rewrite6::{on_the_wire, path_mtu};
@@ -38,28 +40,34 @@ use crate::tables::Target;
 const FRAME_AT: usize = 1400;
 
 /// What translation adds to a packet at most: the longer header, and a Fragment header.
-const GROWTH: usize = 28;
+pub(super) const GROWTH: usize = 28;
 
 /// Transport bytes that translation reads of anything but ICMP errors: a TCP header without options.
 const LONGEST_TRANSPORT: usize = 20;
 
-/// VA <-> SIR:(VNI:VA) of one VN.
+/// VA <-> SIR:(VNI:VA) of one VN; and what its tenants are shown of endpoints elsewhere.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct InNetwork {
+pub(crate) struct InNetwork<'n> {
     sir: SirPrefix,
     vnid: Vnid,
+    network: &'n Network,
     /// The packet's destination, as judged; on the wire it still bears a locator.
     destination: Option<Ipv4Addr>,
 }
 
-impl InNetwork {
+impl<'n> InNetwork<'n> {
     #[inline]
-    pub(crate) fn new(walk: &Walk<'_>, network: &Network, destination: Option<Ipv4Addr>) -> Self {
-        Self { sir: walk.world.sir, vnid: network.vnid, destination }
+    pub(crate) fn new(walk: &Walk<'_>, network: &'n Network, destination: Option<Ipv4Addr>) -> Self {
+        Self { sir: walk.world.sir, vnid: network.vnid, network, destination }
+    }
+
+    #[cold]
+    fn elsewhere(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        self.network.shown_here(address)
     }
 }
 
-impl AddressMap for InNetwork {
+impl AddressMap for InNetwork<'_> {
     #[inline]
     fn v4_to_v6(&self, address: Ipv4Addr, _: Role) -> Option<Ipv6Addr> {
         Some(self.sir.address(Identifier::ipv4(self.vnid, address)).ipv6())
@@ -73,7 +81,7 @@ impl AddressMap for InNetwork {
         let bits = address.to_bits();
         let candidate = Ipv4Addr::from_bits(bits as u32);
         let expected = self.sir.address(Identifier::ipv4(self.vnid, candidate)).ipv6();
-        (expected.to_bits() == bits).then_some(candidate)
+        if expected.to_bits() == bits { Some(candidate) } else { self.elsewhere(address) }
     }
 }
 
@@ -90,6 +98,7 @@ pub(crate) fn from_tenant(
     let (identifier, target) = match peer(walk, admitted, question, header.source().into())? {
         (identifier, Way::Known(target)) => (identifier, target),
         (_, Way::Router) => return to_router(walk, admitted, frame, scratch),
+        (_, Way::Alias) => return leave::ipv4(walk, admitted, header, frame, scratch),
     };
     match target {
         Target::Remote(locator, neutral) => {
@@ -184,7 +193,7 @@ fn behind_ethernet(tail: Range<usize>) -> Range<usize> {
 }
 
 #[inline]
-fn to_uplink(
+pub(super) fn to_uplink(
     walk: &mut Walk<'_>,
     sender: PortId,
     translated: Translated,
@@ -196,16 +205,16 @@ fn to_uplink(
         return Ok(Fate::Uplink(Rewritten { head: 0..head_len, tail, offload, more: false }));
     }
     *walk.pending = Some(Pending::one(Origin::Port(sender), Origin::Uplink, translated.pieces()));
-    next_uplink_piece(walk, scratch).map(Fate::Uplink).ok_or(Stop::Drop(DropReason::Malformed))
+    next_piece_of_pending(walk, scratch).map(Fate::Uplink).ok_or(Stop::Drop(DropReason::Malformed))
 }
 
-fn next_piece_of_pending(walk: &mut Walk<'_>, scratch: &mut Scratch) -> Option<Piece> {
+fn piece_of_pending(walk: &mut Walk<'_>, scratch: &mut Scratch) -> Option<Piece> {
     walk.pending.as_mut()?.pieces.as_mut()?.next(&mut scratch.head)
 }
 
 /// The next fragment of the IPv6 packet in the scratch buffer.
-fn next_uplink_piece(walk: &mut Walk<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
-    let piece = next_piece_of_pending(walk, scratch)?;
+pub(super) fn next_piece_of_pending(walk: &mut Walk<'_>, scratch: &mut Scratch) -> Option<Rewritten> {
+    let piece = piece_of_pending(walk, scratch)?;
     let tail = behind_ethernet(piece.tail);
     Some(Rewritten { head: 0..piece.head_len, tail, offload: Default::default(), more: true })
 }
@@ -217,7 +226,7 @@ fn next_local_piece(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Option<Rewritten>, Stop> {
-    let Some(piece) = next_piece_of_pending(walk, scratch) else { return Ok(None) };
+    let Some(piece) = piece_of_pending(walk, scratch) else { return Ok(None) };
     let identifier = scratch_destination(scratch).ok_or(DropReason::NoMapping)?;
     let tail = behind_ethernet(piece.tail);
     let (len, none) = (piece.head_len, Default::default());
@@ -251,8 +260,10 @@ pub(crate) fn next_piece(
 ) -> Result<Option<Fate>, DropReason> {
     let to = walk.pending.as_ref().and_then(|pending| pending.pieces.as_ref().map(|_| pending.to));
     let Some(to) = to else { return Ok(None) };
+    let goes_around = walk.pending.as_ref().is_some_and(|pending| pending.around);
     let piece = match to {
-        Origin::Uplink | Origin::Outside => Ok(next_uplink_piece(walk, scratch).map(Fate::Uplink)),
+        Origin::Uplink if goes_around => around::next_piece(walk, frame, scratch),
+        Origin::Uplink | Origin::Outside => Ok(next_piece_of_pending(walk, scratch).map(Fate::Uplink)),
         Origin::Port(port) => {
             let piece = next_local_piece(walk, port, frame, scratch);
             piece.map(|piece| piece.map(|piece| Fate::Local(port, piece)))
@@ -315,7 +326,9 @@ pub(crate) fn copy_to_host(
     deliver::redirect_ipv6(scratch, wire.ipv6(), |_| deliver::give_back_hop(hop_limit));
     if !translated.is_one_piece() {
         begin_pieces(walk, Origin::Uplink, &translated);
-        return next_uplink_piece(walk, scratch).map(Fate::Uplink).ok_or(Stop::Drop(DropReason::Malformed));
+        return next_piece_of_pending(walk, scratch)
+            .map(Fate::Uplink)
+            .ok_or(Stop::Drop(DropReason::Malformed));
     }
     let Translated { head_len, tail, offload, .. } = translated;
     let rewritten = Rewritten { head: 0..head_len, tail: behind_ethernet(tail), offload, more: true };
@@ -333,7 +346,7 @@ fn begin_pieces(walk: &mut Walk<'_>, to: Origin, translated: &Translated) {
 #[inline]
 fn back_to_v4<'w>(
     walk: &mut Walk<'_>,
-    receiving: &impl Recipient<'w>,
+    receiving: &impl Tenant<'w>,
     head_len: usize,
     tail: Range<usize>,
     offload: crate::packet::Offload,
@@ -388,8 +401,20 @@ fn append_payload(v6: &mut [u8], head_len: usize, tail: &Range<usize>, frame: &F
 #[inline]
 pub(crate) fn to_tenant<'w>(
     walk: &mut Walk<'_>,
-    receiving: &impl Recipient<'w>,
+    receiving: &impl Tenant<'w>,
     arriving: Arriving<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    to_tenant_by(walk, receiving, arriving, &receiving.network().translation, scratch)
+}
+
+/// The same, translated by `config`.
+#[inline]
+pub(crate) fn to_tenant_by<'w>(
+    walk: &mut Walk<'_>,
+    receiving: &impl Tenant<'w>,
+    arriving: Arriving<'_>,
+    config: &Config,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let Arriving { question, frame, .. } = arriving;
@@ -397,10 +422,10 @@ pub(crate) fn to_tenant<'w>(
     let all = frame.head.len().min(FRAME_AT);
     let headers = (usize::from(question.l4) + LONGEST_TRANSPORT).min(all);
     copy_head(walk, receiving, headers, arriving, scratch)?;
-    match from_scratch(walk, receiving, headers, frame, scratch) {
+    match from_scratch(walk, receiving, headers, (frame, config), scratch) {
         Err(Stop::Again(Again::Whole)) if headers < all => {
             copy_head(walk, receiving, all, arriving, scratch)?;
-            from_scratch(walk, receiving, all, frame, scratch)
+            from_scratch(walk, receiving, all, (frame, config), scratch)
         }
         fate => fate,
     }
@@ -410,7 +435,7 @@ pub(crate) fn to_tenant<'w>(
 #[inline]
 fn copy_head<'w>(
     walk: &Walk<'_>,
-    receiving: &impl Recipient<'w>,
+    receiving: &impl Tenant<'w>,
     len: usize,
     arriving: Arriving<'_>,
     scratch: &mut Scratch,
@@ -428,9 +453,9 @@ fn copy_head<'w>(
 #[inline]
 pub(crate) fn from_scratch<'w>(
     walk: &mut Walk<'_>,
-    receiving: &impl Recipient<'w>,
+    receiving: &impl Tenant<'w>,
     len: usize,
-    frame: &Frame<'_>,
+    (frame, config): (&Frame<'_>, &Config),
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let map = InNetwork::new(walk, receiving.network(), Some(ipv4_of(receiving.identifier())));
@@ -438,7 +463,7 @@ pub(crate) fn from_scratch<'w>(
     let (v6, v4) = scratch.head.split_at_mut(FRAME_AT);
     let packet = Packet { head: v6.get(..len).unwrap_or_default(), len: frame.len, offload: frame.offload };
     let out = v4.get_mut(ETHERNET_LEN..).unwrap_or_default();
-    let back = v6_to_v4::translate(&packet, &map, &receiving.network().translation, identification, out);
+    let back = v6_to_v4::translate(&packet, &map, config, identification, out);
     let back = match back {
         // An error of that size would have been cut by whoever sent it (RFC 4443, section 2.4 (c)).
         Err(Refusal::NeedWhole) if len >= frame.head.len().min(FRAME_AT) && frame.is_whole() => {

@@ -37,6 +37,8 @@ pub(crate) fn from_tenant(
     let (identifier, target) = match peer(walk, admitted, question, source.into())? {
         (identifier, Way::Known(target)) => (identifier, target),
         (_, Way::Router) => return to_router(walk, question, header, frame, scratch),
+        // Aliases are IPv4.
+        (_, Way::Alias) => return Err(DropReason::NoMapping.into()),
     };
     fits_path(path_mtu(walk, target, question.ip_len as usize), question, frame, source)?;
     if header.hop_limit() == 0 {
@@ -135,7 +137,12 @@ pub(crate) fn path_mtu(walk: &Walk<'_>, target: Target, len: usize) -> u16 {
 
 /// Nothing larger than the path's MTU leaves, nor is delivered on this host: a super-packet is judged by its segments.
 #[inline]
-fn fits_path(mtu: u16, question: &Question, frame: &Frame<'_>, source: Ipv6Addr) -> Result<(), Stop> {
+pub(crate) fn fits_path(
+    mtu: u16,
+    question: &Question,
+    frame: &Frame<'_>,
+    source: Ipv6Addr,
+) -> Result<(), Stop> {
     let (l4, total) = (usize::from(question.l4), question.ip_len as usize);
     if total <= usize::from(mtu) {
         return Ok(());

@@ -31,6 +31,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) identification: &'a mut u16,
     /// Who listens to what, as of the last packet to a group.
     pub(crate) groups: &'a mut Arc<Groups>,
+    /// The first bytes of a packet that goes around on this host.
+    pub(crate) turned: &'a mut Box<[u8]>,
     /// Of the packet that is being sent in several.
     pub(crate) pending: &'a mut Option<Pending>,
     /// Whom to tell of the straight line.
@@ -46,6 +48,8 @@ pub(crate) struct Pending {
     pub(crate) pieces: Option<Pieces>,
     /// Where that goes.
     pub(crate) to: Origin,
+    /// Its pieces go around on this host instead of to the uplink.
+    pub(crate) around: bool,
     /// Who else gets a copy, where it is for many.
     pub(crate) copies: Option<Copies>,
     /// Copies that could not be made before the first that could, and why.
@@ -56,12 +60,12 @@ impl Pending {
     /// A packet in pieces for one receiver.
     pub(crate) fn one(sender: Origin, to: Origin, pieces: Pieces) -> Self {
         let lost = (DropReason::NoListener, 0);
-        Self { sender, pieces: Some(pieces), to, copies: None, lost }
+        Self { sender, pieces: Some(pieces), to, around: false, copies: None, lost }
     }
     /// A packet for many.
     pub(crate) fn many(sender: Origin, copies: Copies) -> Self {
         let lost = (DropReason::NoListener, 0);
-        Self { sender, pieces: None, to: Origin::Uplink, copies: Some(copies), lost }
+        Self { sender, pieces: None, to: Origin::Uplink, around: false, copies: Some(copies), lost }
     }
 }
 

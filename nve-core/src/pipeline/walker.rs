@@ -11,7 +11,7 @@ use smoltcp::wire::EthernetAddress;
 use super::question::{Question, from_outside, from_tenant, from_wire};
 use super::triangle::{Triangle, Triangles};
 use super::walk::{Pending, Stop, Walk};
-use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, copies, decide, refuse, rewrite4};
+use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, around, copies, decide, refuse, rewrite4};
 use crate::DropReason;
 use crate::counters::{PortCounters, WorkerCells};
 use crate::gateway::{self, GatewayContext, Limits};
@@ -33,6 +33,7 @@ pub struct Walker {
     outside_limits: Limits,
     identification: u16,
     groups: Arc<Groups>,
+    turned: Box<[u8]>,
     pending: Option<Pending>,
     triangles: Triangles,
     now: Duration,
@@ -53,6 +54,7 @@ impl Walker {
             outside_limits: Limits::default(),
             identification: 0,
             groups: Arc::default(),
+            turned: vec![0; around::ROOM].into(),
             pending: None,
             triangles: Triangles::default(),
             now: Duration::ZERO,
@@ -179,6 +181,7 @@ impl Walker {
             outside_limits: &mut self.outside_limits,
             identification: &mut self.identification,
             groups: &mut self.groups,
+            turned: &mut self.turned,
             pending: &mut self.pending,
             triangles: &mut self.triangles,
         }

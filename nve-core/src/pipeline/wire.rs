@@ -9,7 +9,10 @@
 //! What must stay true: what enters from the uplink and leaves to it again costs a hop, so that nothing loops; ICMPv6 errors are judged by
 //! what they quote, everything else by its source.
 
-use super::look_up::{Distant, Receiving, Wanted, endpoint, from_wire};
+use core::net::Ipv6Addr;
+
+use super::enter::{self, Whence};
+use super::look_up::{Distant, Receiving, Wanted, from_wire};
 use super::rewrite6::on_the_wire;
 use super::triangle::{self, Triangle};
 use super::walk::{Stop, Walk};
@@ -18,6 +21,7 @@ use super::{deliver, departure, group, judge, quote, rewrite4, rewrite6};
 use crate::DropReason;
 use crate::packet::Frame;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
+use crate::policy::{Endpoint, Realm};
 
 /// A packet from the wire on its way on.
 #[derive(Clone, Copy)]
@@ -27,6 +31,14 @@ pub(crate) struct Arriving<'a> {
     pub(crate) header: Ipv6<'a>,
     /// What it will have.
     pub(crate) hop_limit: u8,
+    pub(crate) whence: Whence,
+}
+
+impl Arriving<'_> {
+    /// Whether it is an ICMPv6 error, which is judged by what it quotes.
+    pub(crate) fn is_error(&self) -> bool {
+        self.question.is_icmpv6_error(self.frame, 0)
+    }
 }
 
 /// A packet to our locator.
@@ -41,7 +53,13 @@ pub(crate) fn arrived(
     match from_wire(walk, question)? {
         Wanted::Here(receiving) => {
             let hop_limit = deliver::give_back_spent_hop(header.hop_limit());
-            to_attachment(walk, &receiving, Arriving { question, frame, header, hop_limit }, scratch)
+            let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
+            to_attachment(walk, &receiving, arriving, scratch)
+        }
+        Wanted::Task(task) => {
+            let hop_limit = deliver::give_back_spent_hop(header.hop_limit());
+            let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
+            enter::to_task(walk, &task, arriving, scratch)
         }
         Wanted::There(distant) => departure::straggler(walk, &distant, (question, frame, header), scratch),
         Wanted::Many(many) => group::arrived(walk, question, &many, frame, scratch),
@@ -58,9 +76,10 @@ pub(crate) fn routed(
 ) -> Result<Fate, Stop> {
     let header = Ipv6::read(frame, 0)?;
     let hop_limit = header.hop_limit().checked_sub(1).filter(|left| *left > 0).ok_or(DropReason::HopLimit)?;
-    let arriving = Arriving { question, frame, header, hop_limit };
+    let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
     match from_wire(walk, question)? {
         Wanted::Here(receiving) => to_attachment(walk, &receiving, arriving, scratch),
+        Wanted::Task(task) => enter::to_task(walk, &task, arriving, scratch),
         Wanted::There(distant) => pass_on(walk, &distant, arriving, scratch),
         // Whoever sends to a group names each host.
         Wanted::Many(_) => Err(DropReason::Multicast.into()),
@@ -75,15 +94,18 @@ fn to_attachment(
     arriving: Arriving<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let Arriving { question, frame, header, hop_limit } = arriving;
+    let Arriving { question, frame, header, hop_limit, .. } = arriving;
     if header.hop_limit() == 0 {
         return Err(DropReason::HopLimit.into());
     }
     if question.is_icmpv6_error(frame, 0) {
-        return quote::from_wire(walk, receiving, arriving, scratch);
+        return quote::from_wire(walk, &quote::Reader::Tenant(*receiving), arriving, scratch);
     }
-    let _admission =
-        judge::source(walk, header.source(), receiving.network_id, receiving.identifier.type_number())?;
+    let source = header.source();
+    match judge::source(walk, source, receiving.network_id, receiving.identifier.type_number()) {
+        Ok(_admission) => {}
+        Err(refused) => return enter::from_elsewhere(walk, receiving, arriving, refused, scratch),
+    }
     match (receiving.identifier.type_number(), receiving.network.ipv6) {
         (2, _) => rewrite4::to_tenant(walk, receiving, arriving, scratch),
         (3, Some(vnet)) => {
@@ -98,12 +120,13 @@ fn to_attachment(
 /// Judges the source, or what an error quotes, of a packet for another host, and notes who should have sent it there at once.
 #[cold]
 pub(crate) fn may_pass(walk: &mut Walk<'_>, distant: &Distant, arriving: Arriving<'_>) -> Result<(), Stop> {
-    let Arriving { question, frame, header, .. } = arriving;
-    if question.is_icmpv6_error(frame, 0) {
-        return quote::passes_through(walk, question, distant.identifier, frame);
-    }
-    judge::source(walk, header.source(), distant.network_id, distant.identifier.type_number())?;
-    if let Some((_, source)) = endpoint(walk, header.source()) {
+    let (realm, address, identifier) =
+        (distant.realm, arriving.header.destination(), Some(distant.identifier));
+    enter::judge_passing(walk, &Endpoint { realm, address, identifier }, &arriving)?;
+    let source = Endpoint::called(walk.world, arriving.header.source()).ok();
+    if !arriving.is_error()
+        && let Some(source) = source.and_then(|source| source.identifier)
+    {
         triangle::note(walk, Triangle { source, destination: distant.identifier });
     }
     Ok(())
@@ -128,4 +151,12 @@ pub(crate) fn pass_on(
     deliver::write_ipv6(scratch, 0, shown);
     let tail = HEADER_LEN..header.total_len();
     Ok(Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail, offload: frame.offload, more: false }))
+}
+
+/// Whether `source` may reach `to` because both are of one network.
+pub(crate) fn judge_same_network(walk: &Walk<'_>, to: &Endpoint, source: Ipv6Addr) -> Result<(), DropReason> {
+    let (Realm::Network(network), Some(identifier)) = (to.realm, to.identifier) else {
+        return Err(DropReason::IllegalSource);
+    };
+    judge::source(walk, source, network, identifier.type_number()).map(|_| ())
 }

@@ -86,6 +86,11 @@ impl Network {
         self.aliases.endpoint(address).or_else(outside)
     }
 
+    /// Whether `address` stands for somebody elsewhere, and for nobody of this network.
+    pub(crate) fn has_alias(&self, address: Ipv4Addr) -> bool {
+        self.aliases.endpoint(address).is_some()
+    }
+
     /// What an IPv4 tenant of this network is shown of `address`, an endpoint's elsewhere; `None`: it has no IPv4 address here.
     pub(crate) fn shown_here(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         let outside = || self.nat64?.extract(address).filter(|address| self.may_be_outside(*address));

@@ -3,29 +3,24 @@
 //! What must stay true: a [`World`] never changes. It is made whole from a checked setup, swapped whole, and pinned by each worker for a
 //! batch; numbers in it ([`NetworkId`], [`crate::pipeline::PortId`], [`LocatorId`]) keep their meaning over a swap or are not reused.
 
-#[allow(dead_code, reason = "the walk begins to ask in the next change")]
 mod alias;
-#[allow(dead_code, reason = "the walk begins to ask in the next change")]
 mod crossing;
 mod further;
 mod path;
 #[allow(dead_code, reason = "the walk of tasks begins to ask in the next change")]
 mod peer;
 mod prefixes;
-#[allow(dead_code, reason = "the walk begins to ask in the next change")]
 mod realm;
 mod shared;
 mod world;
 
 pub(crate) use alias::Aliases;
 pub use crossing::Admission;
-#[allow(unused_imports, reason = "the walk begins to ask in the next change")]
 pub(crate) use crossing::{Rules, Shown, Traffic, Unruled};
 pub(crate) use further::Further;
 pub(crate) use path::{IPV6_MINIMUM, Reach};
 pub(crate) use peer::{Peers, Twist};
 pub use realm::Realm;
-#[allow(unused_imports, reason = "the walk begins to ask in the next change")]
 pub(crate) use realm::{Endpoint, Nobody};
 pub(crate) use shared::{Cell, Holder, Shared};
 pub use world::{Attachment, LocatorId, Network, NetworkId, TASK_MAC, World};

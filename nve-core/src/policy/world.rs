@@ -12,8 +12,8 @@ use ipv4_xlat::address::rfc6052;
 use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 
-use super::{Aliases, Cell, Further, Peers, Reach, Realm, Rules};
-use crate::addr::{ChecksumMode, Identifier, Locator, Neutral, SirPrefix, Vnet, Vnid};
+use super::{Aliases, Cell, Further, IPV6_MINIMUM, Peers, Reach, Realm, Rules};
+use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
 use crate::setup::{
@@ -224,7 +224,6 @@ pub struct World {
     /// For how long.
     pub(crate) grace: Duration,
     /// Between realms.
-    #[allow(dead_code, reason = "the walk begins to ask in the next change")]
     pub(crate) rules: Arc<Rules>,
     /// Hosts whose ILA is not ours.
     pub(crate) peers: Arc<Peers>,
@@ -374,6 +373,24 @@ impl World {
     pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
         let known = |reach: &&Reach| self.known_locators.binary_search(&reach.locator).is_ok();
         self.reaches.iter().filter(known).filter(|reach| reach.locator != self.locator)
+    }
+    /// How IPv4 is translated for endpoints that have IPv6, along a path that carries `mtu` bytes: a router's rules (RFC 7915).
+    pub(crate) fn apart_along(&self, mtu: u16) -> Config {
+        along(APART.with_mtu4(u32::from(self.uplink_mtu).saturating_sub(20)), mtu)
+    }
+    /// The same for the outside, of whose paths nothing is learned.
+    pub(crate) fn apart_outside(&self) -> Config {
+        let config = self.apart_along(self.uplink_mtu);
+        LowestIpv6Mtu::new(u32::from(IPV6_MINIMUM))
+            .map_or(config, |lowest| config.with_lowest_ipv6_mtu(lowest))
+    }
+    /// How `identifier` would be adjusted on its way to this very host.
+    pub(crate) fn neutral_here(&self, identifier: Identifier) -> Option<Neutral> {
+        let neutral = match identifier.kind() {
+            Kind::Ipv6(vnid, _) => self.network_of_vnid(vnid)?.1.neutral6?,
+            _ => self.neutral,
+        };
+        (self.checksum == ChecksumMode::Neutral).then_some(neutral)
     }
     /// How a task's address is adjusted on its way to `locator`.
     pub(crate) fn neutral_to_task(&self, locator: Locator) -> Option<Neutral> {
@@ -561,6 +578,20 @@ const IN_NETWORK: Config = match Config::new(Settings {
     zero_udp_checksum: ZeroUdpChecksum::Forward,
     traffic_class: TrafficClass::Keep,
     fragmented_icmp: FragmentedIcmp::Pass,
+}) {
+    Ok(config) => config,
+    Err(_) => panic!("refused when this file is compiled"),
+};
+
+/// Translation between a tenant's IPv4 and endpoints with IPv6.
+const APART: Config = match Config::new(Settings {
+    hop_change: HopChange::SpendOne,
+    mtu4: 1480,
+    mtu6: 1500,
+    lowest_ipv6_mtu: 1500,
+    zero_udp_checksum: ZeroUdpChecksum::Compute,
+    traffic_class: TrafficClass::Keep,
+    fragmented_icmp: FragmentedIcmp::Drop,
 }) {
     Ok(config) => config,
     Err(_) => panic!("refused when this file is compiled"),

@@ -8,10 +8,12 @@ use smoltcp::wire::{EthernetAddress, IpCidr};
 use super::fabric::Link;
 use super::guest::{Lent, Sends};
 use super::world::World;
-use crate::addr::{ChecksumMode, Locator, SirPrefix, Vnid};
+use crate::addr::{ChecksumMode, Locator, PeerChecksum, SirPrefix, Vnid};
 use crate::pipeline::Receiver;
+use crate::policy::TASK_MAC;
 use crate::setup::{
-    self, Attachment, Instance, Listener, Mapping, Moves, Multicast, Network, Route, Setup, Unknown,
+    self, Alias, Attachment, Crossing, Instance, Listener, Mapping, Moves, Multicast, Network, Peer, Route,
+    Setup, Task, TaskMapping, Unknown,
 };
 
 /// How a guest gets its addresses.
@@ -64,6 +66,23 @@ impl GuestPlan {
             sends: Sends::Plain,
             receives: Receiver { up: true, ..Receiver::default() },
         }
+    }
+    /// A task: it has no network and no stack; what it sends and gets is looked at.
+    ///
+    /// # Panics
+    /// If an address is none.
+    pub fn task(name: &str, host: &str, addresses: &[&str]) -> Self {
+        Self::new(name, host, "", addresses).by_hand()
+    }
+    fn is_task(&self) -> bool {
+        self.network.is_empty()
+    }
+    /// Its addresses as a task's.
+    fn task_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
+        self.addresses.iter().filter_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        })
     }
     /// Has these prefixes behind it.
     ///
@@ -138,6 +157,10 @@ pub struct Plan {
     standbys: Vec<(String, String)>,
     /// Network, group and host.
     listeners: Vec<(String, IpAddr, String)>,
+    crossings: Vec<Crossing>,
+    aliases: Vec<Alias>,
+    /// Hosts of another make.
+    peers: Vec<(String, PeerChecksum)>,
 }
 
 impl Plan {
@@ -154,6 +177,9 @@ impl Plan {
             guests: Vec::new(),
             unmapped: Vec::new(),
             standbys: Vec::new(),
+            crossings: Vec::new(),
+            aliases: Vec::new(),
+            peers: Vec::new(),
             listeners: Vec::new(),
         }
     }
@@ -212,7 +238,10 @@ impl Plan {
 
     /// A guest.
     pub fn guest(mut self, mut guest: GuestPlan) -> Self {
-        guest.mac = EthernetAddress([0x52, 0x54, 0, 0, 0, self.guests.len() as u8 + 1]);
+        guest.mac = match guest.is_task() {
+            true => TASK_MAC,
+            false => EthernetAddress([0x52, 0x54, 0, 0, 0, self.guests.len() as u8 + 1]),
+        };
         self.guests.push(guest);
         self
     }
@@ -247,9 +276,37 @@ impl Plan {
         self
     }
 
+    /// Lets something pass between realms, on every host.
+    pub fn crossing(mut self, crossing: Crossing) -> Self {
+        self.crossings.push(crossing);
+        self
+    }
+    /// What the IPv4 tenants of a network call an endpoint elsewhere, on every host.
+    pub fn alias(mut self, alias: Alias) -> Self {
+        self.aliases.push(alias);
+        self
+    }
+    /// Changes the network added last.
+    pub fn with_network(mut self, change: impl FnOnce(&mut Network)) -> Self {
+        if let Some(network) = self.networks.last_mut() {
+            change(network);
+        }
+        self
+    }
+    /// A host whose ILA is the Linux kernel's in this mode, as every other host knows it.
+    pub fn peer(mut self, host: &str, checksum: PeerChecksum) -> Self {
+        self.peers.push((host.to_owned(), checksum));
+        self
+    }
+
     /// What `guest` is given beside its addresses.
     pub(super) fn lent(&self, guest: &GuestPlan) -> Lent {
         let neighbours = self.guests.iter().filter(|other| other.network == guest.network);
+        // Whoever may speak between realms may be heard; a test that has rules says itself who should not be.
+        if guest.is_task() || !self.crossings.is_empty() {
+            let anybody = ["0.0.0.0/0", "::/0"].map(|all| all.parse().expect("a prefix"));
+            return Lent { of_network: anybody.to_vec(), ..Lent::default() };
+        }
         Lent {
             macs: guest.macs.clone(),
             behind: guest.prefixes.clone(),
@@ -277,6 +334,19 @@ impl Plan {
             hostname: Some(guest.name.clone()),
             instance: Instance::default(),
         };
+        let task = |guest: &GuestPlan| Task {
+            name: guest.name.clone(),
+            addresses: guest.task_addresses().collect(),
+        };
+        let task_mappings = |guest: &GuestPlan| {
+            let locator = locator_of(&guest.host);
+            guest.task_addresses().map(|address| TaskMapping { address, locator }).collect::<Vec<_>>()
+        };
+        let peers = self.peers.iter().filter(|(name, _)| *name != host.name);
+        let peer = |(name, checksum): &(String, PeerChecksum)| Peer {
+            locator: locator_of(name),
+            checksum: *checksum,
+        };
         let mappings = |guest: &GuestPlan| {
             let locator = locator_of(&guest.host);
             let mapping = |address| Mapping { network: guest.network.clone(), address, locator };
@@ -294,13 +364,13 @@ impl Plan {
             attachments: self
                 .guests
                 .iter()
-                .filter(|guest| here(guest) || waits(guest))
+                .filter(|guest| !guest.is_task() && (here(guest) || waits(guest)))
                 .map(attachment)
                 .collect(),
             mappings: self
                 .guests
                 .iter()
-                .filter(|guest| !here(guest))
+                .filter(|guest| !guest.is_task() && !here(guest))
                 .flat_map(mappings)
                 .filter(|mapping| !self.unmapped.contains(&(host.name.clone(), mapping.address)))
                 .filter(|mapping| mapped.insert((mapping.network.clone(), mapping.address)))
@@ -316,6 +386,16 @@ impl Plan {
                     .collect(),
                 ..Moves::default()
             },
+            tasks: self.guests.iter().filter(|guest| guest.is_task() && here(guest)).map(task).collect(),
+            task_mappings: self
+                .guests
+                .iter()
+                .filter(|guest| guest.is_task() && !here(guest))
+                .flat_map(task_mappings)
+                .collect(),
+            aliases: self.aliases.clone(),
+            crossings: self.crossings.clone(),
+            peers: peers.map(peer).collect(),
             ..Setup::of(setup::Host {
                 name: host.name.clone(),
                 locator: host.locator,

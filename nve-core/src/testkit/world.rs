@@ -111,7 +111,6 @@ impl World {
             let (id, mtu) = (host.id, host.nve.mtu(port));
             host.nve.set_receiver(port, guest.receives);
             let network = plan.networks.iter().find(|network| network.name == guest.network);
-            let network = network.expect("the setup was checked");
             let place = self.recorder.guest(&guest.name);
             let seed = self.dice.roll();
             let plug = Plug { host: id, port, place, mtu, lent: plan.lent(guest) };

@@ -77,7 +77,7 @@ fn a_packet_from_the_wire_is_delivered_only_if_its_source_may_reach_its_destinat
             ("2001:db8:51:0:5000:3e9:a01:1", DropReason::IllegalSource), // C = 1
             ("2001:db8:51:0:4000:3ea:a01:1", DropReason::ForeignNetwork), // red's IPv4
             (RED1[1], DropReason::ForeignNetwork),
-            ("2001:db8:9999::1", DropReason::IllegalSource),
+            ("2001:db8:9999::1", DropReason::OutsideSource),
             (unregistered, DropReason::UnregisteredSource),
             (own, DropReason::UnregisteredSource),
         ];

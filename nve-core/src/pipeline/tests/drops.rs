@@ -9,7 +9,10 @@ const B6: &str = "2001:db8:b1:e::2";
 const ROUTER: &str = "2001:db8:ffff::1";
 
 /// Reasons that no single walk can have, with the test that has them.
-const ELSEWHERE: [(DropReason, &str); 10] = [
+const ELSEWHERE: [(DropReason, &str); 13] = [
+    (DropReason::OutsideDenied, "nve-core/src/pipeline/tests/realms.rs"),
+    (DropReason::CrossingFragment, "nve-core/src/pipeline/tests/realms.rs"),
+    (DropReason::NoAlias, "nve-core/src/pipeline/tests/realms.rs"),
     (DropReason::NotHolder, "nve-core/tests/scenarios/shared_addresses.rs"),
     (DropReason::Moved, "nve-core/tests/scenarios/migration.rs"),
     (DropReason::DnsQuery, "nve-core/src/gateway/dns/tests.rs"),
@@ -350,7 +353,7 @@ fn from_the_wire() -> Vec<Case> {
             "red to blue by the router role",
             udp("2001:db8:b1:e:0:1:0:2", A6, 1),
         ),
-        wire(DropReason::IllegalSource, "a plain address", udp("2001:db8:1234::1", &ila(A6), 1)),
+        wire(DropReason::OutsideSource, "a plain address", udp("2001:db8:1234::1", &ila(A6), 1)),
         wire(
             DropReason::IllegalSource,
             "an identifier under a locator",

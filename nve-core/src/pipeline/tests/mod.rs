@@ -23,6 +23,7 @@ use crate::testkit::frames::{self, Header};
 mod drops;
 mod errors;
 mod offloads;
+mod realms;
 mod reload;
 mod same_vn;
 mod totality;

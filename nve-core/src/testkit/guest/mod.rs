@@ -106,7 +106,13 @@ fn link_local(mac: EthernetAddress) -> Ipv6Addr {
 }
 
 impl Guest {
-    pub(super) fn new(plan: &GuestPlan, network: &Network, plug: Plug, seed: u64, now: Duration) -> Self {
+    pub(super) fn new(
+        plan: &GuestPlan,
+        network: Option<&Network>,
+        plug: Plug,
+        seed: u64,
+        now: Duration,
+    ) -> Self {
         let mut device = NetDevice::new(plug.mtu, plan.sends);
         let mut sockets = SocketSet::new(Vec::new());
         let mut config = Config::new(HardwareAddress::Ethernet(plan.mac));
@@ -124,7 +130,7 @@ impl Guest {
             place: plug.place,
             receives: plan.receives,
             addresses: plan.addresses.clone(),
-            network: (network.ipv4, network.ipv6),
+            network: network.map_or((None, None), |network| (network.ipv4, network.ipv6)),
             lent: plug.lent,
             device,
             sockets,
@@ -132,7 +138,9 @@ impl Guest {
             dhcp,
             lease: None,
         };
-        guest.configure(plan, network);
+        if let Some(network) = network {
+            guest.configure(plan, network);
+        }
         guest
     }
 

@@ -1,0 +1,1 @@
+//! ICMP errors between realms.
