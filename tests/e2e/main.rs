@@ -35,6 +35,7 @@ mod ordinary_guests;
 mod pasted_arguments;
 mod queue_pairs;
 mod receivers_see_valid_headers_only;
+mod redirects;
 mod refusals;
 mod restarts;
 mod rings_carry_what_is_in_them;

@@ -135,6 +135,8 @@ pub struct Plan {
     pub anycast: usize,
     /// More of the configurations of the hosts: the index of a host, and text that follows what else is there.
     pub host_text: Vec<(usize, String)>,
+    /// The indices of hosts that know no mapping and ask a router.
+    pub asking_the_router: Vec<usize>,
     /// The mode of all hosts.
     pub checksum: Checksum,
     /// Whether the daemons connect to sockets that QEMU listens on; else they listen.
@@ -163,6 +165,7 @@ impl Plan {
             hosts: TWO.to_vec(),
             anycast: 0,
             host_text: Vec::new(),
+            asking_the_router: Vec::new(),
             checksum: Checksum::Neutral,
             daemons_connect: false,
             qemu: Qemu::V10,
@@ -207,9 +210,11 @@ impl Plan {
         let at = |index: usize| fabric.hosts[index].locator();
         let checksum = self.checksum.word();
         let mode = if self.daemons_connect { "client" } else { "server" };
+        let asks = self.asking_the_router.contains(&host);
+        let unknown = if asks { "router" } else { "unreachable" };
         let mut text = format!(
             "[host]\nname = \"{}\"\nlocator = \"{}\"\nsir = \"{SIR}\"\nchecksum = \"{checksum}\"\n\
-             runtime = \"{}\"\n\n\
+             unknown = \"{unknown}\"\nruntime = \"{}\"\n\n\
              [uplink]\nkind = \"tun\"\nname = \"{TUN}\"\nmtu = {UPLINK_MTU}\n",
             fabric.hosts[host].name,
             at(host),
@@ -235,6 +240,9 @@ impl Plan {
                 for (_, key) in self.attachment_keys.iter().filter(|(vm, _)| vm == name) {
                     text += &format!("{key}\n");
                 }
+                continue;
+            }
+            if asks {
                 continue;
             }
             let locator = at(vm.host);
