@@ -54,7 +54,8 @@ fn turn(
     let arrived = Frame { head: bytes, len: packet.len(), offload: packet.offload };
     let question = question::from_wire(walk.world, &arrived);
     match question.form {
-        Form::Arrived => {}
+        // From here: made as the draft has it.
+        Form::Arrived | Form::ArrivedTwisted => {}
         Form::Refused(reason) => return Err(reason.into()),
         _ => return Err(unless_whole(frame)),
     }

@@ -22,9 +22,11 @@ use super::look_up::{asks_router, target, unreachable};
 use super::rewrite4::GROWTH;
 use super::rewrite6::{fits_path, on_the_wire, path_mtu};
 use super::walk::{Pending, Stop, Walk};
-use super::{Fate, Origin, PortId, Question, Rewritten, Scratch, around, deliver, quote, rewrite4, traffic};
+use super::{
+    Fate, Origin, PortId, Question, Rewritten, Scratch, around, deliver, peer, quote, rewrite4, traffic,
+};
 use crate::DropReason;
-use crate::addr::{Identifier, SirPrefix};
+use crate::addr::{Identifier, Locator, SirPrefix};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame};
@@ -124,7 +126,7 @@ pub(crate) fn ipv6(
     if way.here {
         return around::around(walk, &packet, frame, scratch);
     }
-    Ok(Fate::Uplink(packet))
+    to_host(walk, &way, Fate::Uplink(packet), frame, scratch)
 }
 
 /// An IPv4 packet of a tenant to what is no address of its network.
@@ -174,7 +176,24 @@ pub(crate) fn ipv4(
         deliver::unmodified_to_uplink(&translated.offload)?;
     }
     deliver::redirect_ipv6(scratch, way.address, |hops| way.hop_limit(hops));
-    send(walk, leaving.port, way.here, translated, frame, scratch)
+    let fate = send(walk, leaving.port, way.here, translated, frame, scratch)?;
+    to_host(walk, &way, fate, frame, scratch)
+}
+
+/// `fate` in the form that the other host takes.
+fn to_host(
+    walk: &mut Walk<'_>,
+    way: &Way,
+    fate: Fate,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    match (fate, way.there) {
+        (Fate::Uplink(packet), Some(there)) => {
+            peer::twist(walk, there, frame, packet, scratch).map(Fate::Uplink)
+        }
+        (fate, _) => Ok(fate),
+    }
 }
 
 /// The packet in the scratch buffer, in as many pieces as it takes.
@@ -226,6 +245,8 @@ struct Way {
     finish: bool,
     /// Its receiver is on this host.
     here: bool,
+    /// Where on another host.
+    there: Option<(Locator, Identifier)>,
 }
 
 impl Way {
@@ -238,7 +259,7 @@ impl Way {
 /// The way to `to` for a packet of `len` bytes.
 fn way(walk: &Walk<'_>, to: &Endpoint, len: usize) -> Option<Way> {
     let mtu = walk.world.uplink_mtu;
-    let as_it_is = Way { address: to.address, mtu, finish: false, here: false };
+    let as_it_is = Way { address: to.address, mtu, finish: false, here: false, there: None };
     let Some(identifier) = to.identifier else { return Some(as_it_is) };
     let target = target(walk, identifier);
     let (locator, neutral, here) = match target {
@@ -249,7 +270,8 @@ fn way(walk: &Walk<'_>, to: &Endpoint, len: usize) -> Option<Way> {
     };
     let wire = on_the_wire(locator, identifier, neutral);
     let mtu = target.map_or(mtu, |target| path_mtu(walk, target, len));
-    Some(Way { address: wire.ipv6(), mtu, finish: !wire.is_neutral(), here })
+    let there = (!here).then_some((locator, identifier));
+    Some(Way { address: wire.ipv6(), mtu, finish: !wire.is_neutral(), here, there })
 }
 
 /// Whether rules let it pass.

@@ -45,7 +45,6 @@ mod leave;
 mod look_up;
 mod neighbour4;
 mod nve;
-#[allow(dead_code, reason = "the walk of tasks begins to ask in the next change")]
 mod peer;
 mod presence;
 mod question;
@@ -89,6 +88,7 @@ fn decide(walk: &mut Walk<'_>, q: &Question, frame: &Frame<'_>, scratch: &mut Sc
         }
         Form::Task => leave::from_task(walk, q, frame, scratch),
         Form::Arrived => wire::arrived(walk, q, frame, scratch),
+        Form::ArrivedTwisted => peer::arrived(walk, q, frame, scratch),
         Form::Routed => wire::routed(walk, q, frame, scratch),
         Form::Gateway | Form::Elsewhere4 | Form::Elsewhere6 | Form::Options6 => {
             answer::answer(walk, q, frame, scratch)

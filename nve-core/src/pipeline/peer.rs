@@ -2,13 +2,12 @@
 //!
 //! ```text
 //!   to L3:T     as with C = 0, finished in software ──twist──> low word adjusted, or checksum changed ──> fabric
-//!   from SIR:T  whose mapping names that host: ──sent_to──> identifier put back ──> ... delivered ──untwist──> checksum put back
+//!   from SIR:T  whose mapping names that host: ──as_sent──> identifier put back ──> wire.rs, enter.rs ──> checksum put back
 //! ```
 //!
 //! What must stay true: the sender of a packet is who its source's mapping says; a packet whose source has none is treated as any other,
 //! and dropped for that. Only tasks live there; nothing in a network takes these branches.
 
-use core::net::Ipv6Addr;
 use core::ops::Range;
 
 use ipv4_xlat::checksum::Delta;
@@ -16,7 +15,7 @@ use ipv4_xlat::checksum::Delta;
 use super::look_up::target;
 use super::question::restore;
 use super::walk::{Stop, Walk};
-use super::{Again, Question, Rewritten, Scratch};
+use super::{Again, Fate, Question, Rewritten, Scratch, wire};
 use crate::DropReason;
 use crate::addr::{Identifier, Locator};
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
@@ -75,18 +74,38 @@ fn twist_to(
     }
 }
 
-/// What the sender of `header` did to it besides.
-fn of_source(walk: &Walk<'_>, header: Ipv6<'_>) -> Option<Twist> {
-    if !walk.world.has_twisted_peers() {
-        return None;
+/// A packet to a task of ours, where some hosts send them so.
+#[cold]
+pub(crate) fn arrived(
+    walk: &mut Walk<'_>,
+    question: &Question,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Result<Fate, Stop> {
+    let header = Ipv6::read(frame, 0)?;
+    let Some(twist) = of_sender(walk, header) else {
+        return wire::arrived(walk, question, frame, scratch);
+    };
+    let question = as_sent(twist, question)?;
+    let fate = wire::arrived(walk, &question, frame, scratch)?;
+    match (twist, fate) {
+        (Twist::Transport(delta), Fate::Local(port, packet)) => {
+            let ip_at = packet.head.start + ETHERNET_LEN;
+            change_checksum(delta, ip_at, frame, packet, scratch).map(|packet| Fate::Local(port, packet))
+        }
+        // To where the task has moved.
+        (Twist::Transport(delta), Fate::Uplink(packet)) => {
+            change_checksum(delta, packet.head.start, frame, packet, scratch).map(Fate::Uplink)
+        }
+        (_, fate) => Ok(fate),
     }
-    of_host_of(walk, header.source(), header.destination())
 }
 
-#[cold]
-fn of_host_of(walk: &Walk<'_>, source: Ipv6Addr, destination: Ipv6Addr) -> Option<Twist> {
-    let (upper, low) = ((source.to_bits() >> 64) as u64, source.to_bits() as u64);
-    if upper != walk.world.sir.upper() || destination.to_bits() as u64 & Identifier::C_BIT != 0 {
+/// What the sender of a packet with C = 0 did to it besides: by where its source's mapping says that it lives.
+fn of_sender(walk: &Walk<'_>, header: Ipv6<'_>) -> Option<Twist> {
+    let source = header.source().to_bits();
+    let (upper, low) = ((source >> 64) as u64, source as u64);
+    if upper != walk.world.sir.upper() || header.destination().to_bits() as u64 & Identifier::C_BIT != 0 {
         return None;
     }
     let identifier = Identifier::from_bits(low).ok().filter(|identifier| identifier.type_number() == 1)?;
@@ -96,53 +115,32 @@ fn of_host_of(walk: &Walk<'_>, source: Ipv6Addr, destination: Ipv6Addr) -> Optio
     }
 }
 
-/// The question about a packet to our locator, its identifier as its sender meant it.
+/// The question, its identifier as the sender meant it.
 ///
 /// # Errors
-/// [`DropReason::PeerChecksum`] where the sender's mode can only mean another type.
-#[inline]
-pub(crate) fn sent_to(
-    walk: &Walk<'_>,
-    question: &Question,
-    header: Ipv6<'_>,
-) -> Result<Question, DropReason> {
-    match of_source(walk, header) {
-        None => Ok(*question),
-        Some(twist) => as_sent(twist, question),
-    }
-}
-
-#[cold]
+/// [`DropReason::PeerChecksum`] of a fragment whose datagram's checksum was changed.
 fn as_sent(twist: Twist, question: &Question) -> Result<Question, DropReason> {
-    let wire = question.key.filter(|wire| wire.type_number() == 1).ok_or(DropReason::PeerChecksum)?;
-    match twist {
-        Twist::LowWord(neutral) => {
+    match (twist, question.key) {
+        (Twist::LowWord(neutral), Some(wire)) => {
             let key = restore(wire, wire.bits() as u16, neutral)?;
             Ok(Question { key: Some(key), ..*question })
         }
-        Twist::Transport(_) if question.fragment => Err(DropReason::PeerChecksum),
-        Twist::Transport(_) => Ok(*question),
+        (Twist::Transport(_), _) if question.fragment => Err(DropReason::PeerChecksum),
+        _ => Ok(*question),
     }
 }
 
-/// Puts back the checksum of a packet with this `header`, which `rewritten` is about to deliver as an Ethernet frame.
-///
-/// # Errors
-/// [`Again`] where more of the packet is needed.
-#[inline]
-pub(crate) fn untwist(
-    walk: &Walk<'_>,
-    header: Ipv6<'_>,
-    frame: &Frame<'_>,
-    rewritten: Rewritten,
-    scratch: &mut Scratch,
-) -> Result<Rewritten, Stop> {
-    match of_source(walk, header) {
-        Some(Twist::Transport(delta)) => {
-            let ip_at = rewritten.head.start + ETHERNET_LEN;
-            change_checksum(delta, ip_at, frame, rewritten, scratch)
-        }
-        _ => Ok(rewritten),
+/// The identifier that we sent to `locator` as `wire`, C = 0: what an error quotes.
+pub(crate) fn sent_as(walk: &Walk<'_>, locator: Locator, wire: Identifier) -> Option<Identifier> {
+    if wire.type_number() != 1 || !walk.world.has_twisted_peers() {
+        return Some(wire);
+    }
+    let Some(Twist::LowWord(neutral)) = walk.world.twist_to(locator) else { return Some(wire) };
+    let identifier = restore(wire, wire.bits() as u16, neutral).ok()?;
+    // 0x0000 is never sent so, and 0xffff looks like it.
+    match identifier.bits() as u16 {
+        0 => Identifier::from_bits(identifier.bits() | 0xffff).ok(),
+        _ => Some(identifier),
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum Form {
     Options6,
     /// From the uplink: to our locator.
     Arrived,
+    /// The same, to a task, where some hosts' packets to tasks are not as the draft has them.
+    ArrivedTwisted,
     /// From the uplink, or from outside: to a SIR prefix or /96 that is routed to us.
     Routed,
 }
@@ -309,7 +311,9 @@ fn outside_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
 fn wire_destination(world: &World, destination: Ipv6Addr) -> Result<(Form, Identifier), DropReason> {
     let (upper, low) = ((destination.to_bits() >> 64) as u64, destination.to_bits() as u64);
     if upper == world.locator.upper() {
-        return Ok((Form::Arrived, local_identifier(world, low)?));
+        let identifier = local_identifier(world, low)?;
+        let twisted = identifier.type_number() == 1 && world.has_twisted_peers();
+        return Ok((if twisted { Form::ArrivedTwisted } else { Form::Arrived }, identifier));
     }
     if upper == world.sir.upper() {
         let identifier = Identifier::from_bits(low).map_err(|_| DropReason::ReservedType)?;

@@ -20,6 +20,7 @@ use ipv4_xlat::checksum::{Delta, Sum};
 use super::deliver;
 use super::judge;
 use super::look_up::{Receiving, Recipient, ToTask, has_home, target};
+use super::peer;
 use super::question::restore;
 use super::rewrite4;
 use super::traffic;
@@ -188,8 +189,10 @@ fn on_the_wire(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
         Kind::Ipv6(vnid, _) => Neutral::vnet(locator, vnid, vnet(vnid)?),
         _ => return None,
     };
-    let identifier =
-        if low & Identifier::C_BIT == 0 { wire } else { restore(wire, low as u16, neutral).ok()? };
+    let identifier = match low & Identifier::C_BIT {
+        0 => peer::sent_as(walk, locator, wire)?,
+        _ => restore(wire, low as u16, neutral).ok()?,
+    };
     let address = match identifier.kind() {
         Kind::Ipv6(vnid, low) => vnet(vnid)?.address(low),
         _ => walk.world.sir.address(identifier).ipv6(),

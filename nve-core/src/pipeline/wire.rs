@@ -17,7 +17,7 @@ use super::rewrite6::on_the_wire;
 use super::triangle::{self, Triangle};
 use super::walk::{Stop, Walk};
 use super::{Fate, Question, Rewritten, Scratch};
-use super::{deliver, departure, group, judge, quote, rewrite4, rewrite6};
+use super::{deliver, departure, group, judge, peer, quote, rewrite4, rewrite6};
 use crate::DropReason;
 use crate::packet::Frame;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
@@ -150,7 +150,8 @@ pub(crate) fn pass_on(
     let shown = deliver::Readdressed { header, destination: wire.ipv6(), hop_limit };
     deliver::write_ipv6(scratch, 0, shown);
     let tail = HEADER_LEN..header.total_len();
-    Ok(Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail, offload: frame.offload, more: false }))
+    let packet = Rewritten { head: 0..HEADER_LEN, tail, offload: frame.offload, more: false };
+    peer::twist(walk, (locator, distant.identifier), frame, packet, scratch).map(Fate::Uplink)
 }
 
 /// Whether `source` may reach `to` because both are of one network.

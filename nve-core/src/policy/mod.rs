@@ -7,7 +7,6 @@ mod alias;
 mod crossing;
 mod further;
 mod path;
-#[allow(dead_code, reason = "the walk of tasks begins to ask in the next change")]
 mod peer;
 mod prefixes;
 mod realm;

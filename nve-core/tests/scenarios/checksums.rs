@@ -12,6 +12,7 @@ use core::time::Duration;
 
 use nve_core::addr::ChecksumMode::{self, Neutral, Unmodified};
 use nve_core::packet::Offload;
+use nve_core::setup::{Alias, Aliased, Crossing, Realm};
 use nve_core::testkit::checksum::{self, Verdict};
 use nve_core::testkit::dissect::{Dissected, protocol};
 use nve_core::testkit::frames::{self, Header};
@@ -33,6 +34,15 @@ struct Way {
     seen: (&'static str, &'static str),
 }
 
+const fn seen(
+    scenario: &'static str,
+    from: (&'static str, &'static str),
+    to: (&'static str, &'static str),
+    seen: (&'static str, &'static str),
+) -> Way {
+    Way { scenario, from, to, seen }
+}
+
 const fn same(
     scenario: &'static str,
     from: (&'static str, &'static str),
@@ -42,31 +52,91 @@ const fn same(
 }
 
 /// Each to identifiers with an ordinary low word, 0x0000 and 0xffff.
-const WAYS: [Way; 6] = [
-    same("9", ("va1", "2001:db8:b1:e::1"), ("va2", "2001:db8:b1:e::2")),
-    same("9", ("va1", "2001:db8:b1:e::1"), ("va2", "2001:db8:b1:e::2:0")),
+const WAYS: [Way; 36] = [
+    same("1", ("t1", T1), ("t4", T4)),
+    same("1", ("t1", T1), ("t4", T4_ZERO)),
+    same("1", ("t1", "2001:db8:51:0:2000::1:ffff"), ("t4", T4_ONES)),
+    same("4", ("va1", VNET1_VA1), ("t4", T4)),
+    same("4", ("va1", VNET1_VA1), ("t4", T4_ZERO)),
+    same("4", ("va1", VNET1_VA1), ("t4", T4_ONES)),
+    same("4r", ("t4", T4), ("va2", "2001:db8:b1:e::2")),
+    same("4r", ("t4", T4_ZERO), ("va2", "2001:db8:b1:e::2:0")),
+    same("4r", ("t4", T4_ONES), ("va2", "2001:db8:b1:e::2:ffff")),
+    same("5", ("t1", T1), ("va4", VNET2_VA4)),
+    same("5", ("t1", T1), ("va4", "2001:db8:b1:f::4:0")),
+    same("5", ("t1", T1), ("va4", "2001:db8:b1:f::4:ffff")),
+    seen("8", ("va1", "10.1.0.1"), ("t4", "10.240.0.1"), ("2001:db8:51:0:4000:3e9:a01:1", T4)),
+    seen("8", ("va1", "10.1.0.1"), ("t4", "10.240.0.2"), ("2001:db8:51:0:4000:3e9:a01:1", T4_ZERO)),
+    seen("8", ("va1", "10.1.255.255"), ("t4", "10.240.0.3"), ("2001:db8:51:0:4000:3e9:a01:ffff", T4_ONES)),
+    seen("8r", ("t4", T4), ("va2", "2001:db8:51:0:4000:3e9:a02:9"), ("10.240.0.1", "10.2.0.9")),
+    seen("8r", ("t4", T4_ZERO), ("va2", "2001:db8:51:0:4000:3e9:a02:0"), ("10.240.0.2", "10.2.0.0")),
+    seen("8r", ("t4", T4_ONES), ("va2", "2001:db8:51:0:4000:3e9:a02:ffff"), ("10.240.0.3", "10.2.255.255")),
+    same("9", ("va1", VNET1_VA1), ("va2", "2001:db8:b1:e::2")),
+    same("9", ("va1", VNET1_VA1), ("va2", "2001:db8:b1:e::2:0")),
     same("9", ("va1", "2001:db8:b1:e::1:ffff"), ("va2", "2001:db8:b1:e::2:ffff")),
-    same("10", ("va1", "10.1.0.1"), ("va2", "10.1.0.2")),
+    same("10", ("va1", "10.1.0.1"), ("va2", "10.2.0.9")),
     same("10", ("va1", "10.1.0.1"), ("va2", "10.2.0.0")),
     same("10", ("va1", "10.1.255.255"), ("va2", "10.2.255.255")),
+    same("11", ("va4", VNET2_VA4), ("va2", "2001:db8:b1:e::2")),
+    same("11", ("va4", VNET2_VA4), ("va2", "2001:db8:b1:e::2:0")),
+    same("11", ("va4", VNET2_VA4), ("va2", "2001:db8:b1:e::2:ffff")),
+    seen("12", ("va4", "10.4.0.4"), ("va2", "10.210.0.9"), ("10.220.0.4", "10.2.0.9")),
+    seen("12", ("va4", "10.4.0.0"), ("va2", "10.210.0.0"), ("10.220.0.0", "10.2.0.0")),
+    seen("12r", ("va2", "10.2.255.255"), ("va4", "10.220.255.255"), ("10.210.255.255", "10.4.255.255")),
+    seen("13", ("va4", "10.4.0.4"), ("va2", "10.230.0.1"), (SIR_VA4, "2001:db8:b1:e::2")),
+    seen("13", ("va4", "10.4.0.4"), ("va2", "10.230.0.2"), (SIR_VA4, "2001:db8:b1:e::2:0")),
+    seen("13", ("va4", "10.4.0.4"), ("va2", "10.230.0.3"), (SIR_VA4, "2001:db8:b1:e::2:ffff")),
+    seen("13r", ("va2", "2001:db8:b1:e::2"), ("va4", SIR_VA4), ("10.230.0.1", "10.4.0.4")),
+    seen(
+        "13r",
+        ("va2", "2001:db8:b1:e::2"),
+        ("va4", "2001:db8:51:0:4000:3ea:a04:0"),
+        ("10.230.0.1", "10.4.0.0"),
+    ),
+    seen(
+        "13r",
+        ("va2", "2001:db8:b1:e::2"),
+        ("va4", "2001:db8:51:0:4000:3ea:a04:ffff"),
+        ("10.230.0.1", "10.4.255.255"),
+    ),
 ];
 
-/// The draft's reference network (section 5.3), with more addresses.
+const T1: &str = "2001:db8:51:0:2000::11";
+const T4: &str = "2001:db8:51:0:2000::14";
+const T4_ZERO: &str = "2001:db8:51:0:2000::4:0";
+const T4_ONES: &str = "2001:db8:51:0:2000::4:ffff";
+const VNET1_VA1: &str = "2001:db8:b1:e::1";
+const VNET2_VA4: &str = "2001:db8:b1:f::4";
+/// `SIR:(VNI2:VA4)`.
+const SIR_VA4: &str = "2001:db8:51:0:4000:3ea:a04:4";
+
+/// Of a network: its tenants' names for tasks, tenants of the other by IPv6, and those by IPv4.
+const ALIASES: [(&str, &str, &str); 6] = [
+    ("vni1", "10.240.0.1", T4),
+    ("vni1", "10.240.0.2", T4_ZERO),
+    ("vni1", "10.240.0.3", T4_ONES),
+    ("vni2", "10.230.0.1", "2001:db8:b1:e::2"),
+    ("vni2", "10.230.0.2", "2001:db8:b1:e::2:0"),
+    ("vni2", "10.230.0.3", "2001:db8:b1:e::2:ffff"),
+];
+
+/// The draft's reference network (section 5.3), with more addresses, where everybody may speak to everybody.
 fn reference(mode: ChecksumMode, takes_offloads: bool) -> Plan {
-    let guest = |name, host, addresses: &[&str]| {
-        let guest = GuestPlan::new(name, host, "vni1", addresses).by_hand();
-        if takes_offloads { guest.takes_offloads() } else { guest }
+    let offloads = |guest: GuestPlan| if takes_offloads { guest.takes_offloads() } else { guest };
+    let tenant = |name, host, network, addresses: &[&str]| {
+        offloads(GuestPlan::new(name, host, network, addresses).by_hand())
     };
-    Plan::new(6)
+    let plan = ["l1", "l2", "l3", "l4"].into_iter().fold(Plan::new(6), |plan, host| plan.host_in(host, mode));
+    let plan = plan
         .network("vni1", 1001, "10.0.0.0/8", "2001:db8:b1:e::/96")
-        .host_in("l1", mode)
-        .host_in("l2", mode)
-        .guest(guest("va1", "l1", &["10.1.0.1", "10.1.255.255", "2001:db8:b1:e::1", "2001:db8:b1:e::1:ffff"]))
-        .guest(guest(
+        .network("vni2", 1002, "10.0.0.0/8", "2001:db8:b1:f::/96")
+        .guest(tenant("va1", "l1", "vni1", &["10.1.0.1", "10.1.255.255", VNET1_VA1, "2001:db8:b1:e::1:ffff"]))
+        .guest(tenant(
             "va2",
             "l2",
+            "vni1",
             &[
-                "10.1.0.2",
+                "10.2.0.9",
                 "10.2.0.0",
                 "10.2.255.255",
                 "2001:db8:b1:e::2",
@@ -74,6 +144,42 @@ fn reference(mode: ChecksumMode, takes_offloads: bool) -> Plan {
                 "2001:db8:b1:e::2:ffff",
             ],
         ))
+        .guest(tenant(
+            "va4",
+            "l4",
+            "vni2",
+            &[
+                "10.4.0.4",
+                "10.4.0.0",
+                "10.4.255.255",
+                VNET2_VA4,
+                "2001:db8:b1:f::4:0",
+                "2001:db8:b1:f::4:ffff",
+            ],
+        ))
+        .guest(offloads(GuestPlan::task("t1", "l1", &[T1, "2001:db8:51:0:2000::1:ffff"])))
+        .guest(offloads(GuestPlan::task("t4", "l3", &[T4, T4_ZERO, T4_ONES])));
+    let realms = ["vni1", "vni2", "tasks"];
+    let pairs = realms.iter().flat_map(|from| realms.map(|to| (*from, to))).filter(|(from, to)| from != to);
+    let plan =
+        pairs.fold(plan, |plan, (from, to)| plan.crossing(Crossing::between(Realm::of(from), Realm::of(to))));
+    let one = |address: &str| format!("{address}/32").parse().expect("an address");
+    let plan = ALIASES.iter().fold(plan, |plan, (network, address, of)| {
+        let of = Aliased::Ipv6(of.parse().expect("an address"));
+        plan.alias(Alias { network: (*network).to_owned(), address: one(address), of })
+    });
+    let prefix = |text: &str| text.parse().expect("a prefix");
+    let of = |network: &str, text| Aliased::Ipv4 { network: network.to_owned(), prefix: prefix(text) };
+    plan.alias(Alias {
+        network: "vni2".into(),
+        address: prefix("10.210.0.0/16"),
+        of: of("vni1", "10.2.0.0/16"),
+    })
+    .alias(Alias {
+        network: "vni1".into(),
+        address: prefix("10.220.0.0/16"),
+        of: of("vni2", "10.4.0.0/16"),
+    })
 }
 
 /// What is in flight.
@@ -121,7 +227,7 @@ fn crosses(world: &mut World, way: Way, protocol: u8, flight: Flight, payload: &
     }
     world.run_for(Duration::from_secs(1));
     if flight == Flight::Fragments {
-        for host in ["l1", "l2"] {
+        for host in ["l1", "l2", "l3", "l4"] {
             let on_link: Vec<_> = world.sent_on_link(host, mark).iter().map(|r| r.bytes.clone()).collect();
             if !on_link.is_empty() {
                 let whole = frames::reassembled(&on_link.iter().map(Vec::as_slice).collect::<Vec<_>>());
@@ -213,7 +319,13 @@ fn what_is_too_big_for_the_way_is_told_to_its_sender_through_every_scenario() {
     for mode in [Neutral, Unmodified] {
         for way in WAYS {
             let mut world = reference(mode, false).start();
-            world.link("l2").mtu = 1300;
+            // Towards the receiver, whoever that is, and not back.
+            let host = match way.to.0 {
+                "t4" => "l3",
+                "va4" => "l4",
+                _ => "l2",
+            };
+            world.link(host).mtu = 1300;
             let sent = transport(way, protocol::UDP, Header::default(), &[7; 1350]);
             assert_told(&mut world, way, &sent, [(3, 4), (2, 0)]);
         }

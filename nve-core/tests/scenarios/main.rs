@@ -7,6 +7,7 @@ mod bad_roads;
 mod checksums;
 mod fabric_errors;
 mod isolation;
+mod linux_peers;
 mod metadata;
 mod migration;
 mod names;

@@ -9,7 +9,11 @@ const B6: &str = "2001:db8:b1:e::2";
 const ROUTER: &str = "2001:db8:ffff::1";
 
 /// Reasons that no single walk can have, with the test that has them.
-const ELSEWHERE: [(DropReason, &str); 13] = [
+const ELSEWHERE: [(DropReason, &str); 14] = [
+    (
+        DropReason::PeerChecksum,
+        "nve-core/src/pipeline/peer/tests.rs, nve-core/tests/scenarios/linux_peers.rs",
+    ),
     (DropReason::OutsideDenied, "nve-core/src/pipeline/tests/realms.rs"),
     (DropReason::CrossingFragment, "nve-core/src/pipeline/tests/realms.rs"),
     (DropReason::NoAlias, "nve-core/src/pipeline/tests/realms.rs"),
