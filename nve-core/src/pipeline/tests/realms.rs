@@ -8,7 +8,7 @@
 //! blue is VNI1, green VNI2, and both have the same IPv4 prefix. T4 is the service.
 
 use super::*;
-use crate::setup::{Alias, Aliased, Crossing, Realm, Task, TaskMapping};
+use crate::setup::{Alias, Aliased, Crossing, Protocol, Realm, Task, TaskMapping};
 use crate::testkit::checksum::{Verdict, verify};
 
 mod errors;

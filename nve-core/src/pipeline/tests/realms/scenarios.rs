@@ -4,14 +4,14 @@ use super::*;
 
 /// One row of the table: name; sender, its packet's addresses; the source on the wire; network and address of whom it is for; the receiver,
 /// what it sees.
-struct Row {
-    name: &'static str,
-    sender: &'static str,
-    sent: (&'static str, &'static str),
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) sender: &'static str,
+    pub(super) sent: (&'static str, &'static str),
     wire_source: IpAddr,
     to: (&'static str, &'static str),
-    receiver: &'static str,
-    seen: (IpAddr, IpAddr),
+    pub(super) receiver: &'static str,
+    pub(super) seen: (IpAddr, IpAddr),
 }
 
 const VA1: &str = "2001:db8:b1:e::1";
@@ -24,7 +24,7 @@ fn sir4(network: &str, address: &str) -> &'static str {
     sir_in(network, address).to_string().leak()
 }
 
-fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Row> {
     let plain = |name, sender, from, to, network, receiver| Row {
         name,
         sender,
@@ -273,4 +273,20 @@ fn ipv4_tenants_reach_ipv4_outside_through_rfc_6052_and_are_answered() {
         let out = hv1.receive(&from_nat64(&source, true));
         assert_eq!(out.reason(), Some(DropReason::NoAlias), "{own}");
     }
+}
+
+#[test]
+fn what_a_network_denies_of_the_outside_is_neither_reached_nor_heard() {
+    let mut denying = reference(1, Spread::FourHosts, open(), ChecksumMode::Neutral);
+    denying.networks[0].outside_deny = vec!["2001:db8:f::/48".parse().unwrap()];
+    let mut hv1 = Lab::of(denying);
+    let IpAddr::V6(to) = on_wire(1, "blue", VA1, ChecksumMode::Neutral) else { panic!("IPv6 only") };
+    for (outside, denied) in [("2001:db8:f::7", true), (INTERNET, false)] {
+        let expected = denied.then_some(DropReason::OutsideDenied);
+        assert_eq!(hv1.send("va1", &udp(VA1, outside, 9)).reason(), expected, "to {outside}");
+        let mut packet = udp(outside, VA1, 9);
+        packet[24..40].copy_from_slice(&to.octets());
+        assert_eq!(hv1.receive(&packet).reason(), expected, "from {outside}");
+    }
+    assert_eq!(hv1.send("t1", &udp(T1, "2001:db8:f::7", 9)).reason(), None, "a task's way is not blue's");
 }
