@@ -62,7 +62,7 @@ fn elsewhere(
             let to_many = group::from_tenant4(walk, bearer, question, (source, destination), frame, scratch);
             match to_many {
                 Some(fate) => fate,
-                None => elsewhere4(walk, bearer, header, frame, scratch),
+                None => elsewhere4(walk, bearer, question, (header, frame), scratch),
             }
         }
         Form::Elsewhere6 => {
@@ -82,8 +82,8 @@ fn elsewhere(
 fn elsewhere4(
     walk: &mut Walk<'_>,
     bearer: Bearer<'_>,
-    header: Ipv4<'_>,
-    frame: &Frame<'_>,
+    question: &Question,
+    (header, frame): (Ipv4<'_>, &Frame<'_>),
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let destination = header.destination();
@@ -99,7 +99,7 @@ fn elsewhere4(
     if destination.is_loopback() || destination.is_link_local() {
         return Err(DropReason::LinkLocal.into());
     }
-    leave::ipv4(walk, &admitted, header, frame, scratch)
+    leave::ipv4(walk, &admitted, question, (header, frame), scratch)
 }
 
 /// What becomes of an IPv6 packet to nobody of its network.

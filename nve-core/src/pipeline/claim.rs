@@ -29,6 +29,10 @@ impl Lent<'_> {
     pub(super) fn is_anothers(&self, address: IpAddr) -> bool {
         let Sender { attachment, network } = self.bearer.sender;
         let Some(identifier) = identifier_in(network, address) else { return false };
+        if let Some(several) = self.nve.world.load().several(identifier) {
+            // Others who have it on other hosts are no duplicates.
+            return several.here() != Some(attachment.port);
+        }
         match self.nve.table.get(identifier) {
             Some(target) => target != Target::Local(attachment.port),
             None => match network.further().shared(identifier) {

@@ -27,7 +27,7 @@ pub(crate) enum Whence {
 
 /// A packet that went around, to whom it is for.
 pub(crate) fn here(walk: &mut Walk<'_>, arriving: Arriving<'_>, scratch: &mut Scratch) -> Result<Fate, Stop> {
-    match from_wire(walk, arriving.question)? {
+    match from_wire(walk, arriving.question, arriving.frame)? {
         Wanted::Here(receiving) if arriving.is_error() => {
             quote::from_wire(walk, &quote::Reader::Tenant(receiving), arriving, scratch)
         }
@@ -129,6 +129,8 @@ fn is_registered(walk: &Walk<'_>, identifier: Identifier, whence: Whence) -> boo
     match (target(walk, identifier), whence) {
         (Some(Target::Remote(..)), Whence::Fabric) | (Some(Target::Local(_)), Whence::Here) => true,
         (None, Whence::Fabric) => asks_router(walk.world, identifier),
+        // One that others have, too.
+        (_, Whence::Here) => walk.world.several(identifier).is_some_and(|several| several.here().is_some()),
         _ => false,
     }
 }

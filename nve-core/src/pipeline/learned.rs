@@ -85,6 +85,9 @@ pub enum NotLearned {
     /// An attachment of this host has it.
     #[error("an attachment of this host has it")]
     Here,
+    /// The setup gives it several locators.
+    #[error("the configuration gives it several locators")]
+    Several,
     /// This host's own, the SIR prefix, or a tenants' prefix.
     #[error("its locator is no other host's")]
     Locator,
@@ -319,6 +322,9 @@ pub(super) fn may_live_elsewhere(
 ) -> Result<(), NotLearned> {
     if matches!(said, Some(Target::Local(_))) {
         return Err(NotLearned::Here);
+    }
+    if world.several(identifier).is_some() {
+        return Err(NotLearned::Several);
     }
     let network = match identifier.kind() {
         Kind::Local(_) => return Ok(()),

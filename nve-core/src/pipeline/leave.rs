@@ -18,7 +18,7 @@ use ipv4_xlat::{
 };
 
 use super::admit::{Admitted, AdmittedTask};
-use super::look_up::{asks_router, target, unreachable};
+use super::look_up::{asks_router, target_of, unreachable};
 use super::rewrite4::GROWTH;
 use super::rewrite6::{fits_path, on_the_wire, path_mtu};
 use super::walk::{Pending, Stop, Walk};
@@ -104,7 +104,8 @@ pub(crate) fn ipv6(
         let traffic = traffic::of_ipv6(question, frame, ETHERNET_LEN)?;
         judge(walk, &leaving.from, &to, traffic, source.into())?;
     }
-    let way = way(walk, &to, question.ip_len as usize).ok_or_else(|| unreachable(source.into()))?;
+    let way = way(walk, &to, question.ip_len as usize, (question, frame))
+        .ok_or_else(|| unreachable(source.into()))?;
     let hop_limit = match header.hop_limit() {
         0 => return Err(DropReason::HopLimit.into()),
         hops if leaving.from.realm == to.realm => hops,
@@ -134,8 +135,8 @@ pub(crate) fn ipv6(
 pub(crate) fn ipv4(
     walk: &mut Walk<'_>,
     admitted: &Admitted<'_>,
-    header: Ipv4<'_>,
-    frame: &Frame<'_>,
+    question: &Question,
+    (header, frame): (Ipv4<'_>, &Frame<'_>),
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let (network, source) = (admitted.network, header.source());
@@ -148,7 +149,8 @@ pub(crate) fn ipv4(
     if let Some(traffic) = traffic {
         judge(walk, &leaving.from, &to, traffic, source.into())?;
     }
-    let way = way(walk, &to, header.total_len() + GROWTH).ok_or_else(|| unreachable(source.into()))?;
+    let way = way(walk, &to, header.total_len() + GROWTH, (question, frame))
+        .ok_or_else(|| unreachable(source.into()))?;
     let config = match to.identifier {
         // Both ends are IPv4: nothing need be lost but the hop.
         Some(identifier) if identifier.type_number() == 2 => {
@@ -257,11 +259,16 @@ impl Way {
 }
 
 /// The way to `to` for a packet of `len` bytes.
-fn way(walk: &Walk<'_>, to: &Endpoint, len: usize) -> Option<Way> {
+fn way(
+    walk: &Walk<'_>,
+    to: &Endpoint,
+    len: usize,
+    (question, frame): (&Question, &Frame<'_>),
+) -> Option<Way> {
     let mtu = walk.world.uplink_mtu;
     let as_it_is = Way { address: to.address, mtu, finish: false, here: false, there: None };
     let Some(identifier) = to.identifier else { return Some(as_it_is) };
-    let target = target(walk, identifier);
+    let target = target_of(walk, identifier, question, frame);
     let (locator, neutral, here) = match target {
         Some(Target::Remote(locator, neutral)) => (walk.world.locator(locator)?, neutral, false),
         Some(Target::Local(_)) => (walk.world.locator, walk.world.neutral_here(identifier), true),

@@ -11,10 +11,12 @@ use smoltcp::wire::EthernetAddress;
 use super::admit::Admitted;
 use super::group::Group;
 use super::learned::may_live_elsewhere;
+use super::question::Form;
 use super::walk::{Stop, Walk};
-use super::{PortId, Presence, Question};
+use super::{PortId, Presence, Question, choice};
 use crate::DropReason;
 use crate::addr::{Identifier, Kind, Neutral};
+use crate::packet::Frame;
 use crate::policy::{Attachment, Endpoint, LocatorId, Network, NetworkId, Realm, World};
 use crate::setup::Unknown;
 use crate::tables::Target;
@@ -150,8 +152,33 @@ pub(crate) fn target(walk: &Walk<'_>, identifier: Identifier) -> Option<Target> 
 
 #[cold]
 fn beyond_table(walk: &Walk<'_>, identifier: Identifier) -> Option<Target> {
+    if let Some(several) = walk.world.several(identifier) {
+        return several.places().next();
+    }
     let (_, network) = walk.world.network_of_vnid(identifier.vnid()?)?;
     network.further().find(identifier)
+}
+
+/// Where `identifier` lives, or leads, for the packet of `question`: of several places, the one of its flow.
+#[inline]
+pub(crate) fn target_of(
+    walk: &Walk<'_>,
+    identifier: Identifier,
+    question: &Question,
+    frame: &Frame<'_>,
+) -> Option<Target> {
+    walk.nve.table.get(identifier).or_else(|| match walk.world.several(identifier) {
+        Some(several) => choice::towards(walk, several, question, frame),
+        None => beyond_table(walk, identifier),
+    })
+}
+
+/// Where `identifier` lives behind the locator of these upper 64 bits, if there.
+pub(crate) fn target_at(walk: &Walk<'_>, identifier: Identifier, upper: u64) -> Option<Target> {
+    match walk.world.several(identifier) {
+        Some(several) => several.at(upper),
+        None => target(walk, identifier),
+    }
 }
 
 /// The way to a tenant's peer.
@@ -173,13 +200,13 @@ pub(crate) enum Way {
 pub(crate) fn peer(
     walk: &Walk<'_>,
     admitted: &Admitted<'_>,
-    question: &Question,
+    (question, frame): (&Question, &Frame<'_>),
     source: IpAddr,
 ) -> Result<(Identifier, Way), Stop> {
     let identifier = question.key.ok_or(DropReason::NoMapping)?;
     match walk.nve.table.get(identifier) {
         Some(target) => Ok((identifier, Way::Known(target))),
-        None => peer_beyond(walk, admitted, identifier, source),
+        None => peer_beyond(walk, admitted, identifier, (question, frame), source),
     }
 }
 
@@ -189,8 +216,13 @@ fn peer_beyond(
     walk: &Walk<'_>,
     admitted: &Admitted<'_>,
     identifier: Identifier,
+    (question, frame): (&Question, &Frame<'_>),
     source: IpAddr,
 ) -> Result<(Identifier, Way), Stop> {
+    if let Some(several) = walk.world.several(identifier) {
+        let chosen = choice::towards(walk, several, question, frame);
+        return chosen.map(|target| (identifier, Way::Known(target))).ok_or_else(|| unreachable(source));
+    }
     if let IpAddr::V4(_) = source
         && admitted.network.has_alias(ipv4_of(identifier))
     {
@@ -251,9 +283,14 @@ pub(crate) struct Distant {
 
 /// Where the identifier of a packet from the wire lives (reading notes, section 5, check 4).
 #[inline]
-pub(crate) fn from_wire<'w>(walk: &Walk<'w>, question: &Question) -> Result<Wanted<'w>, DropReason> {
+pub(crate) fn from_wire<'w>(
+    walk: &Walk<'w>,
+    question: &Question,
+    frame: &Frame<'_>,
+) -> Result<Wanted<'w>, DropReason> {
     let identifier = question.key.ok_or(DropReason::NotOurs)?;
-    match target(walk, identifier) {
+    match walk.nve.table.get(identifier).or_else(|| beyond_table_from_wire(walk, identifier, question, frame))
+    {
         Some(Target::Local(port)) => match Receiving::at(walk, port, identifier) {
             Ok(receiving) => Ok(Wanted::Here(receiving)),
             Err(reason) => ToTask::at(walk, port, identifier).map(Wanted::Task).ok_or(reason),
@@ -269,6 +306,23 @@ pub(crate) fn from_wire<'w>(walk: &Walk<'w>, question: &Question) -> Result<Want
             Ok(Wanted::There(Distant { identifier, realm, locator, neutral }))
         }
         None => absent(walk, identifier),
+    }
+}
+
+/// What was sent to this host is for whoever has it here, of several places, too: its sender has chosen.
+#[cold]
+fn beyond_table_from_wire(
+    walk: &Walk<'_>,
+    identifier: Identifier,
+    question: &Question,
+    frame: &Frame<'_>,
+) -> Option<Target> {
+    match (walk.world.several(identifier), question.form) {
+        (None, _) => beyond_table(walk, identifier),
+        (Some(several), Form::Arrived) => {
+            several.here().map(Target::Local).or_else(|| several.places().next())
+        }
+        (Some(several), _) => choice::towards(walk, several, question, frame),
     }
 }
 

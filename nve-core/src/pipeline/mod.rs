@@ -32,6 +32,7 @@ mod announce;
 mod answer;
 mod around;
 mod carry_out;
+mod choice;
 mod claim;
 mod copies;
 mod deliver;

@@ -356,7 +356,10 @@ impl Nve {
                 Some(MappingLine { length: Some(prefix.prefix_len()), ..line })
             })
         });
-        let mut lines: Vec<_> = own.chain(shared).chain(prefixes).collect();
+        let several = world.all_several().iter().flat_map(|several| {
+            several.places().filter_map(|target| mapping_line(&world, several.identifier, Some(target)))
+        });
+        let mut lines: Vec<_> = own.chain(shared).chain(prefixes).chain(several).collect();
         lines.sort_by(|a, b| (&a.network, a.address, a.length).cmp(&(&b.network, b.address, b.length)));
         lines
     }
@@ -535,6 +538,10 @@ impl Registry {
             for identifier in own.filter(|identifier| attachment.holds(*identifier)) {
                 targets.insert(identifier, Target::Local(attachment.port));
             }
+        }
+        // Those have no one place: the walk asks for it when the table has none.
+        for several in world.all_several() {
+            targets.remove(&several.identifier);
         }
         targets
     }

@@ -19,7 +19,7 @@ use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::deliver;
 use super::judge;
-use super::look_up::{Receiving, Recipient, ToTask, has_home, target};
+use super::look_up::{Receiving, Recipient, ToTask, has_home, target, target_at};
 use super::peer;
 use super::question::restore;
 use super::rewrite4;
@@ -169,7 +169,7 @@ fn judge_quote(walk: &Walk<'_>, own: &Endpoint, packet: &[u8]) -> Result<Quoted,
 }
 
 /// Whom a quoted destination, on the wire or not, stands for, as its sender called him.
-fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
+pub(super) fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
     match Endpoint::called(walk.world, address) {
         Ok(to) if to.realm != Realm::Outside => Some(to),
         Ok(outside) => on_the_wire(walk, address).or(Some(outside)),
@@ -309,7 +309,7 @@ fn learn(walk: &Walk<'_>, own: &Endpoint, from: Ipv6Addr, quoted: &Quoted, (erro
         return;
     };
     let Ok(mtu) = u16::try_from(u32::from_be_bytes([a, b, c, d])) else { return };
-    let target = quoted.to.identifier.and_then(|identifier| target(walk, identifier));
+    let target = quoted.to.identifier.and_then(|identifier| target_at(walk, identifier, quoted.upper));
     let Some(Target::Remote(locator, _)) = target else { return };
     let Some(reach) = walk.world.reach(locator) else { return };
     let ours = reach.locator.upper() == quoted.upper && quoted.len > usize::from(mtu);

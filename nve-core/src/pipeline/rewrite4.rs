@@ -95,10 +95,10 @@ pub(crate) fn from_tenant(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let (identifier, target) = match peer(walk, admitted, question, header.source().into())? {
+    let (identifier, target) = match peer(walk, admitted, (question, frame), header.source().into())? {
         (identifier, Way::Known(target)) => (identifier, target),
         (_, Way::Router) => return to_router(walk, admitted, frame, scratch),
-        (_, Way::Alias) => return leave::ipv4(walk, admitted, header, frame, scratch),
+        (_, Way::Alias) => return leave::ipv4(walk, admitted, question, (header, frame), scratch),
     };
     match target {
         Target::Remote(locator, neutral) => {

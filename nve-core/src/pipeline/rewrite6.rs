@@ -34,7 +34,7 @@ pub(crate) fn from_tenant(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let source = header.source();
-    let (identifier, target) = match peer(walk, admitted, question, source.into())? {
+    let (identifier, target) = match peer(walk, admitted, (question, frame), source.into())? {
         (identifier, Way::Known(target)) => (identifier, target),
         (_, Way::Router) => return to_router(walk, question, header, frame, scratch),
         // Aliases are IPv4.

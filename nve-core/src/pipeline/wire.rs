@@ -50,7 +50,7 @@ pub(crate) fn arrived(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let header = Ipv6::read(frame, 0)?;
-    match from_wire(walk, question)? {
+    match from_wire(walk, question, frame)? {
         Wanted::Here(receiving) => {
             let hop_limit = deliver::give_back_spent_hop(header.hop_limit());
             let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
@@ -77,7 +77,7 @@ pub(crate) fn routed(
     let header = Ipv6::read(frame, 0)?;
     let hop_limit = header.hop_limit().checked_sub(1).filter(|left| *left > 0).ok_or(DropReason::HopLimit)?;
     let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
-    match from_wire(walk, question)? {
+    match from_wire(walk, question, frame)? {
         Wanted::Here(receiving) => to_attachment(walk, &receiving, arriving, scratch),
         Wanted::Task(task) => enter::to_task(walk, &task, arriving, scratch),
         Wanted::There(distant) => pass_on(walk, &distant, arriving, scratch),

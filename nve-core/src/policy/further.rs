@@ -8,7 +8,7 @@
 //! What must stay true: asked only of identifiers that are nobody's own; the network's IPv4 prefix, its gateway, and what no host may have
 //! are under no prefix that is not more specific.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
 
 use smoltcp::wire::{IpCidr, Ipv4Cidr};
@@ -67,10 +67,18 @@ impl Further {
             Shared::new(identifier, ports, cell)
         });
         let aliases = setup.aliases.iter().filter(|alias| alias.network == network.name);
-        let aliases = aliases.map(|alias| alias.address).collect::<Vec<_>>();
+        let several =
+            setup.several.iter().filter(|several| several.network.as_deref() == Some(&network.name));
+        let several: Vec<IpAddr> = several.map(|several| several.address).collect();
+        let of_several = several.iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(Ipv4Cidr::new(*address, 32)),
+            IpAddr::V6(_) => None,
+        });
+        // Whatever is theirs leads nowhere by a prefix.
+        let others4 = aliases.map(|alias| alias.address).chain(of_several).collect::<Vec<_>>();
         Self {
-            prefixes4: prefixes4(network, &listed, &aliases),
-            prefixes6: prefixes6(network, &listed),
+            prefixes4: prefixes4(network, &listed, &others4),
+            prefixes6: prefixes6(network, &listed, &several),
             shared: shared.collect(),
             listed: listed.into(),
         }
@@ -118,7 +126,7 @@ impl Further {
 
 /// The IPv4 ones, and over them what leads to nobody: the network itself, but for its parts that are behind somebody; no host's addresses;
 /// aliases of what is elsewhere.
-fn prefixes4(network: &Network, listed: &[(IpCidr, Target)], aliases: &[Ipv4Cidr]) -> Prefixes {
+fn prefixes4(network: &Network, listed: &[(IpCidr, Target)], others: &[Ipv4Cidr]) -> Prefixes {
     let of = |cidr: Ipv4Cidr, target| Prefix {
         first: cidr.network().address().to_bits(),
         length: cidr.prefix_len(),
@@ -132,13 +140,13 @@ fn prefixes4(network: &Network, listed: &[(IpCidr, Target)], aliases: &[Ipv4Cidr
     let edges = network.ipv4.filter(|own| own.prefix_len() < 31);
     let edges = edges.into_iter().flat_map(|own| [Some(own.network().address()), own.broadcast()]).flatten();
     let hosts = network.gateway4.into_iter().chain(edges).map(host);
-    let nobodys = network.ipv4.into_iter().chain(setup::NOBODYS).chain(aliases.iter().copied());
+    let nobodys = network.ipv4.into_iter().chain(setup::NOBODYS).chain(others.iter().copied());
     let nobodys = nobodys.map(|cidr| of(cidr, None));
     Prefixes::new(behind.chain(nobodys).chain(hosts).collect())
 }
 
 /// The same of the low 32 bits of the /96; nobody has its first address (the subnet-router anycast address).
-fn prefixes6(network: &Network, listed: &[(IpCidr, Target)]) -> Prefixes {
+fn prefixes6(network: &Network, listed: &[(IpCidr, Target)], others: &[IpAddr]) -> Prefixes {
     let of = |address: Ipv6Addr, length: u8, target| Prefix {
         first: address.to_bits() as u32,
         length: length.saturating_sub(96),
@@ -149,6 +157,11 @@ fn prefixes6(network: &Network, listed: &[(IpCidr, Target)]) -> Prefixes {
         IpCidr::Ipv4(_) => None,
     });
     let anycast = network.ipv6.map(|vnet| vnet.address(0));
-    let hosts = network.gateway6.into_iter().chain(anycast).map(|address| of(address, 128, None));
+    let others = others.iter().filter_map(|address| match address {
+        IpAddr::V6(address) => Some(*address),
+        IpAddr::V4(_) => None,
+    });
+    let hosts =
+        network.gateway6.into_iter().chain(anycast).chain(others).map(|address| of(address, 128, None));
     Prefixes::new(behind.chain(hosts).collect())
 }

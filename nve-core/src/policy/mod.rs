@@ -10,6 +10,7 @@ mod path;
 mod peer;
 mod prefixes;
 mod realm;
+mod several;
 mod shared;
 mod world;
 
@@ -21,6 +22,7 @@ pub(crate) use path::{IPV6_MINIMUM, Reach};
 pub(crate) use peer::{Peers, Twist};
 pub use realm::Realm;
 pub(crate) use realm::{Endpoint, Nobody};
+pub(crate) use several::{Flow, Several};
 pub(crate) use shared::{Cell, Holder, Shared};
 pub use world::{Attachment, LocatorId, Network, NetworkId, TASK_MAC, World};
 pub(crate) use world::{Away, Numbers, identifier_in};

@@ -12,7 +12,7 @@ use ipv4_xlat::address::rfc6052;
 use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 
-use super::{Aliases, Cell, Further, IPV6_MINIMUM, Peers, Reach, Realm, Rules};
+use super::{Aliases, Cell, Further, IPV6_MINIMUM, Peers, Reach, Realm, Rules, Several};
 use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
@@ -20,7 +20,7 @@ use crate::setup::{
     self, CheckedSetup, Multicast, Setup, Stragglers, Unknown, default_gateway4, default_gateway6,
     task_identifier,
 };
-use crate::tables::group_in;
+use crate::tables::{Target, group_in};
 
 /// A network's number within one [`World`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -235,6 +235,8 @@ pub struct World {
     by_vnet: Box<[(u128, NetworkId)]>,
     reaches: Box<[Reach]>,
     known_locators: Box<[Locator]>,
+    /// By identifier; none of them is in the mapping table.
+    several: Arc<[Several]>,
 }
 
 /// What outlives a [`World`] and is part of the next.
@@ -278,7 +280,7 @@ impl World {
         let known: HashSet<Locator> = setup.locators().chain([host.locator]).collect();
         let mut known_locators: Vec<Locator> = known.into_iter().collect();
         known_locators.sort_unstable();
-        Self {
+        let world = Self {
             name: host.name.clone(),
             locator: host.locator,
             sir: host.sir,
@@ -296,7 +298,49 @@ impl World {
             by_vnet: by_vnet.into(),
             reaches: reaches.into(),
             known_locators: known_locators.into(),
-        }
+            several: Arc::new([]),
+        };
+        Self { several: world.gather_several(setup, numbers), ..world }
+    }
+
+    /// Every identifier of `setup` that has several locators.
+    fn gather_several(&self, setup: &Setup, numbers: Numbers<'_>) -> Arc<[Several]> {
+        let place = |identifier: Identifier, locator: Locator| {
+            if locator == self.locator {
+                let holds = |attachment: &&Attachment| attachment.identifiers().any(|own| own == identifier);
+                return Some((locator, Target::Local(self.attachments().find(holds)?.port)));
+            }
+            let network = identifier.vnid().and_then(|vnid| self.network_of_vnid(vnid));
+            let is_ipv4 = identifier.type_number() == 2;
+            let neutral = match network {
+                Some((_, network)) => network.neutral_to(locator, is_ipv4, self.checksum, self.sir),
+                None => self.neutral_to_task(locator),
+            };
+            let neutral = neutral.filter(|_| identifier.has_neutral_form());
+            Some((locator, Target::Remote(*numbers.locators.get(&locator)?, neutral)))
+        };
+        let mut several: Vec<_> = setup
+            .several
+            .iter()
+            .filter_map(|several| {
+                let identifier = several.identifier(setup)?;
+                let places = several.locators.iter().filter_map(|locator| place(identifier, *locator));
+                Several::new(identifier, places.collect())
+            })
+            .collect();
+        several.sort_unstable_by_key(|several| several.identifier);
+        several.into()
+    }
+
+    /// The locators of an identifier that has several. Asked only of what the mapping table does not have.
+    #[cold]
+    pub(crate) fn several(&self, identifier: Identifier) -> Option<&Several> {
+        let at = self.several.binary_search_by_key(&identifier, |several| several.identifier).ok()?;
+        self.several.get(at)
+    }
+    /// All of them, by identifier.
+    pub(crate) fn all_several(&self) -> &[Several] {
+        &self.several
     }
 
     /// The same, which knows `further` hosts, too; `reaches` has all numbers given so far.
@@ -556,7 +600,9 @@ impl Many {
             at.map(|at| LocatorId(at as u32))
         };
         let mappings = setup.mappings.iter().filter(|mapping| mapping.network == name);
-        let locators: BTreeSet<Locator> = mappings.map(|mapping| mapping.locator).collect();
+        let several = setup.several.iter().filter(|several| several.network.as_deref() == Some(name));
+        let several = several.flat_map(|several| several.locators.iter().copied());
+        let locators: BTreeSet<Locator> = mappings.map(|mapping| mapping.locator).chain(several).collect();
         self.hosts = locators.into_iter().filter_map(number).collect();
         let mut listeners: HashMap<Identifier, BTreeSet<Locator>> = HashMap::new();
         for listener in setup.listeners.iter().filter(|listener| listener.network == name) {

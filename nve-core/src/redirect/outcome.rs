@@ -92,7 +92,8 @@ impl From<NotLearned> for Outcome {
     fn from(refused: NotLearned) -> Self {
         match refused {
             NotLearned::NoEndpoint => Self::UnknownIdentifier,
-            NotLearned::Here => Self::Here,
+            // As of what is here: the configuration has said all of it.
+            NotLearned::Here | NotLearned::Several => Self::Here,
             NotLearned::Locator => Self::BadLocator,
             NotLearned::OldEpoch(_) => Self::OldEpoch,
             NotLearned::Full => Self::Full,

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 use smoltcp::wire::Ipv4Cidr;
 
 use super::{
-    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, further, moves, peer, realms,
+    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, further, moves, peer,
+    realms, several,
 };
 use crate::addr::{Locator, Vnet};
 use crate::gateway::dns::MAX_SERVERS;
@@ -91,6 +92,7 @@ impl Setup {
         for route in &self.routes {
             further::check_route(route, &self.host, &networks, &mut behind)?;
         }
+        several::check(&self, &networks, &held)?;
         realms::check(&self, &networks, &held, &behind)?;
         peer::check(&self, &networks)?;
         Ok(CheckedSetup(self))

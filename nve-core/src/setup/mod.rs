@@ -18,6 +18,7 @@ mod moves;
 mod peer;
 mod realms;
 mod residence;
+mod several;
 
 pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
 pub(crate) use further::NOBODYS;
@@ -26,6 +27,7 @@ pub use peer::Peer;
 pub(crate) use realms::task_identifier;
 pub use realms::{Alias, Aliased, Crossing, Protocol, Realm, Task, TaskMapping};
 pub use residence::Said;
+pub use several::Several;
 
 /// This host's place in the fabric.
 #[derive(Clone, Debug)]
@@ -227,6 +229,8 @@ pub struct Setup {
     pub tasks: Vec<Task>,
     /// Tasks on other hosts.
     pub task_mappings: Vec<TaskMapping>,
+    /// Addresses that several hosts have at once.
+    pub several: Vec<Several>,
     /// How IPv4 tenants call endpoints elsewhere.
     pub aliases: Vec<Alias>,
     /// What may pass between realms.
@@ -248,6 +252,7 @@ impl Setup {
             moves: Moves::NONE,
             tasks: Vec::new(),
             task_mappings: Vec::new(),
+            several: Vec::new(),
             aliases: Vec::new(),
             crossings: Vec::new(),
             peers: Vec::new(),
@@ -259,6 +264,8 @@ impl Setup {
         let mappings = self.mappings.iter().map(|mapping| mapping.locator);
         let routes = self.routes.iter().map(|route| route.locator);
         let tasks = self.task_mappings.iter().map(|mapping| mapping.locator);
+        let several = self.several.iter().flat_map(|several| several.locators.iter().copied());
+        let mappings = mappings.chain(several);
         mappings.chain(routes).chain(tasks).chain(self.listeners.iter().map(|listener| listener.locator))
     }
 }

@@ -47,7 +47,11 @@ impl CheckedSetup {
         let tasks = setup.task_mappings.iter().filter(|mapping| mapping.locator != setup.host.locator);
         let tasks = tasks
             .map(|mapping| (task(&mapping.address), mapping.locator, format!("mapping {}", mapping.address)));
-        let all = own.chain(others).chain(own_tasks).chain(tasks);
+        let several = setup.several.iter().flat_map(|several| {
+            let others = several.locators.iter().filter(|locator| **locator != setup.host.locator);
+            others.map(|locator| (several.identifier(setup), *locator, several.object()))
+        });
+        let all = own.chain(others).chain(own_tasks).chain(tasks).chain(several);
         all.filter_map(|(identifier, locator, object)| {
             Some(Said { identifier: identifier?, locator, object })
         })
@@ -77,14 +81,7 @@ impl CheckedSetup {
         network: Option<&str>,
         address: IpAddr,
     ) -> Result<Identifier, SetupError> {
-        let setup = self.setup();
-        let Some(name) = network else { return task(object, setup, address) };
-        let Some(network) = setup.networks.iter().find(|network| network.name == name) else {
-            let remedy = "name one of the configuration";
-            return Err(refuse(object, format!("network {name:?} is not defined"), remedy));
-        };
-        check_address(object, address, network)?;
-        identifier_of(network, address).map_err(|error| refuse(object, error.to_string(), "choose another"))
+        identifier(self.setup(), object, network, address)
     }
 
     /// Whether `locator` can be a host's; `object` is what messages call the mapping.
@@ -96,6 +93,22 @@ impl CheckedSetup {
         let networks = setup.networks.iter().map(|network| (network.name.as_str(), network)).collect();
         check_locator(object, locator, &setup.host, &networks)
     }
+}
+
+/// As [`CheckedSetup::identifier`], of a setup that is being checked.
+pub(super) fn identifier(
+    setup: &Setup,
+    object: &str,
+    network: Option<&str>,
+    address: IpAddr,
+) -> Result<Identifier, SetupError> {
+    let Some(name) = network else { return task(object, setup, address) };
+    let Some(network) = setup.networks.iter().find(|network| network.name == name) else {
+        let remedy = format!("define [network.{name}], or name one that is");
+        return Err(refuse(object, format!("network {name:?} is not defined"), remedy));
+    };
+    check_address(object, address, network)?;
+    identifier_of(network, address).map_err(|error| refuse(object, error.to_string(), "choose another"))
 }
 
 fn identifier_of(network: &Network, address: IpAddr) -> Result<Identifier, IdentifierError> {

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use nve_core::setup::{
     Alias, Attachment, Crossing, GRACE, Host, Listener, Mapping, Moves, Network, Peer, Realm, Route, Setup,
-    Task, TaskMapping,
+    Several, Task, TaskMapping,
 };
 
 use super::across::{Item, Places};
 use super::attachment::{self, Attached, Socket};
 use super::raw::{
-    RawAuthority, RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, RawUplink,
+    RawAuthority, RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, RawUplink, Text,
 };
 use super::source::Source;
 use super::value::Judge;
@@ -51,6 +51,7 @@ struct Gathered {
     routes: Vec<Route>,
     tasks: Vec<Task>,
     task_mappings: Vec<TaskMapping>,
+    several: Vec<Several>,
     peers: Vec<Peer>,
     aliases: Vec<Alias>,
     crossings: Vec<Crossing>,
@@ -194,14 +195,18 @@ impl Gathered {
                 }
                 Some(Mapped::Prefix(route)) => format!("mapping {} in {}", route.prefix, route.network),
                 Some(Mapped::Task(mapping)) => format!("mapping {}", mapping.address),
+                Some(Mapped::Several(several)) => several.object(),
                 None => continue,
             };
-            let item = Item::new(place).texts(judge.source(), [&raw.address, &raw.locator]);
+            let locators = raw.locators.iter().flat_map(|locators| locators.get_ref());
+            let texts = raw.locator.iter().chain(locators).chain([&raw.address]);
+            let item = Item::new(place).texts(judge.source(), texts);
             self.places.others.push((name, item));
             match checked {
                 Some(Mapped::Address(mapping)) => self.mappings.push(mapping),
                 Some(Mapped::Prefix(route)) => self.routes.push(route),
                 Some(Mapped::Task(mapping)) => self.task_mappings.push(mapping),
+                Some(Mapped::Several(several)) => self.several.push(several),
                 None => {}
             }
         }
@@ -300,6 +305,7 @@ impl Gathered {
             routes,
             tasks,
             task_mappings,
+            several,
             aliases,
             crossings,
             redirect,
@@ -315,6 +321,7 @@ impl Gathered {
             moves,
             tasks,
             task_mappings,
+            several,
             aliases,
             crossings,
             peers,
@@ -495,26 +502,64 @@ enum Mapped {
     Address(Mapping),
     Prefix(Route),
     Task(TaskMapping),
+    Several(Several),
 }
 
 fn mapping_section(judge: &mut Judge<'_>, raw: &RawMapping) -> Option<Mapped> {
     let item = "mapping.address";
+    let locator = match (&raw.locator, &raw.locators) {
+        (Some(locator), None) => locator,
+        (None, Some(locators)) => return several_section(judge, raw, locators),
+        (Some(both), Some(_)) => {
+            let what = "mapping: it has locator and locators".into();
+            judge.refuse(both.span(), what, "write one locator, or the list of all".into());
+            return None;
+        }
+        (None, None) => {
+            let what = "mapping: it has no locator".into();
+            judge.refuse(raw.address.span(), what, "add a line `locator = ...`".into());
+            return None;
+        }
+    };
     let Some(network) = &raw.network else {
         let remedy = "write a task's SIR address, or say of which network the address is: network = \"NAME\"";
         let address = judge.parse(item, &raw.address, remedy);
-        let locator = judge.prefix("mapping.locator", &raw.locator, 64);
+        let locator = judge.prefix("mapping.locator", locator, 64);
         return Some(Mapped::Task(TaskMapping { address: address?, locator: locator? }));
     };
     let network = network.get_ref().clone();
     if raw.address.get_ref().contains('/') {
         let prefix = judge.prefix_behind(item, &raw.address);
-        let locator = judge.prefix("mapping.locator", &raw.locator, 64);
+        let locator = judge.prefix("mapping.locator", locator, 64);
         return Some(Mapped::Prefix(Route { network, prefix: prefix?, locator: locator? }));
     }
     let address =
         judge.parse(item, &raw.address, "write an IPv4 or IPv6 address of the network, or a prefix");
-    let locator = judge.prefix("mapping.locator", &raw.locator, 64);
+    let locator = judge.prefix("mapping.locator", locator, 64);
     Some(Mapped::Address(Mapping { network, address: address?, locator: locator? }))
+}
+
+/// One address at several hosts.
+fn several_section(
+    judge: &mut Judge<'_>,
+    raw: &RawMapping,
+    locators: &toml::Spanned<Vec<Text>>,
+) -> Option<Mapped> {
+    if raw.address.get_ref().contains('/') {
+        let what = "mapping.locators: a prefix leads one way".into();
+        judge.refuse(locators.span(), what, "write one locator, or list single addresses".into());
+        return None;
+    }
+    let address = judge.parse("mapping.address", &raw.address, "write an IPv4 or IPv6 address");
+    let locators = locators.get_ref().iter();
+    let locators: Vec<Option<_>> =
+        locators.map(|locator| judge.prefix("mapping.locators", locator, 64)).collect();
+    let network = raw.network.as_ref().map(|network| network.get_ref().clone());
+    Some(Mapped::Several(Several {
+        network,
+        address: address?,
+        locators: locators.into_iter().collect::<Option<_>>()?,
+    }))
 }
 
 fn listener_section(judge: &mut Judge<'_>, raw: &RawListener) -> Option<Listener> {

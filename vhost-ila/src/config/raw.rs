@@ -165,7 +165,8 @@ pub(super) struct RawAttachment {
 pub(super) struct RawMapping {
     pub(super) network: Option<Text>,
     pub(super) address: Text,
-    pub(super) locator: Text,
+    pub(super) locator: Option<Text>,
+    pub(super) locators: Option<Spanned<Vec<Text>>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -291,6 +291,31 @@ fn a_registry_is_kept_where_it_is_said_and_nowhere_by_default() {
     assert!(with.can_become(&without).expect_err("refused").to_string().contains("[authority]"));
 }
 
+#[test]
+fn an_address_with_several_locators_is_listed_with_all_of_them() {
+    let mapping = |lines: &str| {
+        load(&format!("{HOST}{BLUE}[[mapping]]\nnetwork = \"blue\"\naddress = \"10.1.0.7\"\n{lines}"))
+    };
+    let both = "locators = [\"2001:db8:0:2::/64\", \"2001:db8:0:3::/64\"]\n";
+    let config = mapping(both).expect("accepted");
+    assert_eq!(config.setup.setup().several[0].locators.len(), 2);
+    let task = format!("{HOST}{BLUE}[[mapping]]\naddress = \"2001:db8:51:0:2000::11\"\n{both}");
+    assert_eq!(load(&task).expect("accepted").setup.setup().several[0].network, None);
+    for (lines, what) in [
+        (both.replace("0:3::", "0:2::"), "twice in its locators"),
+        (both.replace("0:3::", "0:1::"), "no attachment has it"),
+        (both.replace("0:3::/64", "0:3::/48"), "mapping.locators"),
+        (format!("locator = \"2001:db8:0:2::/64\"\n{both}"), "locator and locators"),
+        ("locators = []\n".into(), "no locator"),
+        (String::new(), "no locator"),
+    ] {
+        let refused = mapping(&lines).expect_err(what);
+        assert!(refused.problems()[0].what.contains(what), "{refused}");
+    }
+    let prefix = format!("{HOST}{BLUE}[[mapping]]\nnetwork = \"blue\"\naddress = \"10.9.0.0/16\"\n{both}");
+    assert!(load(&prefix).expect_err("refused").to_string().contains("a prefix leads one way"));
+}
+
 proptest::proptest! {
     /// Bytes of the example are overwritten: whatever comes of it is accepted or refused by place, and never a panic.
     #[test]

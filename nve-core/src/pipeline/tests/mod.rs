@@ -26,6 +26,7 @@ mod offloads;
 mod realms;
 mod reload;
 mod same_vn;
+mod several;
 mod totality;
 
 /// One result of a walk, owned.
