@@ -67,12 +67,16 @@ impl GuestPlan {
             receives: Receiver { up: true, ..Receiver::default() },
         }
     }
-    /// A task: it has no network and no stack; what it sends and gets is looked at.
+    /// A task: it has no network and no stack unless asked for; what it sends and gets is looked at.
     ///
     /// # Panics
     /// If an address is none.
     pub fn task(name: &str, host: &str, addresses: &[&str]) -> Self {
         Self::new(name, host, "", addresses).by_hand()
+    }
+    /// Has a stack after all.
+    pub fn with_stack(self) -> Self {
+        Self { configured: Configured::Statically, ..self }
     }
     fn is_task(&self) -> bool {
         self.network.is_empty()

@@ -14,6 +14,7 @@ mod names;
 mod narrow_paths;
 mod offloads;
 mod one_host;
+mod realms;
 mod redirects;
 mod router_vms;
 mod shared_addresses;

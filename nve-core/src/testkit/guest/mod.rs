@@ -7,6 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::Medium;
 use smoltcp::socket::dhcpv4;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
@@ -113,9 +114,13 @@ impl Guest {
         seed: u64,
         now: Duration,
     ) -> Self {
-        let mut device = NetDevice::new(plug.mtu, plan.sends);
+        let (medium, hardware) = match network {
+            Some(_) => (Medium::Ethernet, HardwareAddress::Ethernet(plan.mac)),
+            None => (Medium::Ip, HardwareAddress::Ip),
+        };
+        let mut device = NetDevice::new(plug.mtu, plan.sends, medium);
         let mut sockets = SocketSet::new(Vec::new());
-        let mut config = Config::new(HardwareAddress::Ethernet(plan.mac));
+        let mut config = Config::new(hardware);
         config.random_seed = seed;
         let interface = match plan.configured {
             Configured::ByHand => None,
@@ -138,8 +143,9 @@ impl Guest {
             dhcp,
             lease: None,
         };
-        if let Some(network) = network {
-            guest.configure(plan, network);
+        match network {
+            Some(network) => guest.configure(plan, network),
+            None => guest.configure_task(),
         }
         guest
     }
@@ -172,6 +178,18 @@ impl Guest {
             let gateway = network.gateway4.or_else(|| default_gateway4(prefix)).expect("a gateway");
             routes.add_default_ipv4_route(gateway).expect("room for a route");
         }
+    }
+
+    /// A task has its addresses, and everybody is behind its TUN.
+    fn configure_task(&mut self) {
+        let Some(interface) = &mut self.interface else { return };
+        let addresses = &self.addresses;
+        interface.update_ip_addrs(|all| {
+            let cidrs = addresses.iter().map(|address| IpCidr::new((*address).into(), 128));
+            cidrs.for_each(|cidr| all.push(cidr).expect("room for the addresses of a task"));
+        });
+        let route = interface.routes_mut().add_default_ipv6_route(GATEWAY_LINK_LOCAL);
+        route.expect("room for a route");
     }
 
     /// What DHCPv4 told it, once it did.
