@@ -23,9 +23,11 @@ pub mod gateway;
 pub mod input;
 
 /// Our locator, the other host's, the domain.
-const LOCATOR: &str = "2001:db8:0:1::/64";
+/// This host.
+pub const LOCATOR: &str = "2001:db8:0:1::/64";
 const OTHER_LOCATOR: &str = "2001:db8:0:2::/64";
-const SIR: &str = "2001:db8:51::/64";
+/// The domain.
+pub const SIR: &str = "2001:db8:51::/64";
 
 /// A guest of the attacked host.
 pub struct Guest {
@@ -314,7 +316,9 @@ fn setup(checksum: ChecksumMode) -> Setup {
         ntp: vec![
             "10.1.0.123".parse().expect("an address"),
             "2001:db8:b1:e::123".parse().expect("an address"),
-        ],..Network::named(name, Vnid::new(vni).expect("28 bits"))};
+        ],
+        ..Network::named(name, Vnid::new(vni).expect("28 bits"))
+    };
     let attachment = |guest: &Guest| Attachment {
         name: guest.name.into(),
         network: guest.network.into(),
@@ -342,12 +346,14 @@ fn setup(checksum: ChecksumMode) -> Setup {
             remote("blue", "2001:db8:b1:e::3"),
             remote("red", "10.1.0.3"),
             remote("red", "2001:db8:b1:e:0:1:0:3"),
-        ],..Setup::of(Host {
+        ],
+        ..Setup::of(Host {
             name: "hv1".into(),
             locator: LOCATOR.parse().expect("a /64"),
             sir: SIR.parse().expect("a /64"),
             checksum,
             uplink_mtu: 1500,
- unknown: Default::default(),
-        })}
+            unknown: Default::default(),
+        })
+    }
 }

@@ -18,7 +18,7 @@ use crate::{fuzz, workspace};
 const MARK: &str = "SCOREBOARD ";
 
 /// Fuzz targets and the check that each is.
-const FUZZED: [(&str, u8); 3] = [("rings", 10), ("messages", 13), ("gateway", 33)];
+const FUZZED: [(&str, u8); 4] = [("rings", 10), ("messages", 13), ("gateway", 33), ("redirects", 34)];
 
 /// The document that [`record`] changes, and the heading that its table follows.
 pub(crate) const DOCUMENT: &str = "docs/hostile.md";

@@ -175,7 +175,8 @@ impl Link {
                 // What it sends to an address of its own comes back.
                 Outcome::Local(port, ..) => assert_eq!(port, from, "delivered to somebody else"),
                 Outcome::Uplink(packet, _) => {
-                    let sent = Dissected::of_ip(packet).unwrap_or_else(|| panic!("no IPv6 packet: {packet:x?}"));
+                    let sent =
+                        Dissected::of_ip(packet).unwrap_or_else(|| panic!("no IPv6 packet: {packet:x?}"));
                     assert_eq!(sent.version, 6, "IPv4 on the fabric");
                 }
                 Outcome::Dropped(_) => {}
