@@ -11,6 +11,7 @@ use super::*;
 use crate::setup::{Alias, Aliased, Crossing, Protocol, Realm, Task, TaskMapping};
 use crate::testkit::checksum::{Verdict, verify};
 
+mod damage;
 mod errors;
 mod fragments;
 mod matrix;
@@ -156,4 +157,18 @@ pub(super) fn on_wire(at: u8, network: &str, address: &str, checksum: ChecksumMo
         ChecksumMode::Neutral => locator(at).neutral(identifier, neutral).ipv6().into(),
         ChecksumMode::Unmodified => locator(at).unmodified(identifier).ipv6().into(),
     }
+}
+
+#[test]
+fn mappings_are_listed_with_the_tasks_among_them() {
+    let lines = host(1, Spread::FourHosts, &[]).nve.mappings();
+    let task = |address: &str| lines.iter().find(|line| line.address == addr(address)).unwrap();
+    let (here, elsewhere) = (task(TASKS[0].2), task(TASKS[3].2));
+    assert_eq!((here.network.as_str(), here.attachment.as_deref()), (Realm::TASKS, Some("t1")));
+    assert_eq!((elsewhere.locator, elsewhere.attachment.as_deref()), (locator(3), None));
+    assert_eq!(IpAddr::V6(elsewhere.wire), on_wire(3, "tasks", TASKS[3].2, ChecksumMode::Neutral));
+    let mut hv1 = host(1, Spread::FourHosts, &[]);
+    assert_eq!(hv1.nve.mtu(hv1.port("t1")), 1500, "nothing is translated towards a task");
+    let out = hv1.send("t1", &udp(TASKS[0].2, TASKS[3].2, 1452));
+    assert!(matches!(out, Out::Uplink(..)), "and that fits");
 }
