@@ -22,13 +22,13 @@ use vhost_ila_tests::site::{Plan, Site, VM1, Vm};
 use vhost_ila_tests::traffic;
 
 /// What a migration of 256 MB may take on a machine that emulates its guests.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A piece of memory that is read and compared at once, in bytes.
 const PIECE: usize = 1 << 20;
 
 /// vm1 on the host of index `host`.
-fn vm1_on(host: usize) -> Vm {
+pub(crate) fn vm1_on(host: usize) -> Vm {
     Vm { host, ..VM1 }
 }
 
@@ -124,7 +124,7 @@ fn send_to(vm1: &mut Guest, uri: &str) {
     until_migration_is(vm1, "completed");
 }
 
-fn until_migration_is(vm1: &mut Guest, wanted: &str) {
+pub(crate) fn until_migration_is(vm1: &mut Guest, wanted: &str) {
     wait_for(&format!("a migration that is {wanted}"), LIMIT, || {
         let said = vm1.monitor().execute("query-migrate", json!({}))?;
         anyhow::ensure!(said["status"] != "failed", "{said}");
@@ -133,7 +133,7 @@ fn until_migration_is(vm1: &mut Guest, wanted: &str) {
     .unwrap();
 }
 
-fn until_status_is(guest: &mut Guest, wanted: &str) {
+pub(crate) fn until_status_is(guest: &mut Guest, wanted: &str) {
     wait_for(&format!("a machine that is {wanted}"), LIMIT, || {
         let said = guest.monitor().execute("query-status", json!({}))?;
         Ok((said["status"] == wanted).then_some(()))
@@ -142,7 +142,7 @@ fn until_status_is(guest: &mut Guest, wanted: &str) {
 }
 
 /// The pages of 4096 bytes in which two machines' memories differ.
-fn differing(one: &File, other: &File) -> Vec<usize> {
+pub(crate) fn differing(one: &File, other: &File) -> Vec<usize> {
     let length = usize::try_from(one.metadata().unwrap().len()).unwrap();
     let (mut a, mut b) = (vec![0; PIECE], vec![0; PIECE]);
     let mut pages = Vec::new();
@@ -158,7 +158,7 @@ fn differing(one: &File, other: &File) -> Vec<usize> {
 }
 
 /// vm1's device on the host of index `host`.
-fn device(site: &Site, host: usize) -> Value {
+pub(crate) fn device(site: &Site, host: usize) -> Value {
     let attachments = site.daemons[host].show("attachments").unwrap();
     let one = attachments.as_array().unwrap().iter().find(|one| one["name"] == VM1.name).unwrap();
     one["device"].clone()

@@ -4,6 +4,7 @@
 //! neither root nor QEMU.
 
 mod a_guest_migrates_while_it_talks;
+mod a_guest_moves_and_its_connections_with_it;
 mod any_messages_hurt_only_their_sender;
 mod checksums_of_real_guests;
 mod cloud_hypervisor;
