@@ -18,7 +18,7 @@ pub(super) fn text(host: usize, locators: &[String]) -> String {
         };
         text += &lines;
     }
-    let gateway = if false && HOSTS[host] == GATEWAY { internet_side() } else { String::new() };
+    let gateway = if HOSTS[host] == GATEWAY { internet_side() } else { String::new() };
     text + &services() + &aliases() + &crossings() + &gateway
 }
 

@@ -77,12 +77,12 @@ impl End {
         // A datagram has no end: it is waited for until it has come back.
         let said = self.run(&format!(
             "yes 'scenario {number}' | head -c {LENGTH} >t{number}; head -c {DATAGRAM} t{number} >u{number}; \
-             (ping -c 2 -i 0.2 -W 5 {target} || echo NO ECHO) 2>&1 & \
-             (socat -t 5 - TCP:{host}:{port} <t{number} >T{number}; cmp t{number} T{number} || echo NO TCP) 2>&1 & \
-             (socat -t 9 - UDP:{host}:{port} <u{number} >U{number} & \
-              for i in $(seq 100); do cmp -s u{number} U{number} && break; sleep 0.05; done; \
+             (ping -c 2 -i 0.2 -W 3 {target} || echo NO ECHO) 2>&1 & \
+             (socat -t 3 - TCP:{host}:{port},connect-timeout=4 <t{number} >T{number}; cmp t{number} T{number} || echo NO TCP) 2>&1 & \
+             (socat -t 6 - UDP:{host}:{port} <u{number} >U{number} & \
+              for i in $(seq 80); do cmp -s u{number} U{number} && break; sleep 0.05; done; \
               kill $!; cmp u{number} U{number} || echo NO UDP) 2>&1 & \
-             (socat -t 5 - UDP:{host}:{closed} <u{number} 2>&1 | grep refused || echo NO ERROR) & wait"
+             (socat -t 3 - UDP:{host}:{closed} <u{number} 2>&1 | grep refused || echo NO ERROR) & wait"
         ))?;
         ensure!(!said.contains("NO "), "{} asked {target}, and was not answered\n{said}", self.name());
         Ok(())

@@ -20,8 +20,10 @@ pub mod ends;
 pub mod scenario;
 pub mod table;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -166,12 +168,7 @@ impl Reference {
         let router = &self.site.fabric.router;
         let fabric = Running::start(router, &HOSTS, &directory.join("fabric.pcapng"))?;
         self.ends.iter_mut().try_for_each(|end| end.record(&directory))?;
-        let mut unanswered = Vec::new();
-        for scenario in self.scenarios.clone() {
-            if let Err(error) = self.end(scenario.from)?.ask(&scenario) {
-                unanswered.push((scenario.number.to_string(), format!("{error:#}")));
-            }
-        }
+        let unanswered = self.ask();
         self.ends.iter_mut().try_for_each(|end| end.recorded(&directory))?;
         fabric.finish()?;
         self.site.daemons_must_run()?;
@@ -181,12 +178,40 @@ impl Reference {
             let row = judgement.rows.iter_mut().find(|row| row.scenario == number);
             row.with_context(|| format!("the script has no scenario {number}"))?.complaints.push(why);
         }
+        judgement.drops = self.drops()?;
         fs::write(directory.join("summary.json"), serde_json::to_vec_pretty(&judgement)?)?;
         Ok(judgement)
     }
 
-    fn end(&mut self, name: &str) -> Result<&mut End> {
-        self.ends.iter_mut().find(|end| end.name() == name).with_context(|| format!("there is no {name}"))
+    /// Has everybody ask, one scenario after the other, all at the same time. The scenarios that were not answered, and why.
+    fn ask(&mut self) -> Vec<(String, String)> {
+        let (scenarios, ends) = (&self.scenarios, &mut self.ends);
+        let asks = |end: &mut End| {
+            let of_end: Vec<&Scenario> = scenarios.iter().filter(|one| one.from == end.name()).collect();
+            let asked = of_end.into_iter().map(|one| (one.number.to_string(), end.ask(one)));
+            asked
+                .filter_map(|(number, result)| Some((number, format!("{:#}", result.err()?))))
+                .collect::<Vec<_>>()
+        };
+        thread::scope(|scope| {
+            let asking: Vec<_> = ends.iter_mut().map(|end| scope.spawn(move || asks(end))).collect();
+            let unanswered = asking.into_iter().map(|asked| asked.join().unwrap_or_default());
+            unanswered.flatten().collect()
+        })
+    }
+
+    fn drops(&self) -> Result<BTreeMap<String, u64>> {
+        let mut drops = BTreeMap::new();
+        for (host, daemon) in HOSTS.iter().zip(&self.site.daemons) {
+            let counters = daemon.show("counters")?;
+            let attachments = counters["attachments"].as_object().into_iter().flat_map(|all| all.values());
+            let sides = attachments.chain([&counters["uplink"]]);
+            for (reason, number) in sides.filter_map(|side| side["drops"].as_object()).flatten() {
+                *drops.entry(format!("{host}: {reason}")).or_default() += number.as_u64().unwrap_or_default();
+            }
+        }
+        drops.retain(|_, number| *number > 0);
+        Ok(drops)
     }
 
     /// What the script is told: who is where, and what the names of the draft are here.

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::scenario::SCENARIOS;
 
+/// How many differences of a row are printed.
+const SHOWN: usize = 4;
+
 /// The judgement of one run.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Judgement {
@@ -14,6 +17,9 @@ pub struct Judgement {
     pub rows: Vec<Row>,
     /// What was captured and belongs to none of them.
     pub other: Vec<String>,
+    /// What the daemons have dropped so far, by host and reason: where to look when something is missing.
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
 }
 
 /// A scenario or its reply.
@@ -56,6 +62,10 @@ impl Judgement {
         for complaint in &self.other {
             writeln!(text, "\nof no scenario: {complaint}").ok();
         }
+        if !self.differing().is_empty() {
+            let drops = self.drops.iter().map(|(reason, number)| format!("{reason} {number}"));
+            writeln!(text, "\ndropped so far: {}", drops.collect::<Vec<_>>().join(", ")).ok();
+        }
         text
     }
 }
@@ -74,8 +84,11 @@ impl Row {
                 None => writeln!(text, "      {place:8} {:>34}", "not seen").ok(),
             };
         }
-        for complaint in &self.complaints {
+        for complaint in self.complaints.iter().take(SHOWN) {
             writeln!(text, "      {}", complaint.replace('\n', "\n      ")).ok();
+        }
+        if self.complaints.len() > SHOWN {
+            writeln!(text, "      and {} more, in summary.json", self.complaints.len() - SHOWN).ok();
         }
     }
 }
