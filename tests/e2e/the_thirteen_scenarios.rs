@@ -1,6 +1,7 @@
 //! The reference network of the draft (`tests/src/reference`): every scenario and every reply, judged by a script of its own.
 
 use std::fs;
+use std::net::Ipv6Addr;
 use std::process::Command;
 
 use vhost_ila_tests::oracle::script;
@@ -35,11 +36,13 @@ fn and_their_replies_are_the_drafts_in_both_checksum_modes_and_what_is_not_is_na
     let summary = fs::read(directory.join("summary.json")).unwrap();
     let judgement: Judgement = serde_json::from_slice(&summary).unwrap();
     let tenth = judgement.rows.iter().find(|row| row.scenario == "10").unwrap();
-    let wire: std::net::Ipv6Addr = tenth.places["wire"][1][0].parse().unwrap();
+    let [source, destination] = &tenth.places["wire"];
+    let octets = |address: &str| address.parse::<Ipv6Addr>().unwrap().octets();
+    let wire = [octets(&source[0]), octets(&destination[0])].concat();
     let fabric = directory.join("fabric.pcapng");
     let mut bytes = fs::read(&fabric).unwrap();
-    let at = bytes.windows(16).position(|window| window == wire.octets()).unwrap();
-    bytes[at + 15] ^= 1;
+    let at = bytes.windows(32).position(|window| window == wire).unwrap();
+    bytes[at + 31] ^= 1;
     fs::write(&fabric, bytes).unwrap();
     let (succeeded, said) = again(NAME);
     assert!(!succeeded && said.contains("not as the script says: 10 (neutral)"), "{said}");

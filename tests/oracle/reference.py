@@ -15,10 +15,11 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from compare import interfaces, read
 from ila import C_BIT, TYPE_IPV4, TYPE_IPV6, complement, of_words, ones_sum, words
-from packet import Packet
+from packet import ICMPV6, Packet
 from plan import GATEWAY_MAC
 
 TYPE_LOCAL = 1
+DISCOVERY = range(133, 138)
 
 
 class Reference:
@@ -154,5 +155,7 @@ def is_ip(frame):
 
 
 def travels(packet):
-    """Whether a packet is for somebody beyond the link, and from there."""
+    """Whether a packet is for somebody beyond the link, and from there: neighbour discovery is not, whatever its addresses."""
+    if packet.protocol == ICMPV6 and packet.payload[0] in DISCOVERY:
+        return False
     return not any(end.is_link_local or end.is_multicast or end.is_unspecified for end in packet.ends)

@@ -47,8 +47,8 @@ const INTERNET: &str = "internet::";
 /// The module of the tests in which a host of the fabric is the Linux kernel's own ILA.
 const LINUX_ILA: &str = "the_kernels_own_ila::";
 
-/// The module of the tests of the reference network.
-const SCENARIOS: &str = "the_thirteen_scenarios::";
+/// The modules of the tests of the reference network.
+const SCENARIOS: [&str; 2] = ["the_thirteen_scenarios::", "without_root::"];
 
 /// The module of the tests that cloud-init's own code takes part in.
 const METADATA: &str = "metadata::";
@@ -100,7 +100,7 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         (&[ROUTERS], fetch::Set::Keepalived),
         (&[INTERNET], fetch::Set::Nat64),
         (&[LINUX_ILA], fetch::Set::Iproute),
-        (&[SCENARIOS], fetch::Set::Socat),
+        (&SCENARIOS, fetch::Set::Socat),
     ];
     for (modules, set) in sets {
         if names.iter().any(|name| modules.iter().any(|module| name.starts_with(module))) {

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
-        [] => modes("both").and_then(|modes| run("scenarios", modes)),
+        [] => modes("neutral").and_then(|modes| run("scenarios", modes)),
         [name, word] => modes(word).and_then(|modes| run(name, modes)),
         // What an earlier run has kept is judged once more.
         [name, word, "again"] => modes(word).and_then(|modes| judge_again(name, modes)),

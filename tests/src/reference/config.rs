@@ -35,7 +35,8 @@ fn services() -> String {
         let (port, closed) = (scenario.port(), scenario.closed_port());
         [format!("tcp {port}"), format!("udp {port}"), format!("udp {closed}")]
     });
-    let ports: Vec<String> = ports.chain(["icmp".to_owned()]).collect();
+    // And what traceroute asks.
+    let ports: Vec<String> = ports.chain(["icmp", "udp 33434-33534"].map(str::to_owned)).collect();
     format!("[service.{}]\naddress = \"{}\"\nfrom = [\"vni1\"]\nports = {ports:?}\n\n", t4.name, t4.address)
 }
 

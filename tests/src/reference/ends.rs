@@ -88,6 +88,21 @@ impl End {
         Ok(())
     }
 
+    /// Whom `traceroute` names on the way to whom `scenario` asks, in order; `*` for one that says nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the way does not end there.
+    pub fn trace(&mut self, scenario: &Scenario) -> Result<Vec<String>> {
+        let said = self.run(&format!("traceroute -n -q 1 -w 2 -m 9 {} 2>/dev/null", scenario.target))?;
+        // `traceroute to ...`, then a line for each hop: its number, who it is, and how long it took.
+        let hops = said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1));
+        let hops: Vec<String> = hops.map(str::to_owned).collect();
+        let ends_there = hops.last().is_some_and(|last| last == scenario.target);
+        ensure!(ends_there, "{} traced the way to {}: {said}", self.name(), scenario.target);
+        Ok(hops)
+    }
+
     /// Keeps what its link carries from now on, until [`End::recorded`].
     ///
     /// # Errors

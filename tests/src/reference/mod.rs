@@ -121,19 +121,18 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Builds the network, boots the guests, and has everybody listen who is asked in one of the [`SCENARIOS`] that run. Logs go to `target/NAME`.
+    /// Builds the network, boots the guests, and has everybody listen who is asked in one of the [`SCENARIOS`]. Logs go to `target/NAME`.
     ///
     /// # Errors
     ///
     /// Fails when something does not come up.
     pub fn start(name: &str, checksum: Checksum) -> Result<Reference> {
-        let scenarios: Vec<Scenario> = SCENARIOS.into_iter().filter(|scenario| scenario.runs).collect();
+        let scenarios = SCENARIOS.to_vec();
         let site = Site::start(name, plan(checksum)).context("starting the hosts")?;
         site.fabric.offloads("off")?;
         let programs = Programs::make()?;
         let mut ends = vec![internet(&site, &programs).context("the Internet host")?];
-        let takes_part = |task: &Task| scenarios.iter().any(|one| [one.from, one.to].contains(&task.name));
-        for task in TASKS.into_iter().filter(takes_part) {
+        for task in TASKS {
             ends.push(plugged(&site, task, &programs).with_context(|| format!("plugging {} in", task.name))?);
         }
         ends.extend(site.boot().context("booting the guests")?.into_iter().map(End::Guest));
@@ -157,46 +156,46 @@ impl Reference {
         (0..HOSTS.len()).try_for_each(|host| self.site.reconfigure(host, &plan))
     }
 
-    /// Goes through the scenarios, captured in `target/NAME/MODE`, and has the script judge the captures.
+    /// Goes through the scenarios, captured in `target/NAME/MODE`, has the script judge the captures, and then traces every way.
     ///
     /// # Errors
     ///
-    /// Fails when somebody is not answered, naming the scenario. What is answered and differs is in the judgement.
+    /// Fails when a capture or a daemon does. What is not answered, or differs, is in the judgement.
     pub fn go_through(&mut self, checksum: Checksum) -> Result<Judgement> {
         let directory = self.site.evidence.join(checksum.word());
         fs::create_dir_all(&directory)?;
         let router = &self.site.fabric.router;
         let fabric = Running::start(router, &HOSTS, &directory.join("fabric.pcapng"))?;
         self.ends.iter_mut().try_for_each(|end| end.record(&directory))?;
-        let unanswered = self.ask();
+        let asked = self.all(End::ask);
         self.ends.iter_mut().try_for_each(|end| end.recorded(&directory))?;
         fabric.finish()?;
         self.site.daemons_must_run()?;
         fs::write(directory.join(PLAN), serde_json::to_vec_pretty(&self.describe(checksum)?)?)?;
         let mut judgement = judge(&directory)?;
-        for (number, why) in unanswered {
-            let row = judgement.rows.iter_mut().find(|row| row.scenario == number);
-            row.with_context(|| format!("the script has no scenario {number}"))?.complaints.push(why);
+        for (number, asked) in asked {
+            judgement.complain(&number, asked.map(drop))?;
         }
         judgement.drops = self.drops()?;
         fs::write(directory.join("summary.json"), serde_json::to_vec_pretty(&judgement)?)?;
         Ok(judgement)
     }
 
-    /// Has everybody ask, one scenario after the other, all at the same time. The scenarios that were not answered, and why.
-    fn ask(&mut self) -> Vec<(String, String)> {
-        let (scenarios, ends) = (&self.scenarios, &mut self.ends);
-        let asks = |end: &mut End| {
-            let of_end: Vec<&Scenario> = scenarios.iter().filter(|one| one.from == end.name()).collect();
-            let asked = of_end.into_iter().map(|one| (one.number.to_string(), end.ask(one)));
-            asked
-                .filter_map(|(number, result)| Some((number, format!("{:#}", result.err()?))))
-                .collect::<Vec<_>>()
+    /// Lets everybody who begins a scenario do `what`, one scenario after the other, all ends at the same time: what came of it, by the
+    /// scenario's number.
+    fn all<T: Send>(
+        &mut self,
+        what: impl Fn(&mut End, &Scenario) -> Result<T> + Sync,
+    ) -> Vec<(String, Result<T>)> {
+        let (scenarios, ends, what) = (&self.scenarios, &mut self.ends, &what);
+        let of = |end: &mut End| {
+            let begins: Vec<&Scenario> = scenarios.iter().filter(|one| one.from == end.name()).collect();
+            let done = begins.into_iter().map(|one| (one.number.to_string(), what(end, one)));
+            done.collect::<Vec<_>>()
         };
         thread::scope(|scope| {
-            let asking: Vec<_> = ends.iter_mut().map(|end| scope.spawn(move || asks(end))).collect();
-            let unanswered = asking.into_iter().map(|asked| asked.join().unwrap_or_default());
-            unanswered.flatten().collect()
+            let doing: Vec<_> = ends.iter_mut().map(|end| scope.spawn(move || of(end))).collect();
+            doing.into_iter().flat_map(|done| done.join().unwrap_or_default()).collect()
         })
     }
 
@@ -280,7 +279,7 @@ fn internet(site: &Site, programs: &Programs) -> Result<End> {
     }
     host.ip(&format!("-6 route add default via {INTERNET_ROUTER}"))?;
     router.ip(&format!("-6 route add default via {}", gateway.underlay()))?;
-    for prefix in [SIR, VNI1.ipv6, VNI2.ipv6].iter().filter(|_| near.has_interface(INTERNET_TUN)) {
+    for prefix in [SIR, VNI1.ipv6, VNI2.ipv6] {
         near.ip(&format!("-6 route add {prefix} dev {INTERNET_TUN} table 101"))?;
     }
     near.ip(&format!("-6 rule add iif {link} lookup 101 pref 90"))?;

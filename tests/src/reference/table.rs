@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::scenario::SCENARIOS;
@@ -36,11 +37,35 @@ pub struct Row {
     pub places: BTreeMap<String, [[String; 2]; 2]>,
     /// Packets that were compared, at all three places, by protocol.
     pub packets: BTreeMap<String, u32>,
+    /// Whom `traceroute` named on the way, afterwards; of replies nobody.
+    #[serde(default)]
+    pub hops: Vec<String>,
     /// What differs.
     pub complaints: Vec<String>,
 }
 
 impl Judgement {
+    /// The row of a scenario.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the script does not know it.
+    pub fn row(&mut self, number: &str) -> Result<&mut Row> {
+        let row = self.rows.iter_mut().find(|row| row.scenario == number);
+        row.with_context(|| format!("the script has no scenario {number}"))
+    }
+
+    /// Adds what went wrong to the row of a scenario, if something did.
+    ///
+    /// # Errors
+    ///
+    /// As [`Judgement::row`].
+    pub fn complain(&mut self, number: &str, done: Result<()>) -> Result<()> {
+        let row = self.row(number)?;
+        row.complaints.extend(done.err().map(|error| format!("{error:#}")));
+        Ok(())
+    }
+
     /// The scenarios of which something differs, and `other` for what belongs to none.
     pub fn differing(&self) -> Vec<String> {
         let rows = self.rows.iter().filter(|row| !row.complaints.is_empty());
@@ -55,8 +80,7 @@ impl Judgement {
             let number = scenario.number.to_string();
             let rows = self.rows.iter().filter(|row| row.scenario.trim_end_matches('r') == number);
             let rows: Vec<&Row> = rows.collect();
-            let not_yet = if rows.is_empty() { ": not yet" } else { "" };
-            writeln!(text, "\n{number}: {}{not_yet}", scenario.title).ok();
+            writeln!(text, "\n{number}: {}", scenario.title).ok();
             rows.into_iter().for_each(|row| row.print(&mut text));
         }
         for complaint in &self.other {
@@ -83,6 +107,9 @@ impl Row {
                 }
                 None => writeln!(text, "      {place:8} {:>34}", "not seen").ok(),
             };
+        }
+        if !self.hops.is_empty() {
+            writeln!(text, "      hops     {}", self.hops.join(", ")).ok();
         }
         for complaint in self.complaints.iter().take(SHOWN) {
             writeln!(text, "      {}", complaint.replace('\n', "\n      ")).ok();
