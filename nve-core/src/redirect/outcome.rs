@@ -58,7 +58,7 @@ outcomes! {
     ForeignDomain = "foreign-domain",
     /// Refused: the identifier is no address of a network that is served here.
     UnknownIdentifier = "unknown-identifier",
-    /// Refused: an attachment of this host has the identifier.
+    /// Refused: an attachment of this host has the identifier, or the configuration names several locators of it.
     Here = "here",
     /// Refused: the locator is no unicast /64, is this host's, the SIR prefix or a tenants', or outside of the configured prefixes.
     BadLocator = "bad-locator",

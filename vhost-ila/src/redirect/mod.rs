@@ -17,7 +17,7 @@ mod service;
 mod thread;
 
 pub use service::{RedirectReport, Service};
-pub use thread::{Notes, Tell};
+pub use thread::Notes;
 
 use nve_core::redirect::Policy;
 

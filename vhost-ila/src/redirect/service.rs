@@ -5,7 +5,7 @@
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -16,7 +16,7 @@ use rustix::net::sockopt::set_ipv6_freebind;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use super::RedirectConfig;
-use super::thread::{Errand, Notes, QUEUE, Tell, Thread};
+use super::thread::{Notes, QUEUE, Thread};
 use crate::punt::Bell;
 
 /// What the thread serves with.
@@ -57,7 +57,6 @@ pub struct RedirectReport {
 pub struct Service {
     nve: Arc<Nve>,
     shared: Arc<Shared>,
-    errands: SyncSender<Errand>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -68,7 +67,7 @@ impl Service {
     /// The system's.
     pub fn start(nve: Arc<Nve>) -> io::Result<(Self, Notes)> {
         let bell = Arc::new(Bell::new()?);
-        let (errands, inbox) = sync_channel(QUEUE);
+        let (triangles, inbox) = sync_channel(QUEUE);
         let shared = Arc::new(Shared {
             current: ArcSwap::default(),
             quit: AtomicBool::new(false),
@@ -79,8 +78,8 @@ impl Service {
         nve.on_arrival(move || arrived.ring());
         let thread = Thread::new(Arc::clone(&nve), Arc::clone(&shared), inbox);
         let handle = std::thread::Builder::new().name("redirect".to_owned()).spawn(move || thread.run())?;
-        let notes = Notes::new(errands.clone(), bell);
-        Ok((Self { nve, shared, errands, thread: Mutex::new(Some(handle)) }, notes))
+        let notes = Notes::new(triangles, bell);
+        Ok((Self { nve, shared, thread: Mutex::new(Some(handle)) }, notes))
     }
 
     /// Serves by `config` from now on; not at all without one.
@@ -109,13 +108,6 @@ impl Service {
         self.shared.current.store(Arc::new(next));
         self.shared.bell.ring();
         Ok(())
-    }
-
-    /// Tells a host where an identifier lives now, whoever asked; false if too much waits to be told.
-    pub fn tell(&self, tell: Tell) -> bool {
-        let taken = self.errands.try_send(Errand::Tell(tell)).is_ok();
-        self.shared.bell.ring();
-        taken
     }
 
     /// What it serves with, and what came of it.
@@ -155,4 +147,53 @@ fn open((address, port): (Ipv6Addr, u16)) -> io::Result<UdpSocket> {
     set_ipv6_freebind(&socket, true)?;
     bind(&socket, &SocketAddrV6::new(address, port, 0, 0))?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use nve_core::redirect::{Key, KeyId, Keys};
+
+    use super::*;
+    use crate::config::Config;
+
+    const HOST: &str = "[host]\nname = \"hv1\"\nlocator = \"2001:db8:0:1::/64\"\nsir = \"2001:db8:51::/64\"\n[uplink]\nkind = \"none\"\n";
+
+    fn service() -> Service {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("host.toml");
+        std::fs::write(&path, HOST).expect("written");
+        let setup = Config::load(&path).expect("accepted").setup;
+        Service::start(Nve::new(setup, 16)).expect("started").0
+    }
+
+    fn config(port: u16) -> RedirectConfig {
+        let key = Key::new(KeyId(3), &[1; 32]).expect("long enough");
+        let policy = Policy { keys: Keys::new(vec![key]), accept: true, send: true, ..Policy::default() };
+        RedirectConfig { policy, port }
+    }
+
+    /// A port that nobody has at this moment.
+    fn free_port() -> u16 {
+        UdpSocket::bind("[::1]:0").and_then(|socket| socket.local_addr()).expect("bound").port()
+    }
+
+    #[test]
+    fn a_socket_is_there_while_there_is_a_section_and_one_that_cannot_be_bound_changes_nothing() {
+        let (ours, others) = (service(), service());
+        assert_eq!(ours.report().at, None);
+        let port = free_port();
+        ours.apply(Some(&config(port))).expect("bound");
+        let report = ours.report();
+        let at = Some(("2001:db8:0:1::1".parse().expect("an address"), port));
+        assert_eq!((report.at, report.accept, report.send, report.keys), (at, true, true, vec![3]));
+        let refused = others.apply(Some(&config(port))).expect_err("taken").to_string();
+        assert!(refused.contains("[2001:db8:0:1::1]:") && refused.contains("cannot be bound"), "{refused}");
+        assert_eq!(others.report().at, None);
+        // The same again keeps the socket; without a section it is closed once the thread has let go of it.
+        ours.apply(Some(&config(port))).expect("kept");
+        ours.apply(None).expect("closed");
+        ours.stop();
+        assert_eq!(ours.report().at, None);
+        others.apply(Some(&config(port))).expect("free again");
+    }
 }

@@ -1,6 +1,6 @@
 //! The thread: triangles and arrivals out, datagrams in, and what has ended.
 //!
-//! What must stay true: it serves a bounded part of each before it looks at the others; whatever one errand or datagram does, the next is
+//! What must stay true: it serves a bounded part of each before it looks at the others; whatever one note or datagram does, the next is
 //! served.
 
 use std::net::{Ipv6Addr, SocketAddr};
@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nve_core::addr::{Identifier, Locator};
 use nve_core::pipeline::{Nve, Triangle};
 use nve_core::redirect::{At, Datagram, Herald, LEN, Listener, Outcome, Teller};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,7 +17,7 @@ use super::service::{Current, Shared};
 use crate::contained::contained;
 use crate::punt::Bell;
 
-/// Errands that may wait.
+/// Triangles that may wait.
 pub(super) const QUEUE: usize = 256;
 /// Of each kind, between two looks at the others.
 const BATCH: usize = 64;
@@ -26,45 +25,23 @@ const BATCH: usize = 64;
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
-/// What the thread is asked to do.
-#[derive(Debug)]
-pub(super) enum Errand {
-    /// Perhaps: the limits say.
-    Triangle(Triangle),
-    /// In any case.
-    Tell(Tell),
-}
-
-/// "`identifier` lives at `locator`", for one host.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tell {
-    /// Whom.
-    pub recipient: Locator,
-    /// Who.
-    pub identifier: Identifier,
-    /// Where.
-    pub locator: Locator,
-    /// Of the mapping.
-    pub epoch: u64,
-}
-
 /// A worker's end of the queue.
 #[derive(Clone, Debug)]
 pub struct Notes {
-    errands: SyncSender<Errand>,
+    triangles: SyncSender<Triangle>,
     bell: Arc<Bell>,
 }
 
 impl Notes {
-    pub(super) fn new(errands: SyncSender<Errand>, bell: Arc<Bell>) -> Self {
-        Self { errands, bell }
+    pub(super) fn new(triangles: SyncSender<Triangle>, bell: Arc<Bell>) -> Self {
+        Self { triangles, bell }
     }
 
     /// Never blocks.
     #[cold]
     pub fn note(&self, triangle: Triangle) {
         // No room: the pair is noted again in half a second.
-        if self.errands.try_send(Errand::Triangle(triangle)).is_ok() {
+        if self.triangles.try_send(triangle).is_ok() {
             self.bell.ring();
         }
     }
@@ -73,7 +50,7 @@ impl Notes {
 pub(super) struct Thread {
     nve: Arc<Nve>,
     shared: Arc<Shared>,
-    inbox: Receiver<Errand>,
+    inbox: Receiver<Triangle>,
     listener: Listener,
     teller: Teller,
     herald: Herald,
@@ -81,7 +58,7 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    pub(super) fn new(nve: Arc<Nve>, shared: Arc<Shared>, inbox: Receiver<Errand>) -> Self {
+    pub(super) fn new(nve: Arc<Nve>, shared: Arc<Shared>, inbox: Receiver<Triangle>) -> Self {
         let unix = at().unix;
         let (listener, teller) = (Listener::new(Arc::clone(&nve), unix), Teller::new(Arc::clone(&nve), unix));
         let herald = Herald::new(Arc::clone(&nve));
@@ -96,7 +73,7 @@ impl Thread {
             }
             let current = self.shared.current.load_full();
             let served =
-                contained(|| self.errands(&current) + self.datagrams(&current) + self.arrivals(&current));
+                contained(|| self.triangles(&current) + self.datagrams(&current) + self.arrivals(&current));
             let served = served.unwrap_or_else(|said| {
                 self.panicked(&said);
                 BATCH
@@ -107,20 +84,14 @@ impl Thread {
         }
     }
 
-    /// A batch of what was asked for; how much it was.
-    fn errands(&mut self, current: &Current) -> usize {
+    /// A batch of what workers noted; how much it was.
+    fn triangles(&mut self, current: &Current) -> usize {
         let mut count = 0;
         while count < BATCH
-            && let Ok(errand) = self.inbox.try_recv()
+            && let Ok(triangle) = self.inbox.try_recv()
         {
             count += 1;
-            let (policy, teller) = (&current.policy, &mut self.teller);
-            let datagram = match errand {
-                Errand::Triangle(triangle) => teller.tell(policy, at(), triangle),
-                Errand::Tell(Tell { recipient, identifier, locator, epoch }) => {
-                    teller.compose(policy, at(), recipient, (identifier, locator, epoch))
-                }
-            };
+            let datagram = self.teller.tell(&current.policy, at(), triangle);
             let outcome = datagram.map_or_else(|why| why, |datagram| send(current, &datagram));
             self.shared.tally.count(outcome);
         }
