@@ -1,7 +1,7 @@
 //! One host that every target attacks, and the judge of what it lets out.
 //!
 //! What must stay true, whatever the input: no panic (overflow and bounds checks are on); nothing crosses between the two virtual
-//! networks, though their IPv4 addresses are the same; nobody but the asker is answered; what comes out is a well-formed packet
+//! networks, though their IPv4 addresses are the same; the task here hears blue, which a crossing lets in, and never red; nobody but the asker is answered; what comes out is a well-formed packet
 //! whose addresses are those the configuration allows; a good transport checksum stays good, and a bad one bad.
 //!
 //! The judge reads packets with the testkit's dissector, which shares no code with the data path.
@@ -14,7 +14,10 @@ use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::{ChecksumState, Offload};
 use nve_core::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Walker};
-use nve_core::setup::{Attachment, Host, Instance, Mapping, Network, Setup};
+use nve_core::policy::TASK_MAC;
+use nve_core::setup::{
+    Alias, Aliased, Attachment, Crossing, Host, Instance, Mapping, Network, Realm, Setup, Task,
+};
 use nve_core::testkit::checksum::{self, Verdict};
 use nve_core::testkit::dissect::Dissected;
 use smoltcp::wire::EthernetAddress;
@@ -28,6 +31,10 @@ pub const LOCATOR: &str = "2001:db8:0:1::/64";
 const OTHER_LOCATOR: &str = "2001:db8:0:2::/64";
 /// The domain.
 pub const SIR: &str = "2001:db8:51::/64";
+
+/// A task of this host, and what blue's IPv4 guests call it.
+const TASK: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0x2000, 0, 0, 0x11);
+const TASK4: &str = "10.1.200.53/32";
 
 /// A guest of the attacked host.
 pub struct Guest {
@@ -75,6 +82,7 @@ pub fn nve(checksum: ChecksumMode) -> Arc<Nve> {
 pub struct Site {
     walker: Walker,
     ports: [PortId; 3],
+    task: PortId,
     carry_out: CarryOut,
     now: Duration,
 }
@@ -87,16 +95,24 @@ impl Site {
         let all = Receiver { up: true, csum: true, tso4: true, tso6: true, ecn: true, uso: true };
         let receiver = if offloads { all } else { Receiver { up: true, ..Receiver::default() } };
         ports.iter().for_each(|port| nve.set_receiver(*port, receiver));
+        let task = nve.port("web").expect("configured");
+        nve.set_receiver(task, receiver);
         let walker = Walker::new(Arc::clone(&nve));
-        Self { walker, ports, carry_out: CarryOut::default(), now: Duration::ZERO }
+        Self { walker, ports, task, carry_out: CarryOut::default(), now: Duration::ZERO }
     }
 
     /// A frame from guest number `from`: what comes of it, judged.
     pub fn frame_from_guest(&mut self, from: usize, frame: &[u8], offload: Offload) {
-        let ports = self.ports;
+        let (ports, task) = (self.ports, self.task);
         let sender = &GUESTS[from];
         let before = frame.get(14..).map_or(Verdict::Unverifiable, |packet| verdict(packet, offload));
         self.walk(Origin::Port(ports[from]), frame, offload, &mut |outcome| match outcome {
+            Outcome::Local(port, delivered, offload) if port == task => {
+                let source = judge_task(delivered).source;
+                assert!(source == sender.ipv6 || source == as_ipv4(sender), "{source} is not the sender's");
+                assert_eq!(sender.network, "blue", "crossed without a rule");
+                judge_checksum(before, verdict(&delivered[14..], offload));
+            }
             Outcome::Local(port, delivered, offload) => {
                 let receiver = receiver(&ports, port);
                 assert_eq!(receiver.network, sender.network, "crossed to another network");
@@ -119,9 +135,16 @@ impl Site {
 
     /// A packet from the fabric: what comes of it, judged.
     pub fn packet_from_fabric(&mut self, packet: &[u8]) {
-        let ports = self.ports;
+        let (ports, task) = (self.ports, self.task);
         let before = verdict(packet, Offload::NONE);
         self.walk(Origin::Uplink, packet, Offload::NONE, &mut |outcome| match outcome {
+            Outcome::Local(port, delivered, offload) if port == task => {
+                judge_task(delivered);
+                if !is_icmpv6_error(packet) {
+                    assert_eq!(vnis_of(packet).map(|(from, _)| from), Some(1001), "no task is elsewhere");
+                    judge_checksum(before, verdict(&delivered[14..], offload));
+                }
+            }
             Outcome::Local(port, delivered, offload) => {
                 let receiver = receiver(&ports, port);
                 judge_delivered(receiver, delivered);
@@ -180,6 +203,21 @@ fn judge_delivered(receiver: &Guest, frame: &[u8]) {
     assert_eq!(frame[..6], mac, "delivered {destination}");
 }
 
+/// What a task is given is IPv6, for it, with the MACs that every task's packets have.
+fn judge_task(frame: &[u8]) -> Dissected<'_> {
+    assert_eq!(frame[..6], TASK_MAC.0);
+    assert_eq!(&frame[6..12], GATEWAY_MAC.as_bytes());
+    let fields = judge_ip(&frame[14..]);
+    assert_eq!(fields.destination, TASK, "for another task");
+    fields
+}
+
+/// `SIR:(VNI:VA)`: type 2 in the three topmost bits of the identifier, then C = 0, VNID and address (draft, section 3.6).
+fn as_ipv4(guest: &Guest) -> Ipv6Addr {
+    let identifier = 2_u64 << 61 | u64::from(guest.vni) << 32 | u64::from(guest.ipv4.to_bits());
+    Ipv6Addr::from_bits(prefix(SIR) | u128::from(identifier))
+}
+
 /// The MAC of a group or broadcast (RFC 1112, 6.4; RFC 2464, 7); the networks' own broadcast is 10.1.255.255.
 fn group_mac(address: IpAddr) -> Option<[u8; 6]> {
     match address {
@@ -201,10 +239,7 @@ fn judge_sent(sender: &Guest, packet: &[u8]) {
     let (IpAddr::V6(source), IpAddr::V6(destination)) = (fields.source, fields.destination) else {
         panic!("IPv4 on the fabric")
     };
-    // Type 2 in the three topmost bits of the identifier, then C = 0, VNID and address (draft, section 3.6).
-    let identifier = 2_u64 << 61 | u64::from(sender.vni) << 32 | u64::from(sender.ipv4.to_bits());
-    let as_ipv4 = prefix(SIR) | u128::from(identifier);
-    assert!(source == sender.ipv6 || source.to_bits() == as_ipv4, "source {source} is not the sender's");
+    assert!(source == sender.ipv6 || source == as_ipv4(sender), "source {source} is not the sender's");
     assert_eq!(destination.to_bits() >> 64, prefix(OTHER_LOCATOR) >> 64, "sent to {destination}");
     assert_eq!(vni_of(destination), sender.vni, "crossed to another network");
 }
@@ -341,6 +376,13 @@ fn setup(checksum: ChecksumMode) -> Setup {
             network("red", 1002, "2001:db8:b1:e:0:1::/96"),
         ],
         attachments: GUESTS.iter().map(attachment).collect(),
+        tasks: vec![Task { name: "web".into(), addresses: vec![TASK] }],
+        aliases: vec![Alias {
+            network: "blue".into(),
+            address: TASK4.parse().expect("an address"),
+            of: Aliased::Ipv6(TASK),
+        }],
+        crossings: vec![Crossing { replies: true, ..Crossing::between(Realm::of("blue"), Realm::Tasks) }],
         mappings: vec![
             remote("blue", "10.1.0.3"),
             remote("blue", "2001:db8:b1:e::3"),
