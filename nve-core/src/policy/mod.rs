@@ -4,6 +4,7 @@
 //! batch; numbers in it ([`NetworkId`], [`crate::pipeline::PortId`], [`LocatorId`]) keep their meaning over a swap or are not reused.
 
 mod alias;
+mod attachment;
 mod crossing;
 mod further;
 mod path;
@@ -12,9 +13,12 @@ mod prefixes;
 mod realm;
 mod several;
 mod shared;
+mod translation;
 mod world;
 
 pub(crate) use alias::Aliases;
+pub(crate) use attachment::Away;
+pub use attachment::{Attachment, TASK_MAC};
 pub use crossing::Admission;
 pub(crate) use crossing::{Rules, Shown, Traffic, Unruled};
 pub(crate) use further::Further;
@@ -24,5 +28,5 @@ pub use realm::Realm;
 pub(crate) use realm::{Endpoint, Nobody};
 pub(crate) use several::{Flow, Several};
 pub(crate) use shared::{Cell, Holder, Shared};
-pub use world::{Attachment, LocatorId, Network, NetworkId, TASK_MAC, World};
-pub(crate) use world::{Away, Numbers, identifier_in};
+pub use world::{LocatorId, Network, NetworkId, World};
+pub(crate) use world::{Numbers, identifier_in};

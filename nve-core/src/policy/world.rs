@@ -1,24 +1,23 @@
-//! Networks, attachments and locators as the data path reads them.
+//! Networks and locators as the data path reads them, and everything small together.
 //!
-//! What must stay true: built only from a [`CheckedSetup`]; read-only afterwards. An attachment's identifiers are those of its addresses, of
-//! a shared address that it holds, or in a prefix behind it; nothing is delivered to it under another.
+//! What must stay true: built only from a [`CheckedSetup`]; read-only afterwards.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use ipv4_xlat::Config;
 use ipv4_xlat::address::rfc6052;
-use ipv4_xlat::{Config, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum};
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
+use smoltcp::wire::Ipv4Cidr;
 
-use super::{Aliases, Cell, Further, IPV6_MINIMUM, Peers, Reach, Realm, Rules, Several};
+use super::translation::{along, translation};
+use super::{Aliases, Attachment, Away, Cell, Further, Peers, Reach, Rules, Several};
 use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
 use crate::setup::{
     self, CheckedSetup, Multicast, Setup, Stragglers, Unknown, default_gateway4, default_gateway6,
-    task_identifier,
 };
 use crate::tables::{Target, group_in};
 
@@ -113,96 +112,6 @@ impl Peers4 {
         Self { lowest: first + edge, highest: last - edge, gateway: gateway.map_or(0, Ipv4Addr::to_bits) }
     }
 }
-
-/// The MAC that the core's Ethernet headers give every task: what the shell puts before a packet from a task's TUN, and takes off one to it.
-/// (Locally administered; the middle bytes spell "ILA".)
-pub const TASK_MAC: EthernetAddress = EthernetAddress([0x02, 0x49, 0x4c, 0x41, 0x00, 0x02]);
-
-/// No identifier: a reserved type, with C.
-const NONE: u64 = u64::MAX;
-
-/// One NIC of a tenant system, or of a task.
-#[derive(Clone, Debug)]
-pub struct Attachment {
-    /// Identifiers of its first addresses; [`NONE`] where there are fewer.
-    first: [u64; 4],
-    /// Identifiers of the others.
-    further: Box<[u64]>,
-    /// Identifiers of those of its addresses that are elsewhere until its guest comes (docs/decisions/0017). It holds none of them.
-    awaited: Box<[Identifier]>,
-    /// Its own MAC.
-    pub mac: EthernetAddress,
-    /// Virtual MACs it may also use.
-    pub macs: Box<[EthernetAddress]>,
-    /// Its number, stable while its name is configured.
-    pub port: PortId,
-    /// Its network; of a task, a number that no network has.
-    pub network: NetworkId,
-    /// Name in config, counters and captures.
-    pub name: String,
-    /// Its own addresses; the first of each family is the one told by DHCP.
-    pub addresses: Vec<IpAddr>,
-    /// Prefixes behind it.
-    pub prefixes: Box<[IpCidr]>,
-    /// Addresses it may hold in turn with others.
-    pub shared: Box<[IpAddr]>,
-    /// Host name told by DHCPv4.
-    pub hostname: Option<String>,
-    /// What the metadata service tells it besides.
-    pub instance: setup::Instance,
-}
-
-impl Attachment {
-    /// Whether one of its addresses has this identifier.
-    #[inline]
-    pub fn holds(&self, identifier: Identifier) -> bool {
-        self.first.contains(&identifier.bits()) || self.further.contains(&identifier.bits())
-    }
-
-    /// Identifiers of its own addresses that are here.
-    pub(crate) fn identifiers(&self) -> impl Iterator<Item = Identifier> {
-        self.first.iter().chain(&self.further).filter_map(|bits| Identifier::from_bits(*bits).ok())
-    }
-
-    /// Who it belongs to.
-    pub fn realm(&self) -> Realm {
-        match self.network {
-            NetworkId::OF_TASKS => Realm::Tasks,
-            network => Realm::Network(network),
-        }
-    }
-
-    /// Whether it is a task's.
-    pub fn is_task(&self) -> bool {
-        self.network == NetworkId::OF_TASKS
-    }
-
-    /// Whether one of its addresses has this identifier, and is elsewhere as far as this world knows.
-    pub(crate) fn awaits(&self, identifier: Identifier) -> bool {
-        self.awaited.contains(&identifier)
-    }
-    /// What it waits for.
-    pub(crate) fn awaited(&self) -> impl Iterator<Item = Identifier> {
-        self.awaited.iter().copied()
-    }
-
-    /// Holds its `identifiers`, but for those that are away.
-    fn hold(&mut self, identifiers: impl Iterator<Item = Identifier>, away: &Away) {
-        let (awaited, held): (Vec<_>, Vec<_>) = identifiers
-            .partition(|identifier| away.get(&self.port).is_some_and(|away| away.contains(identifier)));
-        let held: Vec<u64> = held.into_iter().map(Identifier::bits).collect();
-        self.first = first_of(&held);
-        self.further = held.get(4..).unwrap_or_default().into();
-        self.awaited = awaited.into();
-    }
-    /// Whether it has an address here.
-    pub(crate) fn is_here(&self) -> bool {
-        self.first[0] != NONE
-    }
-}
-
-/// Identifiers that attachments wait for.
-pub(crate) type Away = HashMap<PortId, HashSet<Identifier>>;
 
 /// Everything small, as of one `apply`. A copy is cheap: the large parts are shared.
 #[derive(Clone, Debug)]
@@ -418,16 +327,6 @@ impl World {
         let known = |reach: &&Reach| self.known_locators.binary_search(&reach.locator).is_ok();
         self.reaches.iter().filter(known).filter(|reach| reach.locator != self.locator)
     }
-    /// How IPv4 is translated for endpoints that have IPv6, along a path that carries `mtu` bytes: a router's rules (RFC 7915).
-    pub(crate) fn apart_along(&self, mtu: u16) -> Config {
-        along(APART.with_mtu4(u32::from(self.uplink_mtu).saturating_sub(20)), mtu)
-    }
-    /// The same for the outside, of whose paths nothing is learned.
-    pub(crate) fn apart_outside(&self) -> Config {
-        let config = self.apart_along(self.uplink_mtu);
-        LowestIpv6Mtu::new(u32::from(IPV6_MINIMUM))
-            .map_or(config, |lowest| config.with_lowest_ipv6_mtu(lowest))
-    }
     /// How `identifier` would be adjusted on its way to this very host.
     pub(crate) fn neutral_here(&self, identifier: Identifier) -> Option<Neutral> {
         let neutral = match identifier.kind() {
@@ -613,103 +512,6 @@ impl Many {
         let numbered = |locators: BTreeSet<Locator>| locators.into_iter().filter_map(number).collect();
         self.listeners = listeners.into_iter().map(|(group, locators)| (group, numbered(locators))).collect();
     }
-}
-
-/// Translation between tenants of one network (design, section 5, "Inside a VN").
-const IN_NETWORK: Config = match Config::new(Settings {
-    hop_change: HopChange::Keep,
-    mtu4: 1480,
-    mtu6: 1500,
-    lowest_ipv6_mtu: 1500,
-    zero_udp_checksum: ZeroUdpChecksum::Forward,
-    traffic_class: TrafficClass::Keep,
-    fragmented_icmp: FragmentedIcmp::Pass,
-}) {
-    Ok(config) => config,
-    Err(_) => panic!("refused when this file is compiled"),
-};
-
-/// Translation between a tenant's IPv4 and endpoints with IPv6.
-const APART: Config = match Config::new(Settings {
-    hop_change: HopChange::SpendOne,
-    mtu4: 1480,
-    mtu6: 1500,
-    lowest_ipv6_mtu: 1500,
-    zero_udp_checksum: ZeroUdpChecksum::Compute,
-    traffic_class: TrafficClass::Keep,
-    fragmented_icmp: FragmentedIcmp::Drop,
-}) {
-    Ok(config) => config,
-    Err(_) => panic!("refused when this file is compiled"),
-};
-
-/// The same for an uplink that takes packets of `uplink_mtu` bytes; that much a packet with DF = 0 may grow to.
-fn translation(uplink_mtu: u16) -> Config {
-    along(IN_NETWORK.with_mtu4(u32::from(uplink_mtu).saturating_sub(20)), uplink_mtu)
-}
-
-/// The same along a path that carries `mtu` bytes.
-fn along(config: Config, mtu: u16) -> Config {
-    let mtu = u32::from(mtu);
-    let config = config.with_mtu6(mtu);
-    LowestIpv6Mtu::new(mtu).map_or(config, |lowest| config.with_lowest_ipv6_mtu(lowest))
-}
-
-impl Attachment {
-    fn build(
-        attachment: &setup::Attachment,
-        port: PortId,
-        (network, facts): (NetworkId, &Network),
-        away: &Away,
-    ) -> Self {
-        let mut built = Self {
-            first: [NONE; 4],
-            further: Box::default(),
-            awaited: Box::default(),
-            mac: attachment.mac,
-            macs: attachment.macs.clone().into(),
-            port,
-            network,
-            name: attachment.name.clone(),
-            addresses: attachment.addresses.clone(),
-            prefixes: attachment.prefixes.clone().into(),
-            shared: attachment.shared.clone().into(),
-            hostname: attachment.hostname.clone(),
-            instance: attachment.instance.clone(),
-        };
-        let own = attachment.addresses.iter().filter_map(|address| identifier_in(facts, *address));
-        built.hold(own, away);
-        built
-    }
-
-    fn of_task(task: &setup::Task, port: PortId, sir: SirPrefix, away: &Away) -> Self {
-        let mut built = Self {
-            first: [NONE; 4],
-            further: Box::default(),
-            awaited: Box::default(),
-            mac: TASK_MAC,
-            macs: Box::default(),
-            port,
-            network: NetworkId::OF_TASKS,
-            name: task.name.clone(),
-            addresses: task.addresses.iter().copied().map(IpAddr::V6).collect(),
-            prefixes: Box::default(),
-            shared: Box::default(),
-            hostname: None,
-            instance: setup::Instance::default(),
-        };
-        built.hold(task.addresses.iter().filter_map(|address| task_identifier(sir, *address)), away);
-        built
-    }
-}
-
-/// The first identifiers, where a line of the cache has them all.
-fn first_of(identifiers: &[u64]) -> [u64; 4] {
-    let mut first = [NONE; 4];
-    for (slot, bits) in first.iter_mut().zip(identifiers) {
-        *slot = *bits;
-    }
-    first
 }
 
 /// The identifier of a unicast address in `network`.
