@@ -510,6 +510,18 @@ fn the_new_host_tells_the_old_one_and_the_old_one_tells_whoever_still_sends_to_i
     }
 }
 
+/// As an operator may want it who would rather lose a packet than carry one.
+#[test]
+fn an_old_host_that_only_redirects_loses_the_first_packet_and_no_other() {
+    let mut world = told();
+    world.reload("hv1", |setup| setup.moves.stragglers = Stragglers::Redirect).expect("accepted");
+    world.run_for(Duration::from_millis(20));
+    assert_eq!(reach(&mut world, 0), ["near", "there"]);
+    assert_eq!(dropped_from_the_fabric(&world, "hv1", DropReason::Moved), 1);
+    assert_eq!(world.redirected("hv3", Outcome::Learned), 1);
+    assert_eq!(reach(&mut world, 0), ["near", "there", "far"]);
+}
+
 #[test]
 fn a_word_that_is_lost_is_said_again() {
     let mut world = told();

@@ -248,3 +248,23 @@ fn without_a_daemon_show_says_so() {
     let refused = refusal(&["show", "counters", "--config", config.to_str().expect("text")]);
     assert!(refused.contains("is `vhost-ila run` running?"), "{refused}");
 }
+
+/// What an orchestrator types where neither the guest nor another host has said it.
+#[test]
+fn a_guest_that_has_come_or_gone_is_said_by_the_attachments_name() {
+    let waits = VM1.replace("address = \"10.1.0.2\"", "address = \"10.1.0.1\"");
+    let waits = waits.replace("addresses = [\"10.1.0.1\"]", "addresses = [\"10.1.0.1\"]\nstandby = true");
+    let daemon = Daemon::start_with("", &waits);
+    let ask = |command: &[&str]| answer(&daemon.ask(command));
+    let presence = || ask(&["show", "attachments", "--json"]);
+    assert!(presence().contains("\"presence\":\"waiting\""), "{}", presence());
+    assert!(ask(&["show", "attachments"]).contains("waiting for its guest"));
+    let came = ask(&["attachment", "activate", "vm1"]);
+    assert_eq!(came, "vm1: here; its guest is at 2001:db8:0:1::/64\n");
+    assert!(presence().contains("\"presence\":\"here\""), "{}", presence());
+    let went = ask(&["attachment", "moved", "vm1", "--to", "2001:db8:0:2::/64"]);
+    assert_eq!(went, "vm1: waiting; its guest is at 2001:db8:0:2::/64\n");
+    // A reload of the same config is no other word.
+    ask(&["reload"]);
+    assert!(presence().contains("\"presence\":\"waiting\""), "{}", presence());
+}
