@@ -117,6 +117,29 @@ mod tests {
         Setup { several, tasks, ..good() }.check()
     }
 
+    /// Reserved types, C, other types and other prefixes, of an attachment and of a mapping.
+    #[test]
+    fn an_address_that_no_task_could_have_is_refused_with_the_reason() {
+        for (address, why) in [
+            ("2001:db8:51:0:a000::11", "identifier type 5 is reserved"),
+            ("2001:db8:51:0:c000::11", "identifier type 6 is reserved"),
+            ("2001:db8:51:0:e000::11", "identifier type 7 is reserved"),
+            ("2001:db8:51:0:3000::11", "the C bit is set"),
+            ("2001:db8:51::11", "its identifier has type 0"),
+            ("2001:db8:51:0:4000:3e9:a01:1", "its identifier has type 2"),
+            ("2001:db8:52:0:2000::11", "it is not under SIR prefix 2001:db8:51::/64"),
+        ] {
+            let address = address.parse().unwrap();
+            let task = Task { name: "web".into(), addresses: vec![address] };
+            let refused = Setup { tasks: vec![task], ..good() }.check().expect_err(why);
+            assert!(refused.object == "attachment.web" && refused.reason.contains(why), "{refused}");
+            let mapping =
+                crate::setup::TaskMapping { address, locator: "2001:db8:0:2::/64".parse().unwrap() };
+            let refused = Setup { task_mappings: vec![mapping], ..good() }.check().expect_err(why);
+            assert!(refused.object.starts_with("mapping ") && refused.reason.contains(why), "{refused}");
+        }
+    }
+
     /// vm1 has 10.1.0.1 and the task web 2001:db8:51:0:2000::11; a mapping says where 10.1.0.2 is.
     #[test]
     fn several_locators_are_accepted_here_and_elsewhere() {

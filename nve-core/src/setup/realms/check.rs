@@ -43,7 +43,14 @@ pub(crate) fn task_identifier(sir: SirPrefix, address: Ipv6Addr) -> Option<Ident
 }
 
 fn refuse_task(object: &str, address: Ipv6Addr, sir: SirPrefix) -> SetupError {
-    let reason = format!("{address} is no task's: SIR prefix {sir} and an identifier of type 1 make one");
+    let why = match Identifier::from_bits(address.to_bits() as u64) {
+        _ if (address.to_bits() >> 64) as u64 != sir.upper() => format!("it is not under SIR prefix {sir}"),
+        Ok(identifier) => {
+            format!("its identifier has type {}, and tasks have type 1", identifier.type_number())
+        }
+        Err(error) => error.to_string(),
+    };
+    let reason = format!("{address} is no task's: {why}");
     // Type 1 and C = 0.
     let first = sir.prefix().to_bits() | 1 << 61;
     refuse(object, reason, format!("choose one of {}/68", Ipv6Addr::from_bits(first)))
