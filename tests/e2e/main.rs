@@ -44,6 +44,7 @@ mod rings_go_on_where_a_killed_daemon_stopped;
 mod router_machines;
 mod soaks;
 mod strangers_are_never_heard;
+mod tasks;
 mod super_packets_arrive_whole_or_as_good_segments;
 mod the_bench_itself;
 mod the_demo_can_fail;

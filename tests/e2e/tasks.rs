@@ -215,7 +215,6 @@ fn what_is_no_tun_for_a_task_is_refused_by_name_and_the_namespace_left_alone() {
     for (kind, why) in [
         ("tap", "TUN flags"),
         ("no-vnet-hdr", "TUN flags"),
-        ("packet-info", "TUN flags"),
         ("multi-queue", "TUN flags"),
         ("unattached", "no interface"),
         ("right", "plugged"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Passes a TUN device of some kind to a daemon: pass_tun.py SOCKET ATTACHMENT KIND; prints the answer.
 
-KIND: right, tap, no-vnet-hdr, packet-info, multi-queue, or unattached (to no interface).
+KIND: right, tap, no-vnet-hdr, multi-queue, or unattached (to no interface).
 """
 
 import fcntl
@@ -17,7 +17,6 @@ KINDS = {
     "right": TUN | NO_PI | VNET_HDR,
     "tap": TAP | NO_PI | VNET_HDR,
     "no-vnet-hdr": TUN | NO_PI,
-    "packet-info": TUN | VNET_HDR,
     "multi-queue": TUN | NO_PI | VNET_HDR | MULTI_QUEUE,
     "unattached": None,
 }

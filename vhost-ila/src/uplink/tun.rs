@@ -23,8 +23,10 @@ const PIECES: usize = 1024;
 /// What each of ours is: IP packets, no other header than virtio-net's, one queue.
 const KIND: libc::c_int = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
-/// Whatever of a TUN's flags says what is read from it and who else reads.
-const TELLING: libc::c_int = KIND | libc::IFF_TAP | libc::IFF_MULTI_QUEUE | libc::IFF_DETACH_QUEUE;
+/// Whatever of the flags that TUNGETIFF tells says what is read from a TUN and who else reads. Not IFF_NO_PI: there, the same bit is
+/// IFF_NOFILTER and always set. Packets of a TUN without it begin with another header, and are dropped as malformed.
+const TELLING: libc::c_int =
+    libc::IFF_TUN | libc::IFF_TAP | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE | libc::IFF_DETACH_QUEUE;
 
 /// `/dev/net/tun` (Documentation/admin-guide/devices.txt).
 const DEVICE: (u32, u32) = (10, 200);
@@ -40,7 +42,7 @@ pub enum WrongDescriptor {
     NoInterface,
     /// It carries other things than we read.
     #[error(
-        "{interface} has the TUN flags {flags:#06x}; wanted is a TUN (no TAP) with IFF_NO_PI, IFF_VNET_HDR and one queue"
+        "{interface} has the TUN flags {flags:#06x}; wanted is a TUN (no TAP) with IFF_VNET_HDR, IFF_NO_PI and one queue"
     )]
     Flags {
         /// Its interface.
@@ -117,7 +119,7 @@ impl Tun {
         // O_NONBLOCK belongs to the open file: whoever passed it could take it away again, and hold up the worker.
         let tun = Self { file, reading: libc::RWF_NOWAIT };
         let (interface, flags) = tun.identity().map_err(|_| WrongDescriptor::NoInterface)?;
-        if flags & TELLING != KIND {
+        if flags & TELLING != KIND & TELLING {
             return Err(WrongDescriptor::Flags { interface, flags });
         }
         let flags = rustix::fs::fcntl_getfl(&tun.file).map_err(io::Error::from)?;
