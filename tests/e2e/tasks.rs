@@ -71,6 +71,7 @@ fn tasks_on_two_hosts_talk_and_the_wire_is_the_drafts() {
     assert_eq!(shown(&site, 0, "web"), json!({ "interface": "eth0", "plugs": 1, "last_fault": null }));
     assert_eq!(shown(&site, 0, "idle")["interface"], Value::Null);
 
+    web.reach(APP).unwrap();
     let capture = site.capture().unwrap();
     web.ping(APP, 5).unwrap();
     app.ping(WEB, 5).unwrap();
@@ -109,7 +110,7 @@ fn a_hostile_task_is_dropped_by_name() {
     let (site, web, app) = site("e2e/hostile-task");
     web.plug().unwrap();
     app.plug().unwrap();
-    web.ping(APP, 2).unwrap();
+    web.reach(APP).unwrap();
     let lost = |target: &str, source: Option<&str>, reason: &str| {
         let before = drops(&site, 0, "web", reason);
         let mut echo = oracle::script_in(&web.namespace, "echo.py").unwrap();
@@ -135,7 +136,7 @@ fn a_hostile_task_is_dropped_by_name() {
     }
     // Nobody's, and outside, which no rule lets it reach.
     lost(NOBODY, None, "no-mapping");
-    lost("2001:db8:7::7", None, "no-crossing");
+    lost("2001:db8:7::7", None, "outside");
     // The positive control.
     web.ping(APP, 2).unwrap();
 }
@@ -149,7 +150,7 @@ fn a_task_whose_namespace_goes_away_is_closed_by_name_and_another_takes_its_plac
     app.plug().unwrap();
     let idle = Task::new("idle", &site.fabric.hosts[0], IDLE, config(&site, 0)).unwrap();
     idle.plug().unwrap();
-    web.ping(APP, 2).unwrap();
+    web.reach(APP).unwrap();
     idle.ping(WEB, 2).unwrap();
 
     web.namespace.delete().unwrap();
@@ -167,7 +168,7 @@ fn a_task_whose_namespace_goes_away_is_closed_by_name_and_another_takes_its_plac
 
     let web = Task::new("web", &site.fabric.hosts[0], WEB, config(&site, 0)).unwrap();
     web.plug().unwrap();
-    web.ping(APP, 2).unwrap();
+    web.reach(APP).unwrap();
     assert_eq!(shown(&site, 0, "web")["plugs"], 2);
 
     for task in [&web, &idle] {
@@ -226,7 +227,7 @@ fn what_is_no_tun_for_a_task_is_refused_by_name_and_the_namespace_left_alone() {
     }
     web.plug().unwrap();
     app.plug().unwrap();
-    web.ping(APP, 2).unwrap();
+    web.reach(APP).unwrap();
 }
 
 #[test]
@@ -251,7 +252,7 @@ fn a_held_task_keeps_its_connection_over_a_restart_and_another_is_plugged_in_aga
     assert!(!app.namespace.has_interface("eth0"));
     site.daemons[1].restart().unwrap();
     app.plug().unwrap();
-    app.ping(WEB, 2).unwrap();
+    app.reach(WEB).unwrap();
 
     // What the daemon has does not depend on the holder, but for the next restart.
     task::let_go(holder).unwrap();

@@ -3,9 +3,10 @@
 
     stream.py serve ADDRESS PORT             takes one connection; prints "ready", then as below
     stream.py ask ADDRESS PORT BYTES         makes it, and sends BYTES of random data
+    stream.py put ADDRESS PORT BYTES         makes it, and only sends
     stream.py hold ADDRESS PORT              makes it, and sends a line a tenth of a second until its standard input ends
 
-Who serves sends back what it reads. Prints the SHA-256 of what was sent and of what came back ("ask"), of what was read ("serve"), or how many lines
+Who serves sends back what it reads. Prints the SHA-256 of what was sent and of what came back ("ask", "put"), of what was read ("serve"), or how many lines
 came back ("hold").
 """
 
@@ -60,6 +61,16 @@ def ask(address, port, size):
     print(hashlib.sha256(data).hexdigest(), back.hexdigest(), flush=True)
 
 
+def put(address, port, size):
+    """Sends random data to somebody who sends nothing."""
+    data = os.urandom(int(size))
+    with connect(address, port) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(1)
+    print(hashlib.sha256(data).hexdigest(), flush=True)
+
+
 def hold(address, port):
     """A line now and then, until standard input ends; every one must come back."""
     sent = 0
@@ -74,4 +85,4 @@ def hold(address, port):
 
 
 if __name__ == "__main__":
-    {"serve": serve, "ask": ask, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "ask": ask, "put": put, "hold": hold}[sys.argv[1]](*sys.argv[2:])

@@ -98,6 +98,18 @@ impl Task {
         output(command)
     }
 
+    /// Waits until `target` answers: the fabric's first packets wait for its routers to find each other.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not in time.
+    pub fn reach(&self, target: &str) -> Result<()> {
+        wait_for(&format!("{target} to answer {}", self.name()), LIMIT, || {
+            let said = pinged(&self.namespace, target, 1)?;
+            Ok(said.contains("1 answered").then_some(()))
+        })
+    }
+
     /// Pings `target` `count` times, five times a second. All must be answered.
     ///
     /// # Errors
