@@ -105,7 +105,7 @@ fn start(config: &Config) -> Result<(Arc<DaemonHandle>, Arc<Nve>)> {
     let daemon = DaemonConfig {
         devices: config.devices.clone(),
         uplink: config.uplink.clone(),
-        gateway: config.gateway.clone(),
+        gateway: config.gateway.as_ref().map(|gateway| gateway.tun.clone()),
         spin: config.worker.spin,
     };
     let daemon = Daemon::start(daemon, Arc::clone(&nve)).context("the daemon cannot start")?;

@@ -12,6 +12,7 @@ use nve_core::setup::{
 
 use super::across::{Item, Places};
 use super::attachment::{self, Attached, Socket};
+use super::GatewayConfig;
 use super::raw::{
     RawAuthority, RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, RawUplink, Text,
 };
@@ -39,8 +40,7 @@ struct Gathered {
     host: Option<HostSection>,
     uplink: Option<UplinkConfig>,
     redirect: Option<RedirectConfig>,
-    /// The interface of the gateway's TUN.
-    gateway: Option<String>,
+    gateway: Option<GatewayConfig>,
     gateway_place: Option<Place>,
     authority: AuthorityConfig,
     networks: Vec<Network>,
@@ -291,7 +291,7 @@ impl Gathered {
             unreachable!("a section that is missing or wrong is a problem, and problems have been returned");
         };
         let runtime = runtime.map_or(section.runtime, Path::to_owned);
-        gateway_beside_uplink(self.gateway.as_deref(), self.gateway_place.as_ref(), &uplink)?;
+        gateway_beside_uplink(self.gateway.as_ref(), self.gateway_place.as_ref(), &uplink)?;
         let gateway = self.gateway;
         let mut host = section.host;
         host.uplink_mtu = uplink.mtu();
@@ -407,20 +407,22 @@ fn uplink_section(judge: &mut Judge<'_>, raw: &RawUplink) -> Option<UplinkConfig
     }
 }
 
-fn gateway_section(judge: &mut Judge<'_>, raw: &RawGateway) -> Option<String> {
-    match &raw.tun {
+fn gateway_section(judge: &mut Judge<'_>, raw: &RawGateway) -> Option<GatewayConfig> {
+    let tun = match &raw.tun {
         Some(name) => judge.interface("gateway.tun", name),
         None => Some("ila-in0".into()),
-    }
+    };
+    let interface = judge.optional(&raw.interface, |judge, name| judge.interface("gateway.interface", name));
+    Some(GatewayConfig { tun: tun?, interface: interface? })
 }
 
 /// The gateway's TUN is another interface than the uplink's, and it needs one to pass packets on to.
 fn gateway_beside_uplink(
-    tun: Option<&str>,
+    gateway: Option<&GatewayConfig>,
     place: Option<&Place>,
     uplink: &UplinkConfig,
 ) -> Result<(), Refused> {
-    let (Some(tun), Some(place)) = (tun, place) else { return Ok(()) };
+    let (Some(GatewayConfig { tun, .. }), Some(place)) = (gateway, place) else { return Ok(()) };
     let (what, remedy) = match uplink {
         UplinkConfig::None { .. } => (
             "[gateway]: the uplink is of kind \"none\", so nothing could be passed on".to_owned(),

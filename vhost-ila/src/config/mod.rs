@@ -61,8 +61,8 @@ pub struct Config {
     pub devices: Vec<DeviceConfig>,
     /// The way to the fabric.
     pub uplink: UplinkConfig,
-    /// The interface of the gateway's TUN, where this host faces the outside.
-    pub gateway: Option<String>,
+    /// Where this host faces the outside.
+    pub gateway: Option<GatewayConfig>,
     /// How the workers poll.
     pub worker: WorkerConfig,
     /// What is told and believed of redirects; without it nothing is.
@@ -234,6 +234,15 @@ pub enum AuthorityConfig {
         /// Directory of its file; absolute.
         state: PathBuf,
     },
+}
+
+/// The way in from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GatewayConfig {
+    /// Interface name of the TUN by which packets from outside come, at most 15 bytes.
+    pub tun: String,
+    /// The interface that faces outside, from which the kernel leads them there: for `check --host`.
+    pub interface: Option<String>,
 }
 
 /// How the workers poll.

@@ -104,6 +104,7 @@ pub(super) struct RawRedirectKey {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawGateway {
     pub(super) tun: Option<Text>,
+    pub(super) interface: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,12 +6,14 @@ use std::net::Ipv6Addr;
 
 use super::firewall;
 use super::kernel::{Facts, Route, Ruleset};
-use crate::config::{Config, UplinkConfig};
+use crate::config::{Config, GatewayConfig, UplinkConfig};
 
 /// Routing tables of the kernel.
 const MAIN: u32 = 254;
 /// The table that a remedy makes for packets out of the TUN.
 const REMEDY_TABLE: u32 = 100;
+/// The same for packets from outside.
+const GATEWAY_TABLE: u32 = 101;
 /// Priority of the rule that looks up the main table.
 const MAIN_PRIORITY: u32 = 32766;
 
@@ -44,6 +46,7 @@ pub(super) struct Site {
     locator: Ipv6Addr,
     /// SIR prefix and VNETs: prefix, length.
     routed: Vec<(Ipv6Addr, u8)>,
+    gateway: Option<GatewayConfig>,
 }
 
 impl Site {
@@ -60,6 +63,7 @@ impl Site {
                 .into_iter()
                 .chain(vnets.map(|vnet| (vnet.prefix(), 96)))
                 .collect(),
+            gateway: config.gateway.clone(),
         })
     }
 
@@ -78,6 +82,10 @@ pub(super) fn verify(site: &Site, facts: &Facts) -> Vec<Finding> {
         control_address(site, facts),
     ]);
     findings.extend(site.routed.iter().map(|prefix| routed_to_tun(site, facts, *prefix)));
+    if let Some(gateway) = &site.gateway {
+        findings.push(tun_is_up("the gateway's TUN", &gateway.tun, site.mtu, facts));
+        findings.push(from_outside(site, gateway, facts));
+    }
     findings.extend([rule(site, facts), conntrack(site, facts), reverse_path(site, facts)]);
     findings
 }
@@ -88,17 +96,51 @@ fn finding(need: impl Into<String>, found: Option<String>, remedy: Vec<String>) 
 }
 
 fn tun(Site { tun, mtu, .. }: &Site, facts: &Facts) -> Finding {
+    tun_is_up("the TUN", tun, *mtu, facts)
+}
+
+fn tun_is_up(what: &str, tun: &str, mtu: u16, facts: &Facts) -> Finding {
     let up = format!("ip link set dev {tun} mtu {mtu} up");
-    let (found, remedy) = match facts.links.iter().find(|link| link.name == *tun) {
+    let (found, remedy) = match facts.links.iter().find(|link| link.name == tun) {
         None => {
             let make = format!("ip tuntap add dev {tun} mode tun vnet_hdr");
             (Some("there is none; the daemon makes it, or".to_owned()), vec![make, up])
         }
         Some(link) if !link.up => (Some("it is down".to_owned()), vec![up]),
-        Some(link) if link.mtu != u32::from(*mtu) => (Some(format!("its MTU is {}", link.mtu)), vec![up]),
+        Some(link) if link.mtu != u32::from(mtu) => (Some(format!("its MTU is {}", link.mtu)), vec![up]),
         Some(_) => (None, Vec::new()),
     };
-    finding(format!("the TUN {tun} is up with an MTU of {mtu}"), found, remedy)
+    finding(format!("{what} {tun} is up with an MTU of {mtu}"), found, remedy)
+}
+
+/// What comes in from outside for the SIR prefix and the VNETs goes by the gateway's TUN, which the daemon takes to be from outside. Elsewhere
+/// the main table leads it to the uplink's, as if the fabric had sent it.
+fn from_outside(site: &Site, gateway: &GatewayConfig, facts: &Facts) -> Finding {
+    let need = format!("what comes from outside is routed to {}", gateway.tun);
+    let Some(outside) = &gateway.interface else {
+        let why = "gateway.interface does not say which interface faces outside".into();
+        return Finding { need, verdict: Verdict::Unknown { why, remedy: Vec::new() } };
+    };
+    let rules = facts.rules.iter().filter(|rule| rule.incoming.as_ref() == Some(outside));
+    let rule = rules.filter(|rule| rule.priority < MAIN_PRIORITY).min_by_key(|rule| rule.priority);
+    let table = rule.map_or(GATEWAY_TABLE, |rule| rule.table);
+    let (mut found, mut remedy) = (Vec::new(), Vec::new());
+    if rule.is_none() {
+        found.push(format!("there is no rule `iif {outside}`"));
+        remedy.push(format!("ip -6 rule add iif {outside} lookup {table} pref {table}"));
+    }
+    // Locators too: the daemon drops by name what nobody outside has any business with.
+    for (prefix, length) in site.routed.iter().copied().chain([(site.locator, 64)]) {
+        let route = longest(facts, table, prefix, length);
+        if route.is_none_or(|route| route.link.as_ref() != Some(&gateway.tun)) {
+            if rule.is_some() {
+                found.push(format!("table {table} does not lead {prefix}/{length} to it"));
+            }
+            remedy.push(format!("ip -6 route replace {prefix}/{length} dev {} table {table}", gateway.tun));
+        }
+    }
+    let found = (!found.is_empty()).then(|| found.join("; "));
+    finding(need, found, remedy)
 }
 
 fn forwarding(site: &Site, facts: &Facts) -> Finding {

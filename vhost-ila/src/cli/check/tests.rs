@@ -6,7 +6,7 @@ use std::path::Path;
 use super::firewall;
 use super::kernel::{Address, Facts, Link, Route, Rule, Ruleset};
 use super::needs::{Finding, Site, Verdict, verify};
-use crate::config::Config;
+use crate::config::{Config, GatewayConfig};
 
 fn site() -> Site {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-hosts/hv1");
@@ -220,6 +220,40 @@ fn a_reverse_path_filter_needs_an_exception_before_it() {
         assert_eq!(firewall::filters_reverse_path(&excepted, prefix), None);
     }
     assert!(firewall::filters_reverse_path(&excepted, "2001:db8:52::/64").is_some());
+}
+
+#[test]
+fn what_comes_from_outside_leads_to_the_gateway_s_tun() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-hosts/hv1");
+    let mut config = Config::load(&example).expect("accepted");
+    config.gateway = Some(GatewayConfig { tun: "ila-in0".into(), interface: Some("eth1".into()) });
+    let mut facts = good();
+    facts.links.extend([link("eth1"), link("ila-in0")]);
+    let judged = |config: &Config, facts: &Facts| {
+        let site = Site::new(config).expect("it has an uplink");
+        verify(&site, facts).into_iter().find(|finding| finding.verdict != Verdict::Met)
+    };
+    let Some(Finding { verdict: Verdict::Unmet { found, remedy }, .. }) = judged(&config, &facts) else {
+        panic!("nothing is there yet")
+    };
+    assert_eq!(found, "there is no rule `iif eth1`");
+    assert_eq!(
+        remedy,
+        [
+            "ip -6 rule add iif eth1 lookup 101 pref 101",
+            "ip -6 route replace 2001:db8:51::/64 dev ila-in0 table 101",
+            "ip -6 route replace 2001:db8:b1:e::/96 dev ila-in0 table 101",
+            "ip -6 route replace 2001:db8:0:1::/64 dev ila-in0 table 101",
+        ]
+    );
+    facts.rules.push(Rule { priority: 101, incoming: Some("eth1".into()), table: 101 });
+    for prefix in ["2001:db8:51::/64", "2001:db8:b1:e::/96", "2001:db8:0:1::/64"] {
+        assert!(judged(&config, &facts).is_some());
+        facts.routes.push(route(101, prefix, "ila-in0"));
+    }
+    assert_eq!(judged(&config, &facts), None);
+    config.gateway = Some(GatewayConfig { tun: "ila-in0".into(), interface: None });
+    assert!(matches!(judged(&config, &facts), Some(Finding { verdict: Verdict::Unknown { .. }, .. })));
 }
 
 #[test]

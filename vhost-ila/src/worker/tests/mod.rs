@@ -8,6 +8,7 @@ mod life_cycle;
 mod order;
 mod pairs;
 mod punt;
+mod task;
 mod traffic;
 mod uplink;
 
