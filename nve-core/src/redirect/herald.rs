@@ -46,7 +46,7 @@ impl Herald {
     }
 
     /// Who has come since the last time this was asked; from now on whoever had them is told. Of more than can be remembered, the operator's
-    /// own word (`mapping move`) must do.
+    /// own word must do.
     pub fn arrivals(&mut self, at: At) -> Vec<Arrival> {
         let arrivals = self.nve.arrivals(u64::try_from(at.unix.as_millis()).unwrap_or(u64::MAX));
         for arrived in arrivals.iter().flat_map(|arrival| &arrival.identifiers) {

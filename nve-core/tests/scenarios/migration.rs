@@ -15,7 +15,7 @@ use nve_core::pipeline::{Learned, Lesson, NotLearned, PortId, Presence, Receiver
 use nve_core::redirect::{Key, KeyId, Keys, Message, Outcome, PORT, Policy};
 use nve_core::setup::{GRACE, Mapping, Setup, Stragglers};
 use nve_core::testkit::frames::{self, Header};
-use nve_core::testkit::{GuestPlan, Plan, Verdict, World};
+use nve_core::testkit::{Dice, GuestPlan, Plan, Verdict, World};
 use smoltcp::wire::EthernetAddress;
 
 use crate::{VM1, address, endpoint};
@@ -596,4 +596,60 @@ fn with_keys_connections_survive_without_another_word() {
         });
         assert!(done.is_ok_and(|took| took < Duration::from_secs(10)), "{peer}: {done:?}");
     }
+}
+
+/// Whether `frame`, from vm1's socket, says by itself that it is vm1's.
+fn says_so(world: &World, frame: &[u8]) -> bool {
+    let own = mac(world);
+    let [IpAddr::V4(v4), IpAddr::V6(v6)] = VM1.map(address) else { panic!("one of each") };
+    let at = |from: usize, bytes: &[u8]| frame.get(from..from + bytes.len()) == Some(bytes);
+    at(6, own.as_bytes())
+        && match frame.get(12..14) {
+            Some([8, 6]) => at(22, own.as_bytes()) && at(28, &v4.octets()) && at(38, &v4.octets()),
+            Some([8, 0]) => at(26, &v4.octets()),
+            Some([0x86, 0xdd]) => at(22, &v6.octets()) || at(62, &v6.octets()),
+            _ => false,
+        }
+}
+
+/// Frames that are nearly right, of whatever is at the socket: what brings the addresses here says whose it is, and nothing else of the
+/// mapping table ever changes.
+#[test]
+fn of_frames_that_are_nearly_right_only_those_that_say_whose_they_are_bring_it_here() {
+    let mut world = plan(true).start();
+    world.expect_bad_checksums();
+    world.migrate("vm1", "hv2");
+    started(&world, false);
+    let own = mac(&world);
+    let others = |world: &World| {
+        let lines = world.nve("hv2").mappings().into_iter();
+        lines.filter(|line| !VM1.map(address).contains(&line.address)).collect::<Vec<_>>()
+    };
+    let before = others(&world);
+    let good = [
+        gratuitous(own, own, VM1[0]),
+        unsolicited(own, own, OVERRIDE, VM1[1]),
+        frames::ethernet(own, GATEWAY_MAC, &udp_from(VM1[0])),
+        frames::ethernet(own, GATEWAY_MAC, &udp_from(VM1[1])),
+    ];
+    let (mut dice, mut came, mut epoch) = (Dice::new(17), 0, 100);
+    for round in 0..20_000 {
+        let mut frame = good[round % good.len()].clone();
+        for _ in 0..dice.roll() % 3 {
+            let at = dice.roll() as usize % frame.len();
+            frame[at] ^= 1 << (dice.roll() % 8);
+        }
+        frame.truncate(frame.len() - (dice.roll() % 8 == 0) as usize * (dice.roll() as usize % frame.len()));
+        let says = says_so(&world, &frame);
+        world.send_frame("vm1", frame.clone(), Offload::NONE);
+        world.run_for(Duration::from_millis(20));
+        if presence(&world) == Presence::Here {
+            assert!(says, "round {round}: {frame:02x?}");
+            (came, epoch) = (came + 1, epoch + 1);
+            assert!(tell(&world, "hv2", "hv1", epoch).iter().all(Result::is_ok));
+            started(&world, false);
+        }
+    }
+    assert_eq!(others(&world), before);
+    assert!(came > 1000, "control: {came} came");
 }

@@ -10,9 +10,9 @@ use nve_core::setup::{
     Several, Task, TaskMapping,
 };
 
+use super::GatewayConfig;
 use super::across::{Item, Places};
 use super::attachment::{self, Attached, Socket};
-use super::GatewayConfig;
 use super::raw::{
     RawAuthority, RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, RawUplink, Text,
 };
