@@ -1,6 +1,6 @@
 //! Host tasks: programs in network namespaces whose NIC the daemon serves, and streams between them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use crate::fabric::Host;
 use crate::namespace::Namespace;
 use crate::oracle;
 use crate::process::{Owned, output, wait_for};
+use crate::sandbox;
+use crate::tools::Set;
+use crate::traffic::Shell;
 
 /// The port of [`stream`].
 const PORT: &str = "5001";
@@ -119,6 +122,25 @@ impl Task {
         let said = pinged(&self.namespace, target, count)?;
         ensure!(said.contains(&format!("{count} answered")), "{}: {said}", self.name());
         Ok(said)
+    }
+}
+
+/// A task's programs are busybox's, as a guest's are.
+impl Shell for Task {
+    fn run_within(&mut self, command: &str, limit: Duration) -> Result<String> {
+        let busybox = Set::open("guest")?.file("bin/busybox")?;
+        let mut shell = self.namespace.command("timeout");
+        shell.arg(limit.as_secs().to_string()).arg(busybox).args(["sh", "-c", command]);
+        output(shell)
+    }
+    fn spawn(&mut self, command: &str, output: &str) -> Result<()> {
+        self.run_within(&format!("({command}) >{output} 2>&1 &"), LIMIT).map(drop)
+    }
+    fn directory(&self) -> String {
+        let directory = Path::new(sandbox::RUNTIME).join(self.name());
+        // A failure shows in the first file that is not made there.
+        drop(std::fs::create_dir_all(&directory));
+        directory.display().to_string()
     }
 }
 

@@ -113,6 +113,36 @@ pub fn recorded(guest: &mut Guest, file: &Path) -> Result<Capture> {
     Ok(Capture { file: file.to_owned() })
 }
 
+/// Whoever runs a line of busybox's shell.
+pub trait Shell {
+    /// Runs `command`, which must succeed within `limit`, and returns its output.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not answer or exits with an error, quoting its output.
+    fn run_within(&mut self, command: &str, limit: Duration) -> Result<String>;
+    /// Starts `command` in the background, its output in the file `output`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nobody answers.
+    fn spawn(&mut self, command: &str, output: &str) -> Result<()>;
+    /// A directory for its files.
+    fn directory(&self) -> String;
+}
+
+impl Shell for Guest {
+    fn run_within(&mut self, command: &str, limit: Duration) -> Result<String> {
+        Guest::run_within(self, command, limit)
+    }
+    fn spawn(&mut self, command: &str, output: &str) -> Result<()> {
+        Guest::spawn(self, command, output)
+    }
+    fn directory(&self) -> String {
+        "/tmp".into()
+    }
+}
+
 /// The two ends of a TCP transfer.
 #[derive(Clone, Debug)]
 pub struct Transfer {
@@ -139,27 +169,28 @@ pub fn transfer(sender: &mut Guest, receiver: &mut Guest, address: &str, megabyt
 ///
 /// As there.
 pub fn transfer_bytes(
-    sender: &mut Guest,
-    receiver: &mut Guest,
+    sender: &mut impl Shell,
+    receiver: &mut impl Shell,
     address: &str,
     bytes: u32,
 ) -> Result<Transfer> {
     let limit = Duration::from_secs(180);
+    let (from, to) = (sender.directory(), receiver.directory());
     // The receiver's input never ends (a FIFO opened both ways), or its nc would close first and end the sender's.
-    receiver.run("rm -f /tmp/received /tmp/received.all; [ -p /tmp/open ] || mkfifo /tmp/open")?;
-    let listen = format!("nc -l -p {PORT} 0<>/tmp/open >/tmp/received && touch /tmp/received.all");
-    receiver.spawn(&listen, "/tmp/nc.log")?;
-    receiver.run(&format!("until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done"))?;
-    let made = format!("head -c {bytes} /dev/urandom >/tmp/sent; sha256sum </tmp/sent");
+    receiver.run_within(&format!("rm -f {to}/received; [ -p {to}/open ] || mkfifo {to}/open"), limit)?;
+    let listen = format!("nc -l -p {PORT} 0<>{to}/open >{to}/received");
+    receiver.spawn(&listen, &format!("{to}/nc.log"))?;
+    receiver.run_within(&format!("until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done"), limit)?;
+    let made = format!("head -c {bytes} /dev/urandom >{from}/sent; sha256sum <{from}/sent");
     let sent = sum_of(&sender.run_within(&made, limit)?)?;
     let start = Instant::now();
-    sender.run_within(&format!("nc -w 20 {address} {PORT} </tmp/sent"), limit)?;
+    sender.run_within(&format!("nc -w 20 {address} {PORT} <{from}/sent"), limit)?;
     receiver.run_within(
         &format!("while netstat -tn | grep -q :{PORT}.*ESTABLISHED; do sleep 0.1; done"),
         limit,
     )?;
     let took = start.elapsed();
-    let received = sum_of(&receiver.run_within("sha256sum </tmp/received", limit)?)?;
+    let received = sum_of(&receiver.run_within(&format!("sha256sum <{to}/received"), limit)?)?;
     Ok(Transfer { sent, received, took })
 }
 
