@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use vhost_ila_tests::capture::Running;
 use vhost_ila_tests::fabric::{Fabric, SIR};
-use vhost_ila_tests::linux_ila::{CsumMode, Flow, LinuxHost, judge};
+use vhost_ila_tests::linux_ila::{CsumMode, Flow, LinuxHost, documented, judge};
+use vhost_ila_tests::process::output;
 use vhost_ila_tests::sandbox;
 use vhost_ila_tests::site::{Plan, Site};
 use vhost_ila_tests::task::Task;
@@ -32,7 +33,7 @@ fn sends_as_the_script_says_in_each_of_its_modes() {
     sandbox::entered().unwrap();
     let evidence = sandbox::evidence("e2e/kernel-ila-sends").unwrap();
     let fabric = Fabric::new(&[]).unwrap();
-    let mut linux = LinuxHost::boot(&fabric, 3, CsumMode::NeutralMap, &evidence).unwrap();
+    let mut linux = LinuxHost::boot(&fabric, 3, &evidence).unwrap();
     linux.guest.run("ethtool -K eth0 tx off").unwrap();
     linux.task(&task("3")).unwrap();
     for mode in MODES {
@@ -41,7 +42,7 @@ fn sends_as_the_script_says_in_each_of_its_modes() {
         let (mut flows, mut kinds) = (Vec::new(), String::new());
         for low in ["11", "0", "ffff"] {
             let (stem, to) = (fabric.hosts[0].locator_stem(), task(low));
-            linux.route_in(mode, &to, &stem, &task("3")).unwrap();
+            linux.route(mode, &to, &stem, &task("3")).unwrap();
             kinds += &format!("ping -c 1 -W 1 {to} & ping -c 1 -W 1 -s 3000 {to} & nc -w 1 {to} 6000 & ");
             kinds += &format!("nslookup -timeout=1 -retry=1 a.example {to} & ");
             let locator = format!("{stem}/64");
@@ -75,23 +76,34 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(evidence: &str) -> Pair {
-        let site = Site::start(evidence, plan(CsumMode::NeutralMap)).unwrap();
+    /// Nothing but what docs/linux-ila.md says is set up, on either.
+    fn documented(evidence: &str) -> Pair {
+        let ours = documented("toml").unwrap().swap_remove(0);
+        let site =
+            Site::start(evidence, Plan { host_text: vec![(0, ours)], ..plan(CsumMode::NeutralMap) }).unwrap();
         // As on a wire: every checksum is in its packet.
         site.fabric.offloads("off").unwrap();
-        let mut linux = LinuxHost::boot(&site.fabric, 3, CsumMode::NeutralMap, &site.evidence).unwrap();
-        LINUX.iter().for_each(|low| linux.task(&task(low)).unwrap());
+        let mut linux = LinuxHost::boot(&site.fabric, 3, &site.evidence).unwrap();
+        linux.as_documented().unwrap();
         let web = Task::new("web", &site.fabric.hosts[0], &task(OURS[0]), site.config(0)).unwrap();
         web.plug().unwrap();
         Pair { site, web, linux }
     }
 
+    /// Both tasks have more addresses.
+    fn grow(&mut self) {
+        LINUX[1..].iter().for_each(|low| self.linux.task(&task(low)).unwrap());
+        output(self.web.command(&["unplug", "web"]).unwrap()).unwrap();
+        self.site.reconfigure(0, &plan(CsumMode::NeutralMap)).unwrap();
+        self.web.plug().unwrap();
+    }
+
     /// Both have this mode; the kernel sends from its first address unless said otherwise.
     fn agree(&mut self, mode: CsumMode) {
         self.site.reconfigure(0, &plan(mode)).unwrap();
-        self.linux.change(mode).unwrap();
+        self.linux.take(mode).unwrap();
         let locator = self.site.fabric.hosts[0].locator_stem();
-        OURS.iter().for_each(|to| self.linux.route(&task(to), &locator, &task(LINUX[0])).unwrap());
+        OURS.iter().for_each(|to| self.linux.route(mode, &task(to), &locator, &task(LINUX[0])).unwrap());
     }
 
     fn capture(&self, name: &str) -> Running {
@@ -190,7 +202,9 @@ fn talk(pair: &mut Pair, mode: CsumMode) {
 #[test]
 #[ignore = "end to end: run by cargo xtask test"]
 fn talks_with_a_task_of_ours_in_both_modes_of_the_draft() {
-    let mut pair = Pair::start("e2e/kernel-ila-draft");
+    let mut pair = Pair::documented("e2e/kernel-ila-draft");
+    assert_eq!((pair.kernel_pings(OURS[0], 56, 2), pair.web_pings(LINUX[0], 56, 2)), (2, 2), "as documented");
+    pair.grow();
     for mode in [CsumMode::NeutralMap, CsumMode::NoAction] {
         talk(&mut pair, mode);
         // Fragments, and both zeros of the kernel's: we send them with C = 0.
@@ -209,7 +223,7 @@ fn talks_with_a_task_of_ours_in_both_modes_of_the_draft() {
         judge(&flows(mode), &captured).unwrap();
         let locator = pair.site.fabric.hosts[0].locator_stem();
         let route = (task(OURS[2]), task(LINUX[0]));
-        pair.linux.route_in(CsumMode::NoAction, &route.0, &locator, &route.1).unwrap();
+        pair.linux.route(CsumMode::NoAction, &route.0, &locator, &route.1).unwrap();
         assert_eq!(pair.kernel_pings(OURS[2], 56, 2), 2, "{mode:?}: a route of its own");
     }
 }
@@ -217,7 +231,8 @@ fn talks_with_a_task_of_ours_in_both_modes_of_the_draft() {
 #[test]
 #[ignore = "end to end: run by cargo xtask test"]
 fn talks_with_a_task_of_ours_in_its_own_two_modes_if_they_are_opted_in() {
-    let mut pair = Pair::start("e2e/kernel-ila-own");
+    let mut pair = Pair::documented("e2e/kernel-ila-own");
+    pair.grow();
     for mode in [CsumMode::NeutralMapAuto, CsumMode::AdjTransport] {
         talk(&mut pair, mode);
         let fragments = (pair.kernel_pings(OURS[0], 3000, 1), pair.web_pings(LINUX[0], 3000, 1));

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use crate::capture::Capture;
@@ -53,16 +53,17 @@ pub struct LinuxHost {
     pub guest: Guest,
     /// 3 for hv3: part of all its addresses.
     number: u8,
-    mode: CsumMode,
+    /// Of what comes to its locator, once that is translated.
+    mode: Option<CsumMode>,
 }
 
 impl LinuxHost {
-    /// Boots it on a new link of `fabric`, its module loaded, its link up, and what comes to its locator translated in `mode`.
+    /// Boots it on a new link of `fabric`, its module loaded and its link up.
     ///
     /// # Errors
     ///
     /// Fails when the guest does not come up, or its kernel has no ILA.
-    pub fn boot(fabric: &Fabric, number: u8, mode: CsumMode, evidence: &Path) -> Result<LinuxHost> {
+    pub fn boot(fabric: &Fabric, number: u8, evidence: &Path) -> Result<LinuxHost> {
         let interface = fabric.tap(number)?;
         let image = initramfs::make_with(Path::new(sandbox::RUNTIME), Kit::Ila)?;
         let accel = Accel::choose(&image)?;
@@ -71,12 +72,10 @@ impl LinuxHost {
         let spec = Spec { name: interface, image, qemu: Qemu::V10, accel, nic: Some(nic) };
         let mut guest = Guest::start(&spec, evidence)?;
         guest.wait_until_ready(Duration::from_secs(90))?;
-        let mut host = LinuxHost { guest, number, mode };
+        let mut host = LinuxHost { guest, number, mode: None };
         host.guest.run("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")?;
         host.ip(&format!("-6 addr add 2001:db8:f:{number}::2/64 dev eth0 nodad"))?;
         host.ip(&format!("-6 route add default via {}", host.gateway()))?;
-        host.ip(&format!("-6 addr add {}1/128 dev lo", host.locator_stem()))?;
-        host.translate(mode, "add")?;
         // Its next hop must be found before packets are counted.
         let gateway = host.gateway();
         host.guest
@@ -84,15 +83,37 @@ impl LinuxHost {
         Ok(host)
     }
 
-    /// Has what comes to the locator, and what is sent from now on, treated in another mode.
+    /// Has what comes to the locator translated in `mode`.
     ///
     /// # Errors
     ///
     /// Fails as `ip` does.
-    pub fn change(&mut self, mode: CsumMode) -> Result<()> {
-        self.translate(self.mode, "del")?;
-        self.mode = mode;
-        self.translate(mode, "add")
+    pub fn take(&mut self, mode: CsumMode) -> Result<()> {
+        if let Some(before) = self.mode {
+            self.translate(before, "del")?;
+        }
+        self.translate(mode, "add")?;
+        self.mode = Some(mode);
+        Ok(())
+    }
+
+    /// Types what docs/linux-ila.md says is to be typed on such a host: hv3, in neutral-map.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the first of its commands that does.
+    pub fn as_documented(&mut self) -> Result<()> {
+        let [commands] = &documented("sh")?[..] else { bail!("not one block of commands") };
+        for command in commands.replace("\\\n", " ").lines() {
+            match command.split_once(' ') {
+                Some(("ip", arguments)) => drop(self.ip(arguments)?),
+                // The guest has it loaded.
+                Some(("modprobe" | "#", _)) => {}
+                _ => bail!("{command}: what is this?"),
+            }
+        }
+        self.mode = Some(CsumMode::NeutralMap);
+        Ok(())
     }
 
     fn translate(&mut self, mode: CsumMode, verb: &str) -> Result<()> {
@@ -110,21 +131,13 @@ impl LinuxHost {
         self.ip(&format!("-6 addr add {address}/128 dev lo")).map(drop)
     }
 
-    /// Tells it that the task `address` lives at `locator` (as [`crate::fabric::Host::locator_stem`]); it sends from `source`.
+    /// Tells it that the task `address` lives at `locator` (as [`crate::fabric::Host::locator_stem`]) and is spoken to in `mode`; it
+    /// sends from `source`.
     ///
     /// # Errors
     ///
     /// Fails as `ip` does.
-    pub fn route(&mut self, address: &str, locator: &str, source: &str) -> Result<()> {
-        self.route_in(self.mode, address, locator, source)
-    }
-
-    /// As [`LinuxHost::route`], in a mode of its own.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn route_in(&mut self, mode: CsumMode, address: &str, locator: &str, source: &str) -> Result<()> {
+    pub fn route(&mut self, mode: CsumMode, address: &str, locator: &str, source: &str) -> Result<()> {
         let (locator, gateway) = (quads(locator), self.gateway());
         let how = format!("csum-mode {} ident-type luid hook-type output", mode.word());
         let route = format!("{address}/128 encap ila {locator} {how} via {gateway} src {source}");
@@ -149,6 +162,20 @@ impl LinuxHost {
     fn gateway(&self) -> String {
         format!("2001:db8:f:{}::1", self.number)
     }
+}
+
+/// The blocks of docs/linux-ila.md in this language.
+///
+/// # Errors
+///
+/// Fails when it cannot be read.
+pub fn documented(language: &str) -> Result<Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/linux-ila.md");
+    let text = fs::read_to_string(page).context("docs/linux-ila.md")?;
+    let blocks = text.split("```").skip(1).step_by(2);
+    let of_language =
+        blocks.filter_map(|block| block.split_once('\n').filter(|(first, _)| *first == language));
+    Ok(of_language.map(|(_, block)| block.to_owned()).collect())
 }
 
 /// What one task sends another, as `tests/oracle/linux_ila.py` is told.
