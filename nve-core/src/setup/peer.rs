@@ -41,6 +41,11 @@ pub(super) fn check(
             let remedy = "the Linux kernel has tasks only: remove the mapping, or the peer";
             return Err(refuse(object, reason, remedy));
         }
+        if let Some(several) = setup.several.iter().find(|several| several.locators.contains(&peer.locator)) {
+            let reason = format!("it is one of several locators of {}", several.address);
+            let remedy = "give it one locator: what such a host sends is read by where its sender is";
+            return Err(refuse(object, reason, remedy));
+        }
         let zero = |address: &core::net::Ipv6Addr| address.to_bits() as u16 == 0;
         let mut tasks = setup.task_mappings.iter().filter(|mapping| mapping.locator == peer.locator);
         if peer.checksum == PeerChecksum::NeutralAuto

@@ -57,6 +57,13 @@ fn a_peer_is_another_host_once_and_has_tasks_that_its_mode_reaches() {
     let tenant = "[[mapping]]\nnetwork = \"blue\"\naddress = \"10.1.0.2\"\nlocator = \"2001:db8:0:4::/64\"\n";
     let peer = "[[peer]]\nlocator = \"2001:db8:0:3::/64\"";
     refused(peer, &format!("{tenant}{peer}"), 26, "network.blue has something there", "tasks only");
+    refused(
+        "locator = \"2001:db8:0:3::/64\"\n[[peer]]",
+        "locators = [\"2001:db8:0:3::/64\", \"2001:db8:0:5::/64\"]\n[[peer]]",
+        19,
+        "one of several locators of 2001:db8:51:0:2000::12",
+        "give it one locator",
+    );
     let text = format!("{HOST}{BLUE}{PEERS}").replacen("2000::12", "2000::1:0", 1);
     assert!(load(&text).is_ok(), "adj-transport has no trouble with zero");
     let refusal = load(&text.replacen("adj-transport", "neutral-map-auto", 1)).expect_err("refused");
