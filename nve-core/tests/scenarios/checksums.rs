@@ -52,10 +52,15 @@ const fn same(
 }
 
 /// Each to identifiers with an ordinary low word, 0x0000 and 0xffff.
-const WAYS: [Way; 36] = [
+const WAYS: [Way; 45] = [
     same("1", ("t1", T1), ("t4", T4)),
     same("1", ("t1", T1), ("t4", T4_ZERO)),
     same("1", ("t1", "2001:db8:51:0:2000::1:ffff"), ("t4", T4_ONES)),
+    same("2", ("t1", T1), (INTERNET, IADDR)),
+    same("2", ("t4", T4_ONES), (INTERNET, IADDR)),
+    same("3", (INTERNET, IADDR), ("t4", T4)),
+    same("3", (INTERNET, IADDR), ("t4", T4_ZERO)),
+    same("3", (INTERNET, IADDR), ("t4", T4_ONES)),
     same("4", ("va1", VNET1_VA1), ("t4", T4)),
     same("4", ("va1", VNET1_VA1), ("t4", T4_ZERO)),
     same("4", ("va1", VNET1_VA1), ("t4", T4_ONES)),
@@ -65,6 +70,10 @@ const WAYS: [Way; 36] = [
     same("5", ("t1", T1), ("va4", VNET2_VA4)),
     same("5", ("t1", T1), ("va4", "2001:db8:b1:f::4:0")),
     same("5", ("t1", T1), ("va4", "2001:db8:b1:f::4:ffff")),
+    same("6", ("va4", VNET2_VA4), (INTERNET, IADDR)),
+    same("7", (INTERNET, IADDR), ("va4", VNET2_VA4)),
+    same("7", (INTERNET, IADDR), ("va4", "2001:db8:b1:f::4:0")),
+    same("7", (INTERNET, IADDR), ("va4", "2001:db8:b1:f::4:ffff")),
     seen("8", ("va1", "10.1.0.1"), ("t4", "10.240.0.1"), ("2001:db8:51:0:4000:3e9:a01:1", T4)),
     seen("8", ("va1", "10.1.0.1"), ("t4", "10.240.0.2"), ("2001:db8:51:0:4000:3e9:a01:1", T4_ZERO)),
     seen("8", ("va1", "10.1.255.255"), ("t4", "10.240.0.3"), ("2001:db8:51:0:4000:3e9:a01:ffff", T4_ONES)),
@@ -101,6 +110,9 @@ const WAYS: [Way; 36] = [
     ),
 ];
 
+/// A host of the Internet, behind the fabric: a place where packets are looked at. What it sends comes in by `l2`.
+const INTERNET: &str = "internet";
+const IADDR: &str = "2001:db8:1234::80";
 const T1: &str = "2001:db8:51:0:2000::11";
 const T4: &str = "2001:db8:51:0:2000::14";
 const T4_ZERO: &str = "2001:db8:51:0:2000::4:0";
@@ -126,7 +138,9 @@ fn reference(mode: ChecksumMode, takes_offloads: bool) -> Plan {
     let tenant = |name, host, network, addresses: &[&str]| {
         offloads(GuestPlan::new(name, host, network, addresses).by_hand())
     };
-    let plan = ["l1", "l2", "l3", "l4"].into_iter().fold(Plan::new(6), |plan, host| plan.host_in(host, mode));
+    let plan = ["l1", "l2", "l3", "l4", INTERNET]
+        .into_iter()
+        .fold(Plan::new(6), |plan, host| plan.host_in(host, mode));
     let plan = plan
         .network("vni1", 1001, "10.0.0.0/8", "2001:db8:b1:e::/96")
         .network("vni2", 1002, "10.0.0.0/8", "2001:db8:b1:f::/96")
@@ -159,7 +173,7 @@ fn reference(mode: ChecksumMode, takes_offloads: bool) -> Plan {
         ))
         .guest(offloads(GuestPlan::task("t1", "l1", &[T1, "2001:db8:51:0:2000::1:ffff"])))
         .guest(offloads(GuestPlan::task("t4", "l3", &[T4, T4_ZERO, T4_ONES])));
-    let realms = ["vni1", "vni2", "tasks"];
+    let realms = ["vni1", "vni2", "tasks", "outside"];
     let pairs = realms.iter().flat_map(|from| realms.map(|to| (*from, to))).filter(|(from, to)| from != to);
     let plan =
         pairs.fold(plan, |plan, (from, to)| plan.crossing(Crossing::between(Realm::of(from), Realm::of(to))));
@@ -220,10 +234,9 @@ fn crosses(world: &mut World, way: Way, protocol: u8, flight: Flight, payload: &
     };
     let mark = world.mark();
     if flight == Flight::Fragments {
-        let pieces = frames::fragments(&packet, 800);
-        pieces.iter().for_each(|piece| world.send(way.from.0, piece, Offload::NONE));
+        frames::fragments(&packet, 800).iter().for_each(|piece| way.send(world, piece, Offload::NONE));
     } else {
-        world.send(way.from.0, &packet, offload);
+        way.send(world, &packet, offload);
     }
     world.run_for(Duration::from_secs(1));
     if flight == Flight::Fragments {
@@ -236,20 +249,57 @@ fn crosses(world: &mut World, way: Way, protocol: u8, flight: Flight, payload: &
                     .unwrap_or_else(|fault| panic!("{way:?}, {protocol}, {flight:?}: {fault}"));
             }
         }
-        let received = world.received(way.to.0, mark);
-        let pieces: Vec<_> = received.iter().map(|record| &record.bytes[14..]).collect();
+        let received = way.received(world, mark);
+        let pieces: Vec<_> = received.iter().map(|(packet, _)| *packet).collect();
         assert!(!pieces.is_empty(), "{way:?}, {protocol}, {flight:?}: nothing arrived");
         return arrived(way, &frames::reassembled(&pieces));
     }
-    let received = world.received(way.to.0, mark);
+    let received = way.received(world, mark);
     received
         .iter()
-        .flat_map(|record| match record.offload {
-            Offload::NONE => arrived(way, &record.bytes[14..]),
+        .flat_map(|(packet, offload)| match *offload {
+            Offload::NONE => arrived(way, packet),
             // The seed was judged on arrival.
-            _ => record.ip().expect("an IP packet").payload().to_vec(),
+            _ => Dissected::of_ip(packet).expect("an IP packet").payload().to_vec(),
         })
         .collect()
+}
+
+impl Way {
+    fn send(&self, world: &mut World, packet: &[u8], offload: Offload) {
+        match self.from.0 {
+            INTERNET => world.send_to_host("l2", packet.to_vec()),
+            guest => world.send(guest, packet, offload),
+        }
+    }
+    /// What arrived since `mark`, from the IP header on.
+    fn received<'w>(&self, world: &'w World, mark: usize) -> Vec<(&'w [u8], Offload)> {
+        match self.to.0 {
+            INTERNET => {
+                let records = world.received_on_link(INTERNET, mark);
+                records.into_iter().map(|record| (&record.bytes[..], record.offload)).collect()
+            }
+            guest => {
+                let records = world.received(guest, mark);
+                records.into_iter().map(|record| (&record.bytes[14..], record.offload)).collect()
+            }
+        }
+    }
+    /// Nobody on the Internet leaves anything to others.
+    fn takes(&self, flight: Flight) -> bool {
+        self.from.0 != INTERNET || matches!(flight, Flight::Plain | Flight::Fragments)
+    }
+    /// Routers speak to the Internet without an NVE between.
+    fn hears_errors(&self) -> bool {
+        self.from.0 != INTERNET
+    }
+}
+
+/// The world, the Internet behind it.
+fn start(plan: Plan) -> World {
+    let mut world = plan.start();
+    world.route("2001:db8:1234::".parse().expect("an address"), 48, INTERNET);
+    world
 }
 
 /// The payload of a packet as the receiver got it, its checksum being good.
@@ -265,10 +315,10 @@ fn arrived(way: Way, packet: &[u8]) -> Vec<u8> {
 fn whatever_is_in_flight_arrives_with_a_good_checksum_through_every_scenario() {
     for mode in [Neutral, Unmodified] {
         for takes_offloads in [false, true] {
-            let mut world = reference(mode, takes_offloads).start();
+            let mut world = start(reference(mode, takes_offloads));
             for way in WAYS {
                 for protocol in [protocol::UDP, protocol::TCP] {
-                    for flight in FLIGHTS {
+                    for flight in FLIGHTS.into_iter().filter(|flight| way.takes(*flight)) {
                         // An odd length, and sums of every kind.
                         let len =
                             if flight == Flight::Plain || flight == Flight::Partial { 777 } else { 3001 };
@@ -297,8 +347,8 @@ fn whatever_is_in_flight_arrives_with_a_good_checksum_through_every_scenario() {
 #[test]
 fn each_router_on_the_way_is_heard_of_through_every_scenario() {
     for mode in [Neutral, Unmodified] {
-        let mut world = reference(mode, false).routers(3).start();
-        for way in WAYS {
+        let mut world = start(reference(mode, false).routers(3));
+        for way in WAYS.into_iter().filter(Way::hears_errors) {
             for hop_limit in 1..=3 {
                 let header = Header { hop_limit, ..Header::default() };
                 let sent = transport(way, protocol::UDP, header, b"where are you");
@@ -309,7 +359,7 @@ fn each_router_on_the_way_is_heard_of_through_every_scenario() {
             let sent = transport(way, protocol::UDP, Header { hop_limit: 8, ..Header::default() }, b"there");
             world.send(way.from.0, &sent, Offload::NONE);
             world.run_for(Duration::from_secs(1));
-            assert_eq!(world.received(way.to.0, mark).len(), 1, "{mode:?}, {way:?}");
+            assert_eq!(way.received(&world, mark).len(), 1, "{mode:?}, {way:?}");
         }
     }
 }
@@ -317,12 +367,13 @@ fn each_router_on_the_way_is_heard_of_through_every_scenario() {
 #[test]
 fn what_is_too_big_for_the_way_is_told_to_its_sender_through_every_scenario() {
     for mode in [Neutral, Unmodified] {
-        for way in WAYS {
-            let mut world = reference(mode, false).start();
+        for way in WAYS.into_iter().filter(Way::hears_errors) {
+            let mut world = start(reference(mode, false));
             // Towards the receiver, whoever that is, and not back.
             let host = match way.to.0 {
                 "t4" => "l3",
                 "va4" => "l4",
+                INTERNET => INTERNET,
                 _ => "l2",
             };
             world.link(host).mtu = 1300;
