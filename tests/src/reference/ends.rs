@@ -76,7 +76,7 @@ impl End {
         let host = if target.contains(':') { format!("[{target}]") } else { (*target).to_owned() };
         // A datagram has no end: it is waited for until it has come back.
         let said = self.run(&format!(
-            "yes 'scenario {number}' | head -c {LENGTH} >t{number}; head -c {DATAGRAM} t{number} >u{number}; \
+            "rm -f T{number} U{number}; yes 'scenario {number}' | head -c {LENGTH} >t{number}; head -c {DATAGRAM} t{number} >u{number}; \
              (ping -c 2 -i 0.2 -W 3 {target} || echo NO ECHO) 2>&1 & \
              (socat -t 3 - TCP:{host}:{port},connect-timeout=4 <t{number} >T{number}; cmp t{number} T{number} || echo NO TCP) 2>&1 & \
              (socat -t 6 - UDP:{host}:{port} <u{number} >U{number} & \

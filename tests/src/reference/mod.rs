@@ -173,8 +173,14 @@ impl Reference {
         self.site.daemons_must_run()?;
         fs::write(directory.join(PLAN), serde_json::to_vec_pretty(&self.describe(checksum)?)?)?;
         let mut judgement = judge(&directory)?;
+        let traced = self.all(End::trace);
         for (number, asked) in asked {
             judgement.complain(&number, asked.map(drop))?;
+        }
+        for (number, traced) in traced {
+            let hops =
+                traced.map(|hops| judgement.row(&number).map(|row| row.hops = hops)).and_then(|set| set);
+            judgement.complain(&number, hops)?;
         }
         judgement.drops = self.drops()?;
         fs::write(directory.join("summary.json"), serde_json::to_vec_pretty(&judgement)?)?;
