@@ -441,7 +441,7 @@ fn mapping_line(world: &World, identifier: Identifier, target: Option<Target>) -
     };
     let wire = match neutral {
         Some(neutral) => locator.neutral(identifier, neutral),
-        None => locator.unmodified(identifier),
+        None => world.unadjusted(locator, identifier),
     };
     let network = network.map_or(Realm::TASKS, |network| &network.name).to_owned();
     Some(MappingLine {

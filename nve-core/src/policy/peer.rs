@@ -12,7 +12,7 @@
 use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::World;
-use crate::addr::{ChecksumMode, Locator, Neutral, PeerChecksum};
+use crate::addr::{ChecksumMode, Identifier, IlaAddress, Locator, Neutral, PeerChecksum};
 use crate::setup::Setup;
 
 /// The peers of a setup.
@@ -79,6 +79,16 @@ impl World {
                 Some(Twist::Transport(Delta::between(sum(locator.upper()), sum(self.sir.upper()))))
             }
         }
+    }
+    /// Where packets to `identifier` at `locator` go that have C = 0.
+    pub(crate) fn unadjusted(&self, locator: Locator, identifier: Identifier) -> IlaAddress {
+        let twisted = match self.twist_to(locator) {
+            Some(Twist::LowWord(neutral)) if identifier.type_number() == 1 => {
+                locator.neutral_without_c(identifier, neutral)
+            }
+            _ => None,
+        };
+        twisted.unwrap_or(locator.unmodified(identifier))
     }
     /// What packets from the host at `locator` to ours need to be as their sender made them.
     #[cold]

@@ -95,6 +95,14 @@ fn what_we_send_a_kernel_in_its_own_modes_it_puts_back_and_what_it_sends_we_do()
                 world.run_for(Duration::from_millis(10));
                 let caught = world.received_on_link("linux", mark);
                 let [caught] = &caught[..] else { panic!("{mode:?}, {theirs}: {} packets", caught.len()) };
+                let told =
+                    world.nve("hv1").mappings().into_iter().find(|line| line.address == address(theirs));
+                let destination = Dissected::of_ip(&caught.bytes).unwrap().destination;
+                assert_eq!(
+                    told.map(|line| line.wire.into()),
+                    Some(destination),
+                    "`show mappings` says where"
+                );
                 let arrived = kernel(mode, &caught.bytes, v6(OURS));
                 assert_eq!(
                     arrived[8..],
