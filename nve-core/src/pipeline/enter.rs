@@ -125,7 +125,8 @@ fn source(walk: &Walk<'_>, source: Ipv6Addr) -> Result<Endpoint, DropReason> {
     })
 }
 
-fn is_registered(walk: &Walk<'_>, identifier: Identifier, whence: Whence) -> bool {
+/// Whether a packet that came from there may have `identifier` as its source's.
+pub(crate) fn is_registered(walk: &Walk<'_>, identifier: Identifier, whence: Whence) -> bool {
     match (target(walk, identifier), whence) {
         (Some(Target::Remote(..)), Whence::Fabric) | (Some(Target::Local(_)), Whence::Here) => true,
         (None, Whence::Fabric) => asks_router(walk.world, identifier),

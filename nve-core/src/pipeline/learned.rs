@@ -330,7 +330,9 @@ pub(super) fn may_live_elsewhere(
         Kind::Local(_) => return Ok(()),
         Kind::Ipv4(vnid, address) => world
             .network_of_vnid(vnid)
-            .filter(|(_, network)| network.has_peer4(address) || network.further().leads_out4(address)),
+            .filter(|(_, network)| network.has_peer4(address) || network.further().leads_out4(address))
+            // Whoever it stands for has an address of his own.
+            .filter(|(_, network)| !network.has_alias(address)),
         Kind::Ipv6(vnid, low) => world
             .network_of_vnid(vnid)
             .filter(|(_, network)| network.ipv6.is_some_and(|vnet| network.has_peer6(vnet.address(low)))),

@@ -36,8 +36,8 @@ use crate::tables::Target;
 /// Who sends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaving {
-    port: PortId,
-    from: Endpoint,
+    pub(super) port: PortId,
+    pub(super) from: Endpoint,
 }
 
 impl Leaving {
@@ -99,7 +99,7 @@ pub(crate) fn ipv6(
         return Err(DropReason::SirDestination.into());
     }
     if question.is_icmpv6_error(frame, ETHERNET_LEN) {
-        quote::admit_leaving(walk, &leaving.from, &to, (question, frame))?;
+        quote::admit_leaving(walk, &leaving, &to, (question, frame))?;
     } else {
         let traffic = traffic::of_ipv6(question, frame, ETHERNET_LEN)?;
         judge(walk, &leaving.from, &to, traffic, source.into())?;
@@ -169,7 +169,7 @@ pub(crate) fn ipv4(
     match (traffic, quote::is_error(&scratch.head)) {
         (None, true) => {
             let error = scratch.head.get(..translated.head_len).unwrap_or_default();
-            quote::admit_leaving_translated(walk, &leaving.from, &to, error)?;
+            quote::admit_leaving_translated(walk, &leaving, &to, error)?;
         }
         (Some(_), false) => {}
         _ => return Err(DropReason::Untranslatable.into()),

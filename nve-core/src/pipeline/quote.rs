@@ -14,11 +14,14 @@
 //! heard by other tenants.
 
 use core::net::Ipv6Addr;
+use core::ops::RangeInclusive;
 
 use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::deliver;
+use super::enter::is_registered;
 use super::judge;
+use super::leave::Leaving;
 use super::look_up::{Receiving, Recipient, ToTask, has_home, target, target_at};
 use super::peer;
 use super::question::restore;
@@ -36,11 +39,16 @@ use crate::policy::{Endpoint, IPV6_MINIMUM, Nobody, Realm};
 use crate::setup::Unknown;
 use crate::tables::Target;
 
+pub(crate) mod outside;
+
 /// The longest ICMPv6 error (RFC 4443, section 2.4 (c)).
 const LONGEST_ERROR: usize = 1280;
 
 /// ICMPv6 bytes before the quoted packet.
 const BEFORE_QUOTE: usize = 8;
+
+/// The types of errors that there are (RFC 4443, section 2.1).
+const DEFINED: RangeInclusive<u8> = 1..=4;
 
 /// Whether the IPv6 packet at the start of `packet` is an ICMPv6 error without extension headers, as translation makes them.
 #[inline]
@@ -90,8 +98,8 @@ pub(crate) fn admit_translated(
 /// An error that an attachment sends to another realm, or a task to anybody: about a packet that came from there, and might.
 #[cold]
 pub(crate) fn admit_leaving(
-    walk: &Walk<'_>,
-    from: &Endpoint,
+    walk: &mut Walk<'_>,
+    leaving: &Leaving,
     to: &Endpoint,
     (question, frame): (&Question, &Frame<'_>),
 ) -> Result<(), Stop> {
@@ -100,20 +108,26 @@ pub(crate) fn admit_leaving(
     }
     let end = ETHERNET_LEN + question.ip_len as usize;
     let Some(error) = frame.head.get(ETHERNET_LEN..end) else { return Err(Stop::Again(Again::Whole)) };
-    let quoted = error.get(usize::from(question.l4) + BEFORE_QUOTE..).unwrap_or_default();
-    Ok(judge_answered(walk, from, to, quoted)?)
+    admit_answer(walk, leaving, to, error.get(usize::from(question.l4)..).unwrap_or_default())
 }
 
 /// The same over IPv4: `error` is its translation.
 #[cold]
 pub(crate) fn admit_leaving_translated(
-    walk: &Walk<'_>,
-    from: &Endpoint,
+    walk: &mut Walk<'_>,
+    leaving: &Leaving,
     to: &Endpoint,
     error: &[u8],
-) -> Result<(), DropReason> {
-    let quoted = error.get(HEADER_LEN + BEFORE_QUOTE..).ok_or(DropReason::QuotedPacket)?;
-    judge_answered(walk, from, to, quoted)
+) -> Result<(), Stop> {
+    admit_answer(walk, leaving, to, error.get(HEADER_LEN..).unwrap_or_default())
+}
+
+/// The ICMPv6 message `error`, from its own header on. Of its sender's allowance: where it goes, nobody may count it.
+fn admit_answer(walk: &mut Walk<'_>, leaving: &Leaving, to: &Endpoint, error: &[u8]) -> Result<(), Stop> {
+    let defined = error.first().is_some_and(|kind| DEFINED.contains(kind));
+    let quoted = error.get(BEFORE_QUOTE..).filter(|_| defined).ok_or(DropReason::QuotedPacket)?;
+    judge_answered(walk, &leaving.from, to, quoted)?;
+    allow(walk, leaving.port, Protocol::PeerError)
 }
 
 /// Whether `to` may have sent the quoted packet to the realm of `from`.
@@ -155,17 +169,34 @@ fn judge_quote(walk: &Walk<'_>, own: &Endpoint, packet: &[u8]) -> Result<Quoted,
     if quoted.source() != own.address {
         return Err(DropReason::QuotedPacket);
     }
-    let to = quoted_destination(walk, quoted.destination()).ok_or(DropReason::QuotedPacket)?;
+    let traffic = traffic::of_quoted(packet);
     let type_number = |endpoint: &Endpoint| endpoint.identifier.map(Identifier::type_number);
-    let admitted = match to.realm {
-        realm if realm == own.realm => type_number(&to) == type_number(own),
-        _ => walk.world.rules.judge(own, &to, traffic::of_quoted(packet)?).is_ok(),
+    let is_admitted = |to: &Endpoint| match to.realm {
+        realm if realm == own.realm => type_number(to) == type_number(own),
+        _ => traffic.is_ok_and(|traffic| walk.world.rules.judge(own, to, traffic).is_ok()),
     };
-    if !admitted || !to.identifier.is_none_or(|identifier| has_home(walk, identifier)) {
-        return Err(DropReason::QuotedPacket);
-    }
+    let has_home = |to: &Endpoint| to.identifier.is_none_or(|identifier| has_home(walk, identifier));
+    let readings = readings(walk, own.realm, quoted.destination()).into_iter().flatten();
+    let to = readings.filter(is_admitted).find(has_home).ok_or(DropReason::QuotedPacket)?;
     let upper = (quoted.destination().to_bits() >> 64) as u64;
     Ok(Quoted { to, upper, len: quoted.total_len() })
+}
+
+/// Whom a destination that one of `realm` is told of may stand for, the likelier first. There is a doubt only where a router knows of hosts
+/// that we do not, and nothing says which prefixes are the fabric's: one address in eight out there looks like a task's at such a host.
+fn readings(walk: &Walk<'_>, realm: Realm, address: Ipv6Addr) -> [Option<Endpoint>; 2] {
+    match Endpoint::called(walk.world, address) {
+        Ok(outside) if outside.realm == Realm::Outside => {
+            let guessed = on_the_wire(walk, address);
+            match realm {
+                Realm::Tasks => [Some(outside), guessed],
+                _ => [guessed, Some(outside)],
+            }
+        }
+        Ok(to) => [Some(to), None],
+        Err(Nobody::Locator) => [on_the_wire(walk, address), None],
+        Err(_) => [None, None],
+    }
 }
 
 /// Whom a quoted destination, on the wire or not, stands for, as its sender called him.
@@ -264,8 +295,16 @@ pub(crate) fn from_wire(
     }
     let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };
     let own = reader.endpoint(walk);
+    if Endpoint::called(walk.world, header.source()) == Err(Nobody::NotUnicast) {
+        return Err(DropReason::IllegalSource.into());
+    }
     let quoted = judge_quote(walk, &own, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
     let known = reader.knows(walk, header.source(), &quoted);
+    if let Some(identifier) = quoted.to.identifier.filter(|_| header.source() == quoted.to.address)
+        && !is_registered(walk, identifier, arriving.whence)
+    {
+        return Err(DropReason::UnregisteredSource.into());
+    }
     allow(walk, reader.port(), if known { Protocol::PeerError } else { Protocol::IcmpError })?;
 
     learn(walk, &own, header.source(), &quoted, (error, l4));
@@ -364,8 +403,8 @@ pub(crate) fn passes_through(
     };
     let source = Endpoint::called(walk.world, quoted.source()).ok();
     let own = source.is_some_and(|source| source.identifier == destination.identifier);
-    let known = quoted_destination(walk, quoted.destination())
-        .is_some_and(|to| to.identifier.is_none_or(|identifier| target(walk, identifier).is_some()));
+    let has_home = |to: &Endpoint| to.identifier.is_none_or(|identifier| target(walk, identifier).is_some());
+    let known = readings(walk, destination.realm, quoted.destination()).iter().flatten().any(has_home);
     if own && known { Ok(()) } else { Err(DropReason::QuotedPacket.into()) }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! What must stay true: read from the copied head only; what a fragment, or a quote that is cut, does not show is said so.
 
+use core::ops::Range;
+
 use super::Question;
 use super::walk::Stop;
 use crate::DropReason;
@@ -15,8 +17,9 @@ use crate::policy::{Shown, Traffic};
 /// Of an IPv6 packet at `offset` that is no ICMPv6 error.
 pub(crate) fn of_ipv6(question: &Question, frame: &Frame<'_>, offset: usize) -> Result<Traffic, Stop> {
     let at = offset + usize::from(question.l4);
+    let end = offset + question.ip_len as usize;
     let shown = match question.has_transport {
-        true => shown(question.protocol, frame, at)?,
+        true => shown(question.protocol, frame, at..end)?,
         false => Shown::Nothing,
     };
     Ok(Traffic { protocol: question.protocol, shown })
@@ -28,7 +31,8 @@ pub(crate) fn of_ipv4(header: Ipv4<'_>, frame: &Frame<'_>) -> Result<Option<Traf
     if !header.has_transport() {
         return Ok(Some(Traffic { protocol, shown: Shown::Nothing }));
     }
-    let shown = match shown(protocol, frame, ETHERNET_LEN + header.header_len())? {
+    let (at, end) = (ETHERNET_LEN + header.header_len(), ETHERNET_LEN + header.total_len());
+    let shown = match shown(protocol, frame, at..end)? {
         Shown::Icmp(3 | 4 | 5 | 11 | 12) => return Ok(None),
         Shown::Icmp(8) => Shown::Icmp(128),
         Shown::Icmp(0) => Shown::Icmp(129),
@@ -42,10 +46,12 @@ pub(crate) fn of_ipv4(header: Ipv4<'_>, frame: &Frame<'_>) -> Result<Option<Traf
 /// ICMP for IPv4.
 const ICMP: u8 = 1;
 
-fn shown(protocol: u8, frame: &Frame<'_>, at: usize) -> Result<Shown, Stop> {
-    match transport(protocol, frame.head.get(at..).unwrap_or_default()) {
+/// `at`: where the transport header starts and the packet ends; what the frame has behind that is no part of it.
+fn shown(protocol: u8, frame: &Frame<'_>, at: Range<usize>) -> Result<Shown, Stop> {
+    let copied = at.end.min(frame.head.len());
+    match transport(protocol, frame.head.get(at.start..copied).unwrap_or_default()) {
         Some(shown) => Ok(shown),
-        None if frame.is_whole() => Ok(Shown::Nothing),
+        None if copied == at.end || frame.is_whole() => Ok(Shown::Nothing),
         None => Err(Stop::Again(Again::Whole)),
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What must stay true: what enters from the uplink and leaves to it again costs a hop, so that nothing loops; ICMPv6 errors are judged by
-//! what they quote, everything else by its source.
+//! what they quote, everything else by its source; those from outside before anything else happens with them.
 
 use core::net::Ipv6Addr;
 
@@ -16,7 +16,7 @@ use super::look_up::{Distant, Receiving, Wanted, from_wire};
 use super::rewrite6::on_the_wire;
 use super::triangle::{self, Triangle};
 use super::walk::{Stop, Walk};
-use super::{Fate, Question, Rewritten, Scratch};
+use super::{Fate, Origin, Question, Rewritten, Scratch};
 use super::{deliver, departure, group, judge, peer, quote, rewrite4, rewrite6};
 use crate::DropReason;
 use crate::packet::Frame;
@@ -77,13 +77,37 @@ pub(crate) fn routed(
     let header = Ipv6::read(frame, 0)?;
     let hop_limit = header.hop_limit().checked_sub(1).filter(|left| *left > 0).ok_or(DropReason::HopLimit)?;
     let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
-    match from_wire(walk, question, frame)? {
+    let wanted = from_wire(walk, question, frame)?;
+    if question.origin == Origin::Outside && arriving.is_error() {
+        judge_error_from_outside(walk, &wanted, &arriving)?;
+    }
+    match wanted {
         Wanted::Here(receiving) => to_attachment(walk, &receiving, arriving, scratch),
         Wanted::Task(task) => enter::to_task(walk, &task, arriving, scratch),
         Wanted::There(distant) => pass_on(walk, &distant, arriving, scratch),
         // Whoever sends to a group names each host.
         Wanted::Many(_) => Err(DropReason::Multicast.into()),
     }
+}
+
+/// Nobody behind the gateway can tell where an error came from: it is judged here, whoever it is for.
+#[cold]
+fn judge_error_from_outside(
+    walk: &Walk<'_>,
+    wanted: &Wanted<'_>,
+    arriving: &Arriving<'_>,
+) -> Result<(), Stop> {
+    let own = match wanted {
+        Wanted::Here(receiving) => receiving.endpoint(walk),
+        Wanted::Task(task) => task.endpoint(walk),
+        Wanted::There(distant) => Endpoint {
+            realm: distant.realm,
+            address: arriving.header.destination(),
+            identifier: Some(distant.identifier),
+        },
+        Wanted::Many(_) => return Err(DropReason::Multicast.into()),
+    };
+    quote::outside::judge(walk, &own, arriving)
 }
 
 /// Judges the source, or what an error quotes, and delivers.

@@ -117,7 +117,14 @@ fn check_host(host: &Host) -> Result<(), SetupError> {
     Ok(())
 }
 
+/// Networks of one host at most: their numbers have 16 bits, one of which is nobody's.
+const MOST_NETWORKS: usize = 65535;
+
 fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
+    if networks.len() > MOST_NETWORKS {
+        let reason = format!("there are {} of them", networks.len());
+        return Err(refuse("network", reason, format!("a host serves {MOST_NETWORKS} at most")));
+    }
     let (mut names, mut vnids, mut vnets) = (HashSet::new(), HashMap::new(), HashMap::new());
     for network in networks {
         let object = format!("network.{}", network.name);

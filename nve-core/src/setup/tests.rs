@@ -57,6 +57,16 @@ fn a_setup_that_fits_is_accepted() {
     assert_eq!(checked.setup().networks.len(), 2);
 }
 
+#[test]
+fn networks_are_as_many_as_there_are_numbers_for() {
+    let of = |count: u32| {
+        let network = |vni: u32| network(&format!("n{vni}"), vni, Some("10.1.0.0/16"), None);
+        Setup { networks: (1..=count).map(network).collect(), ..Setup::of(good().host) }.check()
+    };
+    assert_eq!(of(65_536).err().map(|error| error.object).as_deref(), Some("network"));
+    assert!(of(65_535).is_ok());
+}
+
 /// What is done to a good setup, the object blamed, and a word of the reason.
 type Spoil = (fn(&mut Setup), &'static str, &'static str);
 

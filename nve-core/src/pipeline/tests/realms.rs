@@ -15,6 +15,7 @@ mod damage;
 mod errors;
 mod fragments;
 mod matrix;
+mod outside;
 mod scenarios;
 
 /// A tenant: name, host, network, IPv4 and IPv6 address.

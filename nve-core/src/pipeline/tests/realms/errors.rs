@@ -4,7 +4,7 @@ use super::scenarios::{Row, rows};
 use super::*;
 use crate::testkit::dissect::protocol;
 
-const ROUTER: &str = "2001:db8:ffff::1";
+pub(super) const ROUTER: &str = "2001:db8:ffff::1";
 
 /// "Port unreachable" from whoever received `packet`.
 fn port_unreachable(packet: &[u8]) -> Vec<u8> {
@@ -15,7 +15,7 @@ fn port_unreachable(packet: &[u8]) -> Vec<u8> {
 }
 
 /// An error of `from` about `packet`.
-fn about(packet: &[u8], from: IpAddr, (number, kind, code, word): (u8, u8, u8, u32)) -> Vec<u8> {
+pub(super) fn about(packet: &[u8], from: IpAddr, (number, kind, code, word): (u8, u8, u8, u32)) -> Vec<u8> {
     let to = Dissected::of_ip(packet).unwrap().source;
     let mut transport = vec![kind, code, 0, 0];
     transport.extend(word.to_be_bytes());
