@@ -39,6 +39,7 @@ mod queue_pairs;
 mod receivers_see_valid_headers_only;
 mod redirects;
 mod refusals;
+mod registry;
 mod restarts;
 mod rings_carry_what_is_in_them;
 mod rings_go_on_where_a_killed_daemon_stopped;
