@@ -179,7 +179,8 @@ fn a_task_whose_namespace_goes_away_is_closed_by_name_and_another_takes_its_plac
     }
     let again = output(web.command(&["unplug", "web"]).unwrap()).unwrap_err().to_string();
     assert!(again.contains("web is not plugged in"), "{again}");
-    site.daemons[0].footprint().unwrap().must_be_no_more_than(&before).unwrap();
+    let after = site.daemons[0].footprint().unwrap();
+    assert!(after.files <= before.files, "no descriptor is left: {before:?}, {after:?}");
 }
 
 #[test]
