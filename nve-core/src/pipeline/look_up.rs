@@ -281,6 +281,22 @@ pub(crate) struct Distant {
     pub(crate) neutral: Option<Neutral>,
 }
 
+impl Distant {
+    /// As other realms call it, whatever the wire did.
+    #[cold]
+    pub(crate) fn endpoint(&self, walk: &Walk<'_>) -> Endpoint {
+        let vnet = match self.realm {
+            Realm::Network(id) => walk.world.network(id).and_then(|network| network.ipv6),
+            Realm::Tasks | Realm::Outside => None,
+        };
+        let address = match (self.identifier.kind(), vnet) {
+            (Kind::Ipv6(_, low), Some(vnet)) => vnet.address(low),
+            _ => walk.world.sir.address(self.identifier).ipv6(),
+        };
+        Endpoint { realm: self.realm, address, identifier: Some(self.identifier) }
+    }
+}
+
 /// Where the identifier of a packet from the wire lives (reading notes, section 5, check 4).
 #[inline]
 pub(crate) fn from_wire<'w>(

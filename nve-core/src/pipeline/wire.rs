@@ -100,11 +100,7 @@ fn judge_error_from_outside(
     let own = match wanted {
         Wanted::Here(receiving) => receiving.endpoint(walk),
         Wanted::Task(task) => task.endpoint(walk),
-        Wanted::There(distant) => Endpoint {
-            realm: distant.realm,
-            address: arriving.header.destination(),
-            identifier: Some(distant.identifier),
-        },
+        Wanted::There(distant) => distant.endpoint(walk),
         Wanted::Many(_) => return Err(DropReason::Multicast.into()),
     };
     quote::outside::judge(walk, &own, arriving)
@@ -144,9 +140,8 @@ fn to_attachment(
 /// Judges the source, or what an error quotes, of a packet for another host, and notes who should have sent it there at once.
 #[cold]
 pub(crate) fn may_pass(walk: &mut Walk<'_>, distant: &Distant, arriving: Arriving<'_>) -> Result<(), Stop> {
-    let (realm, address, identifier) =
-        (distant.realm, arriving.header.destination(), Some(distant.identifier));
-    enter::judge_passing(walk, &Endpoint { realm, address, identifier }, &arriving)?;
+    // What still comes for a guest that has moved was sent to our locator: rules are about who it is for.
+    enter::judge_passing(walk, &distant.endpoint(walk), &arriving)?;
     let source = Endpoint::called(walk.world, arriving.header.source()).ok();
     if !arriving.is_error()
         && let Some(source) = source.and_then(|source| source.identifier)

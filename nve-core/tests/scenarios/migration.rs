@@ -13,7 +13,7 @@ use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::Offload;
 use nve_core::pipeline::{Learned, Lesson, NotLearned, PortId, Presence, Receiver, Source};
 use nve_core::redirect::{Key, KeyId, Keys, Message, Outcome, PORT, Policy};
-use nve_core::setup::{GRACE, Mapping, Setup, Stragglers};
+use nve_core::setup::{Crossing, GRACE, Mapping, Realm, Setup, Stragglers};
 use nve_core::testkit::frames::{self, Header};
 use nve_core::testkit::{Dice, GuestPlan, Plan, Verdict, World};
 use smoltcp::wire::EthernetAddress;
@@ -317,6 +317,30 @@ fn the_old_host_forwards_for_a_time_with_a_hop_spent_and_then_drops_by_name() {
         assert_eq!(dropped_from_the_fabric(&world, "hv1", DropReason::NotLocal), 1);
         assert_eq!(tell(&world, "hv3", "hv2", 7), [Ok(Lesson::New), Ok(Lesson::New)]);
         assert_eq!(reach(&mut world, family), ["near", "there", "far"]);
+    }
+}
+
+/// Who writes to it from another network, by a rule that names it or by one that names a neighbour of it.
+#[test]
+fn an_old_host_forwards_by_rules_that_name_the_guest() {
+    const GREEN: &str = "2001:db8:b2:e::11";
+    for (named, passes) in [(VM1[1], true), (THERE[1], false)] {
+        let rule = Crossing {
+            to_addresses: vec![format!("{named}/128").parse().expect("a prefix")],
+            replies: true,
+            ..Crossing::between(Realm::of("green"), Realm::of("blue"))
+        };
+        let mut world = plan(true)
+            .network("green", 1002, "", "2001:db8:b2:e::/96")
+            .guest(GuestPlan::new("green", "hv3", "green", &[GREEN]).by_hand())
+            .crossing(rule)
+            .start();
+        assert_eq!(reaches(&mut world, "green", GREEN, 1), passes, "where it was");
+        world.migrate("vm1", "hv2");
+        started(&world, true);
+        assert_eq!(world.nve("hv2").arrivals(7).len(), 1);
+        assert_eq!(tell(&world, "hv1", "hv2", 7), [Ok(Lesson::New), Ok(Lesson::New)]);
+        assert_eq!(reaches(&mut world, "green", GREEN, 1), passes, "{named}: by its old host");
     }
 }
 
