@@ -56,9 +56,9 @@ drop_reasons! {
     GroupRate = "group-rate",
     /// A link-local, loopback or unspecified destination that the gateway does not answer, or a link-local source of what is neither UDP nor ICMP to a group.
     LinkLocal = "link-local",
-    /// From outside: the source is in a SIR prefix, a virtual network's /96 or a locator prefix, where nobody outside is.
+    /// From outside: the source is in a SIR prefix, a virtual network's /96, a locator prefix or `fabric`, where nobody outside is.
     InsideSource = "inside-source",
-    /// A tenant, or whoever is outside, addressed a locator prefix, which only the fabric may.
+    /// A tenant, or whoever is outside, addressed a locator prefix or what else is `fabric`, which only the fabric may.
     LocatorDestination = "locator-destination",
     /// An attachment addressed a SIR prefix without a service or crossing that admits it.
     SirDestination = "sir-destination",

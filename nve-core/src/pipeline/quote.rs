@@ -212,7 +212,7 @@ pub(super) fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<E
 /// Who is called `L:I` on the wire.
 fn on_the_wire(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
     let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
-    let locator = walk.world.known_locator(upper).or_else(|| routers_locator(walk, upper))?;
+    let locator = walk.world.known_locator(upper).or_else(|| routers_locator(walk, address))?;
     let wire = Identifier::from_bits(low & !Identifier::C_BIT).ok()?;
     let vnet = |vnid| walk.world.network_of_vnid(vnid)?.1.ipv6;
     let neutral = match wire.kind() {
@@ -232,9 +232,10 @@ fn on_the_wire(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
 }
 
 /// A locator of which only a router knows: what it passed on for us is quoted as it went on from there.
-fn routers_locator(walk: &Walk<'_>, upper: u64) -> Option<Locator> {
+fn routers_locator(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Locator> {
     let routed = walk.world.unknown == Unknown::Router;
-    routed.then(|| Locator::new(Ipv6Addr::from_bits(u128::from(upper) << 64)).ok())?
+    let may_be = routed && (walk.world.is_of_fabric(address) || !walk.world.knows_fabric());
+    may_be.then(|| Locator::new(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)).ok())?
 }
 
 /// Who receives an error.

@@ -36,7 +36,7 @@ pub(crate) struct Endpoint {
 /// Why an address is no endpoint's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Nobody {
-    /// Under a locator, which only the fabric names.
+    /// Under a locator, or elsewhere in what is the fabric's, which only the fabric names.
     Locator,
     /// Under the SIR prefix, and neither of type 1 nor of type 2.
     Identifier,
@@ -75,6 +75,10 @@ impl Endpoint {
         let local = address.is_unicast_link_local() || address.is_loopback() || address.is_unspecified();
         if address.is_multicast() || local || mapped {
             return Err(Nobody::NotUnicast);
+        }
+        // A host or network that is not known here is no less inside for that.
+        if world.is_of_fabric(address) {
+            return Err(Nobody::Locator);
         }
         some(Realm::Outside, None)
     }

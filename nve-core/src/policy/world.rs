@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipv4_xlat::Config;
 use ipv4_xlat::address::rfc6052;
-use smoltcp::wire::Ipv4Cidr;
+use smoltcp::wire::{Ipv4Cidr, Ipv6Cidr};
 
 use super::translation::{along, translation};
 use super::{Aliases, Attachment, Away, Cell, Further, Peers, Reach, Rules, Several};
@@ -144,6 +144,8 @@ pub struct World {
     by_vnet: Box<[(u128, NetworkId)]>,
     reaches: Box<[Reach]>,
     known_locators: Box<[Locator]>,
+    /// Where nothing is outside, whether we know of it or not.
+    fabric: Arc<[Ipv6Cidr]>,
     /// By identifier; none of them is in the mapping table.
     several: Arc<[Several]>,
 }
@@ -207,6 +209,7 @@ impl World {
             by_vnet: by_vnet.into(),
             reaches: reaches.into(),
             known_locators: known_locators.into(),
+            fabric: setup.fabric.clone().into(),
             several: Arc::new([]),
         };
         Self { several: world.gather_several(setup, numbers), ..world }
@@ -338,6 +341,15 @@ impl World {
     /// How a task's address is adjusted on its way to `locator`.
     pub(crate) fn neutral_to_task(&self, locator: Locator) -> Option<Neutral> {
         self.adjusts_towards(locator).then(|| Neutral::sir(locator, self.sir))
+    }
+    /// Whether somebody said what is the fabric's.
+    pub(crate) fn knows_fabric(&self) -> bool {
+        !self.fabric.is_empty()
+    }
+    /// Whether `address` is the fabric's, of a host or network that we need not know.
+    #[cold]
+    pub(crate) fn is_of_fabric(&self, address: Ipv6Addr) -> bool {
+        self.fabric.iter().any(|prefix| prefix.contains_addr(&address))
     }
     /// The locator of this or any other host we know of that has these upper 64 bits.
     #[inline]

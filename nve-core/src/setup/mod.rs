@@ -237,6 +237,9 @@ pub struct Setup {
     pub crossings: Vec<Crossing>,
     /// Hosts whose ILA is not ours.
     pub peers: Vec<Peer>,
+    /// What is the fabric's: aggregates of locators, of networks' /96s and of hosts' own addresses, known here or not. Nothing in it is
+    /// outside.
+    pub fabric: Vec<Ipv6Cidr>,
 }
 
 impl Setup {
@@ -256,6 +259,7 @@ impl Setup {
             aliases: Vec::new(),
             crossings: Vec::new(),
             peers: Vec::new(),
+            fabric: Vec::new(),
         }
     }
 

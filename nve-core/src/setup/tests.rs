@@ -67,6 +67,22 @@ fn networks_are_as_many_as_there_are_numbers_for() {
     assert!(of(65_535).is_ok());
 }
 
+#[test]
+fn a_nat64_is_outside_of_the_fabric_and_the_fabrics_prefixes_have_no_bits_behind_them() {
+    let with = |fabric: &str| {
+        let mut setup = good();
+        setup.fabric = vec![fabric.parse().unwrap()];
+        setup.networks[0].nat64 = rfc6052::Prefix::new("2001:db8:64::".parse().unwrap(), 96).ok();
+        setup.check()
+    };
+    assert!(with("2001:db8::/48").is_ok());
+    let refused = with("2001:db8::/32").unwrap_err();
+    assert_eq!(refused.object, "network.blue");
+    assert!(refused.reason.contains("overlaps 2001:db8::/32"), "{refused}");
+    let refused = with("2001:db8::1/48").unwrap_err();
+    assert!(refused.object == "host" && refused.remedy.contains("2001:db8::/48"), "{refused}");
+}
+
 /// What is done to a good setup, the object blamed, and a word of the reason.
 type Spoil = (fn(&mut Setup), &'static str, &'static str);
 

@@ -9,6 +9,7 @@ use nve_core::setup::{
     Alias, Attachment, Crossing, GRACE, Host, Listener, Mapping, Moves, Network, Peer, Realm, Route, Setup,
     Several, Task, TaskMapping,
 };
+use smoltcp::wire::Ipv6Cidr;
 
 use super::GatewayConfig;
 use super::across::{Item, Places};
@@ -30,6 +31,7 @@ const DNS_PORT: u16 = 53;
 /// `[host]` with its values checked.
 struct HostSection {
     host: Host,
+    fabric: Vec<Ipv6Cidr>,
     moves: Moves,
     runtime: PathBuf,
     worker: WorkerConfig,
@@ -102,7 +104,8 @@ impl Gathered {
         {
             self.places.host = Some(
                 Item::new(judge.place(host.span()))
-                    .texts(judge.source(), [&host.get_ref().locator, &host.get_ref().sir]),
+                    .texts(judge.source(), [&host.get_ref().locator, &host.get_ref().sir])
+                    .texts(judge.source(), &host.get_ref().fabric),
             );
             self.host = host_section(judge, host.get_ref());
         }
@@ -325,6 +328,7 @@ impl Gathered {
             aliases,
             crossings,
             peers,
+            fabric: section.fabric,
             ..Setup::of(host)
         };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
@@ -376,6 +380,8 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
         let what = format!("host.workers: {} workers are not supported", workers.get_ref());
         judge.refuse(workers.span(), what, "write workers = 1, or remove the line".into());
     }
+    let fabric: Vec<Option<_>> = raw.fabric.iter().map(|text| judge.prefix6("host.fabric", text)).collect();
+    let fabric = fabric.into_iter().collect::<Option<_>>();
     // The MTU is the uplink's: `together` sets it.
     let host = Host {
         name: name?,
@@ -386,7 +392,8 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
         unknown: unknown?,
     };
     let moves = Moves { stragglers: stragglers?, grace: grace?, ..Moves::default() };
-    Some(HostSection { host, moves, runtime: runtime?, worker: WorkerConfig { spin: spin? } })
+    let worker = WorkerConfig { spin: spin? };
+    Some(HostSection { host, fabric: fabric?, moves, runtime: runtime?, worker })
 }
 
 fn uplink_section(judge: &mut Judge<'_>, raw: &RawUplink) -> Option<UplinkConfig> {

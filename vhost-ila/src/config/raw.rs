@@ -56,6 +56,8 @@ pub(super) struct RawHost {
     pub(super) sir: Text,
     pub(super) checksum: Option<Text>,
     pub(super) unknown: Option<Text>,
+    #[serde(default)]
+    pub(super) fabric: Vec<Text>,
     pub(super) runtime: Option<Text>,
     pub(super) moved: Option<Text>,
     pub(super) grace: Option<Text>,

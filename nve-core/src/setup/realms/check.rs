@@ -25,6 +25,10 @@ pub(in crate::setup) fn check(
     behind: &Behind<'_>,
 ) -> Result<(), SetupError> {
     check_tasks(setup, networks)?;
+    if let Some(prefix) = setup.fabric.iter().find(|prefix| has_bits_behind(prefix)) {
+        let reason = format!("fabric {prefix} has bits behind its length");
+        return Err(refuse("host", reason, format!("did you mean {}?", first_of(prefix))));
+    }
     for network in &setup.networks {
         check_outside(network, setup)?;
     }
@@ -123,7 +127,8 @@ fn check_outside(network: &Network, setup: &Setup) -> Result<(), SetupError> {
     let locators = setup.locators().chain([setup.host.locator]).map(Locator::prefix);
     let own = locators.chain([setup.host.sir.prefix()]).map(|prefix| Ipv6Cidr::new(prefix, 64));
     let vnets = setup.networks.iter().filter_map(|n| n.ipv6).map(|vnet| Ipv6Cidr::new(vnet.prefix(), 96));
-    match own.chain(vnets).find(|other| overlap(other, &nat64)) {
+    let fabric = setup.fabric.iter().copied();
+    match own.chain(vnets).chain(fabric).find(|other| overlap(other, &nat64)) {
         Some(other) => {
             let reason = format!("nat64 {nat64} overlaps {other}, which is not outside");
             Err(refuse(object, reason, "name the prefix that the fabric routes to its NAT64"))

@@ -17,6 +17,7 @@ mod tests;
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use nve_core::setup::{Crossing, Realm};
 
 use super::Answer;
 use crate::authority::StaticFile;
@@ -38,6 +39,7 @@ pub struct Args {
 pub fn run(args: Args, source: &StaticFile) -> Result<Answer> {
     let config = source.read()?;
     let mut text = summary(source, &config);
+    text.extend(unbounded_outside(&config));
     let mut well = true;
     if args.host {
         match Site::new(&config) {
@@ -66,6 +68,20 @@ fn summary(source: &StaticFile, config: &Config) -> String {
         count(setup.attachments.len(), "attachment"),
         count(setup.mappings.len(), "mapping"),
     )
+}
+
+/// What is said where there is an outside, and nothing tells it from hosts and networks that this config does not name.
+fn unbounded_outside(config: &Config) -> Option<String> {
+    let setup = config.setup.setup();
+    let crosses = |crossing: &Crossing| crossing.from == Realm::Outside || crossing.to == Realm::Outside;
+    let used = setup.crossings.iter().find(|crossing| crosses(crossing)).map(|crossing| &*crossing.name);
+    let used = used.or(config.gateway.as_ref().map(|_| "[gateway]"))?;
+    setup.fabric.is_empty().then(|| {
+        format!(
+            "warning: {used} is about the outside, and [host] has no fabric: every host and network that this config does not name \
+             counts as outside\n         list in fabric the prefixes of all locators, of all networks' /96s and of the hosts' own addresses\n"
+        )
+    })
 }
 
 fn count(number: usize, what: &str) -> String {

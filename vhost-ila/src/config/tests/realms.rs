@@ -207,3 +207,22 @@ fn the_outside_keys_of_a_network_are_judged() {
         );
     }
 }
+
+#[test]
+fn what_is_the_fabrics_is_understood_and_refused_at_its_line() {
+    let with = |fabric: &str| whole().replacen("[uplink]", &format!("fabric = [{fabric}]\n[uplink]"), 1);
+    let config = load(&with(r#""2001:db8::/56", "2001:db8:b1:e::/64""#)).unwrap_or_else(|r| panic!("{r}"));
+    assert_eq!(config.setup.setup().fabric.len(), 2);
+    assert!(load(&whole()).expect("it needs none").setup.setup().fabric.is_empty());
+    for (fabric, line, what) in [
+        (r#""2001:db8::""#, 5, "host.fabric: \"2001:db8::\" is no IPv6 prefix"),
+        (r#""10.0.0.0/8""#, 5, "host.fabric"),
+        (r#""2001:db8::1/48""#, 5, "has bits behind its length"),
+        (r#""64::/16""#, 22, "nat64 64:ff9b::/96 overlaps 64::/16"),
+    ] {
+        let refused = load(&with(fabric)).expect_err("refused");
+        let [problem] = refused.problems() else { panic!("{:?}", refused.problems()) };
+        assert!(problem.what.contains(what), "{:?}", problem.what);
+        assert_eq!(problem.place.line, line, "{}", problem.what);
+    }
+}

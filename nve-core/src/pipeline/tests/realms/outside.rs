@@ -195,3 +195,66 @@ fn an_alias_is_nobodys_address_where_a_router_is_asked_either() {
     let out = hv1.send("va1", &udp("10.1.0.1", "10.1.200.4", 9));
     assert_eq!(out.ip().destination, on_wire(4, "red", "10.1.0.4", ChecksumMode::Neutral));
 }
+
+/// hv1 with everything open, in a fabric of which it knows a part.
+fn in_fabric(fabric: &[&str], unknown: Unknown) -> Lab {
+    let mut setup = reference(1, Spread::FourHosts, open(), ChecksumMode::Neutral);
+    setup.fabric = fabric.iter().map(|prefix| prefix.parse().unwrap()).collect();
+    setup.host.unknown = unknown;
+    Lab::of(setup)
+}
+
+/// All locators, all networks' /96s, the hosts' own addresses.
+const FABRIC: [&str; 3] = ["2001:db8::/56", "2001:db8:b1:e::/64", "2001:db8:ffff::/48"];
+
+/// At a host that no mapping names; in a network that is not configured here; a host's own.
+const STRANGERS: [&str; 5] = [
+    "2001:db8:0:9::1",
+    "2001:db8:0:9:2000::a2",
+    "2001:db8:0:9:7000:3e9:0:2",
+    "2001:db8:b1:e:0:7:0:1",
+    "2001:db8:ffff::5",
+];
+
+#[test]
+fn what_is_the_fabrics_is_not_outside_however_little_is_known_of_it() {
+    for stranger in STRANGERS {
+        for (fabric, inside) in [(FABRIC.as_slice(), true), (&[], false)] {
+            let mut hv1 = in_fabric(fabric, Unknown::Unreachable);
+            let expected = |reason| inside.then_some(reason);
+            for (sender, own) in [("va1", VA1), ("t1", T1)] {
+                let out = hv1.send(sender, &udp(own, stranger, 9)).reason();
+                assert_eq!(out, expected(DropReason::LocatorDestination), "{own} to {stranger}, {inside}");
+                let came = from_outside(&mut hv1, &udp(stranger, own, 9)).reason();
+                assert_eq!(came, expected(DropReason::InsideSource), "{stranger} to {own} at a gateway");
+                let network = if sender == "va1" { "blue" } else { "tasks" };
+                let mut packet = udp(stranger, own, 9);
+                let IpAddr::V6(to) = on_wire(1, network, own, ChecksumMode::Neutral) else { panic!() };
+                packet[24..40].copy_from_slice(&to.octets());
+                let came = hv1.receive(&packet).reason();
+                assert_eq!(came, expected(DropReason::IllegalSource), "{stranger} to {own} from the wire");
+            }
+        }
+    }
+    let mut hv1 = in_fabric(&FABRIC, Unknown::Unreachable);
+    assert_eq!(hv1.send("va1", &udp(VA1, INTERNET, 9)).reason(), None, "the outside is where it was");
+    assert_eq!(from_outside(&mut hv1, &udp(INTERNET, VA1, 9)).reason(), None);
+    assert!(matches!(hv1.send("va1", &udp(VA1, VA2, 9)), Out::Uplink(..)), "and so are peers");
+}
+
+#[test]
+fn where_the_fabric_is_known_no_quote_is_mistaken_for_a_locators() {
+    let internet = "2001:db8:1234:0:6000:3e9:0:77";
+    let quoted = |hv1: &mut Lab, destination: &str, own: &str| {
+        let told = hv1.receive(&too_big(&udp(own, destination, 60)));
+        let view = told.ip();
+        Dissected::of_ip(view.icmp_error().unwrap().quote).unwrap().destination
+    };
+    let peer = ila_of(9, "2001:db8:b1:e::77").to_string();
+    let mut hv1 = in_fabric(&FABRIC, Unknown::Router);
+    assert_eq!(quoted(&mut hv1, internet, VA1), addr(internet));
+    assert_eq!(quoted(&mut hv1, &peer, VA1), addr("2001:db8:b1:e::77"));
+    assert_eq!(quoted(&mut hv1, "2001:db8:0:9:2000::b7", T1), addr("2001:db8:51:0:2000::b7"));
+    let mut unbounded = in_fabric(&[], Unknown::Router);
+    assert_eq!(quoted(&mut unbounded, internet, VA1), addr("2001:db8:b1:e::77"), "without, it is a guess");
+}
