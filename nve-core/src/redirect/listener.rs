@@ -12,7 +12,7 @@ use super::message::{Message, Sealed};
 use super::outcome::Outcome;
 use super::rate::{Bucket, Rate};
 use super::window::Window;
-use super::{At, Policy, SKEW};
+use super::{At, EPOCH_AHEAD, Policy, SKEW};
 use crate::addr::{Identifier, Locator};
 use crate::pipeline::{Learned, Nve, Source};
 
@@ -64,6 +64,10 @@ impl Listener {
             return Err(Outcome::Off);
         }
         let sealed = Sealed::read(datagram)?;
+        // Before the allowance that all share: nobody else may spend what is the routers'.
+        if !policy.may_be_heard(from) {
+            return Err(Outcome::NotARouter);
+        }
         if !self.allowance.take(LOOKED_AT, at.now) {
             return Err(Outcome::RateLimited);
         }
@@ -84,6 +88,9 @@ impl Listener {
         }
         if !policy.is_locator(message.locator) {
             return Err(Outcome::BadLocator);
+        }
+        if Duration::from_millis(message.epoch) > at.unix.saturating_add(EPOCH_AHEAD) {
+            return Err(Outcome::FutureEpoch);
         }
         let lasts = message.lifetime.min(policy.lifetime);
         let learned = Learned {

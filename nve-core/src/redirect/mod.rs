@@ -42,6 +42,10 @@ pub const PORT: u16 = 61_451;
 /// How far a sender's clock may be off, either way.
 pub const SKEW: Duration = Duration::from_secs(30);
 
+/// How far an epoch, which of a guest that has moved is milliseconds since 1970 or a little more, may be ahead of our clock. Without a
+/// limit one message could say the last word about an identifier that there ever is.
+pub const EPOCH_AHEAD: Duration = Duration::from_secs(86_400);
+
 /// A moment, by both of its clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct At {
@@ -69,6 +73,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether somebody at `from` may be heard at all, whatever he says: where routers are named, one of them.
+    fn may_be_heard(&self, from: Ipv6Addr) -> bool {
+        self.routers.is_empty() || self.routers.iter().any(|router| router.control_address() == from)
+    }
+
     fn is_router(&self, sender: Locator) -> bool {
         self.routers.is_empty() || self.routers.contains(&sender)
     }

@@ -48,7 +48,7 @@ outcomes! {
     BadMac = "bad-mac",
     /// Refused: it is for another host.
     NotForUs = "not-for-us",
-    /// Refused: not sent from its sender's control address, or its sender is none of the configured routers.
+    /// Refused: not sent from its sender's control address, or none of the configured routers'.
     NotARouter = "not-a-router",
     /// Refused: its time is more than 30 seconds off, or before this daemon started.
     Stale = "stale",
@@ -64,6 +64,8 @@ outcomes! {
     BadLocator = "bad-locator",
     /// Refused: a later epoch is known, or another locator of the same.
     OldEpoch = "old-epoch",
+    /// Refused: its epoch is more than a day ahead of this host's clock, so that nothing later could be said of the identifier.
+    FutureEpoch = "future-epoch",
     /// Refused: as many mappings, routers or hosts are known as there is room for.
     Full = "full",
     /// Told: a redirect was sent.

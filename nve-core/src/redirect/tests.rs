@@ -270,6 +270,40 @@ fn an_old_epoch_is_refused_and_an_equal_one_renews() {
     assert_eq!(say(5, 2, 5), Outcome::Moved);
 }
 
+/// Else whoever has a key could say the last word about an identifier that there ever is.
+#[test]
+fn an_epoch_of_a_day_to_come_is_refused_so_that_the_next_move_is_heard() {
+    let mut ears = Ears::new();
+    let latest = u64::try_from((UNIX + EPOCH_AHEAD).as_millis()).unwrap();
+    for (sequence, epoch) in [(1, u64::MAX), (2, latest + 1)] {
+        let outcome = ears.hear(&Message { epoch, sequence, ..message() });
+        assert_eq!((outcome, ears.believes()), (Outcome::FutureEpoch, None), "{epoch}");
+    }
+    // Nor of what is here, by the word of the host that says it has it.
+    let (sender, identifier) = (locator(3), blue(1));
+    let taken = Message { sender, identifier, epoch: latest + 1, ..message() };
+    let hear = |ears: &mut Ears, message: Message| {
+        ears.hear_from(sender.control_address(), &message.seal(&key(1, &SECRET)))
+    };
+    assert_eq!(hear(&mut ears, taken), Outcome::FutureEpoch);
+    let moved = Message { epoch: latest, sequence: 1001, ..taken };
+    assert_eq!(hear(&mut ears, moved), Outcome::Learned, "control");
+    assert_eq!(ears.hear(&Message { epoch: latest, sequence: 3, ..message() }), Outcome::Learned, "control");
+}
+
+/// Only whoever can send from a router's address takes of what all together have.
+#[test]
+fn datagrams_from_elsewhere_take_nothing_of_the_named_routers_allowance() {
+    for (named, expected) in [(vec![locator(2)], Outcome::Learned), (Vec::new(), Outcome::RateLimited)] {
+        let mut ears = Ears::new();
+        ears.policy.routers = named;
+        let forged = message().seal(&key(1, &[9; 32]));
+        let elsewhere = locator(4).control_address();
+        assert!((0..2001).all(|_| ears.hear_from(elsewhere, &forged) != Outcome::Learned));
+        assert_eq!(ears.hear(&message()), expected);
+    }
+}
+
 #[test]
 fn one_key_takes_anothers_place_while_both_are_known() {
     let (old, new) = (key(1, &SECRET), key(2, b"another secret, of 32 bytes too."));
