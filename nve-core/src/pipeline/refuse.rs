@@ -1,7 +1,9 @@
 //! The ICMP error that a refused packet's sender is owed, if its allowance has one left.
 //!
-//! What must stay true: whoever gets an error sent the packet it quotes; tenants see the VN's gateway as its source, tasks and the fabric
-//! our control address.
+//! What must stay true: whoever gets an error sent the packet it quotes; tenants, and whoever is outside, see the VN's gateway as its source,
+//! tasks and the fabric our control address. Nobody outside is told a locator.
+
+use core::net::Ipv6Addr;
 
 use ipv4_xlat::IcmpError;
 use ipv4_xlat::generated::{icmpv4_error, icmpv6_error};
@@ -10,8 +12,11 @@ use super::deliver::{IPV4, IPV6};
 use super::walk::Walk;
 use super::{Fate, Origin, Rewritten, Scratch};
 use crate::DropReason;
+use crate::addr::Identifier;
 use crate::gateway::{GATEWAY_MAC, Protocol};
+use crate::packet::ipv6::Ipv6;
 use crate::packet::{ETHERNET_LEN, Frame};
+use crate::policy::{Endpoint, Realm};
 
 /// Whether an error to `origin` would be within its allowance.
 #[cold]
@@ -28,7 +33,7 @@ pub(crate) fn may_answer(walk: &Walk<'_>, origin: Origin) -> bool {
 #[cold]
 pub(crate) fn owed(
     walk: &mut Walk<'_>,
-    origin: Origin,
+    (origin, key): (Origin, Option<Identifier>),
     reason: DropReason,
     error: &IcmpError,
     frame: &Frame<'_>,
@@ -36,7 +41,7 @@ pub(crate) fn owed(
 ) -> Fate {
     let reply = match origin {
         Origin::Port(_) => to_tenant(walk, origin, error, frame, scratch),
-        Origin::Uplink | Origin::Outside => to_fabric(walk, origin, error, frame, scratch),
+        Origin::Uplink | Origin::Outside => to_fabric(walk, (origin, key), error, frame, scratch),
     };
     match reply {
         Some(reply) => Fate::Reply(reply, Some(reason)),
@@ -75,7 +80,7 @@ fn to_tenant(
 
 fn to_fabric(
     walk: &mut Walk<'_>,
-    origin: Origin,
+    (origin, key): (Origin, Option<Identifier>),
     error: &IcmpError,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
@@ -84,7 +89,20 @@ fn to_fabric(
     let outside = origin == Origin::Outside;
     let limits = if outside { &mut *walk.outside_limits } else { &mut *walk.uplink_limits };
     limits.take(Protocol::IcmpError, walk.now).ok()?;
-    let from = walk.world.locator.control_address();
+    let source = Ipv6::quoted(frame.head)?.source();
+    let from = match Endpoint::called(walk.world, source) {
+        Ok(source) if source.realm == Realm::Outside => gateway_of(walk, key?)?,
+        _ => walk.world.locator.control_address(),
+    };
     let len = icmpv6_error(error, from, frame.head, &mut scratch.head).ok()?;
     Some(Rewritten::whole(0..len))
+}
+
+/// The gateway of a tenant's network, as other realms would call it; a task has none.
+fn gateway_of(walk: &Walk<'_>, tenant: Identifier) -> Option<Ipv6Addr> {
+    let (_, network) = walk.world.network_of_vnid(tenant.vnid()?)?;
+    match tenant.type_number() {
+        2 => network.gateway4.map(|gateway| network.sir_address(walk.world.sir, gateway)),
+        _ => network.gateway6,
+    }
 }

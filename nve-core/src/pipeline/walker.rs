@@ -115,7 +115,7 @@ impl Walker {
                 return Fate::Again(Again::Whole);
             }
             Err(Stop::Owed(reason, error)) => {
-                refuse::owed(&mut walk, question.origin, reason, &error, frame, scratch)
+                refuse::owed(&mut walk, (question.origin, question.key), reason, &error, frame, scratch)
             }
         };
         let cells = counters(&self.ports, &self.cells, question.origin);

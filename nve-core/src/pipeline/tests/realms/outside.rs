@@ -258,3 +258,24 @@ fn where_the_fabric_is_known_no_quote_is_mistaken_for_a_locators() {
     let mut unbounded = in_fabric(&[], Unknown::Router);
     assert_eq!(quoted(&mut unbounded, internet, VA1), addr("2001:db8:b1:e::77"), "without, it is a guess");
 }
+
+#[test]
+fn nobody_outside_is_told_a_locator() {
+    let mut hv1 = host(1, Spread::FourHosts, &open());
+    let own = sir_in("blue", "10.1.0.1").to_string();
+    let gateway = sir_in("blue", "10.1.255.254");
+    // Longer than the tenant's IPv4 link takes.
+    let packet = udp(NAT64, &own, 1600);
+    let mut translated = packet.clone();
+    let IpAddr::V6(to) = on_wire(1, "blue", "10.1.0.1", ChecksumMode::Neutral) else { panic!() };
+    translated[24..40].copy_from_slice(&to.octets());
+    for (what, out) in
+        [("at a gateway", from_outside(&mut hv1, &packet)), ("behind one", hv1.receive(&translated))]
+    {
+        assert_eq!(out.reason(), Some(DropReason::TooBig), "{what}");
+        let view = out.ip();
+        assert_eq!((view.icmp(), view.source), (Some((2, 0)), gateway), "{what}");
+        assert_eq!(view.destination, addr(NAT64), "{what}");
+        assert_eq!(verify(&view, view.source, view.destination), Verdict::Good, "{what}");
+    }
+}
