@@ -6,12 +6,14 @@
 //! * **Of two words about one identifier the higher epoch counts.** An equal one only confirms what is known, and never shortens it.
 //! * **The latest word counts.** What is learned stands before what the setup says, until it ends; then the setup's is back. A reload
 //!   that changes what the setup says of an identifier is the later word, and what was learned of it is forgotten.
+//! * **A redirect takes nothing away for longer than it lasts**: what an authority said before it counts again after it.
 //! * **Bounded**: redirects fill a quarter of the table at most and push out nothing, numbers of hosts do not run out, a sweep ends.
 //! * The data path sees none of this: a learned mapping is an entry of the same table, changed by one store.
 //!
 //! ```text
 //!   learn ──> endpoint? not here? locator? epoch? room? ──> entry (since, until, epoch) ──> table
-//!   sweep, forget ──> what the setup says again, or nothing          apply ──> reconcile: entries that still stand are laid over
+//!   sweep ──> what is registered again, else as forget      apply ──> reconcile: entries that still stand are laid over
+//!   forget ──> what the setup says again, or nothing
 //! ```
 
 use core::time::Duration;
@@ -114,8 +116,28 @@ pub struct Residence {
 pub(super) struct Entry {
     locator: Locator,
     learned: Learned,
+    /// An authority's word before this redirect; `None` in an authority's own.
+    registered: Option<Word>,
     /// What the setup says.
     behind: Option<Target>,
+}
+
+/// That it lives at a host, and who says so.
+type Word = (Locator, Learned);
+
+impl Entry {
+    /// What an authority says of it.
+    fn registered(&self) -> Option<Word> {
+        match self.learned.source {
+            Source::Redirect => self.registered,
+            Source::Registered | Source::Setup => Some((self.locator, self.learned)),
+        }
+    }
+
+    /// Whether nobody but a redirect speaks of it.
+    fn is_only_redirected(&self) -> bool {
+        self.registered().is_none()
+    }
 }
 
 /// Everything learned, beside the table that has it, too.
@@ -124,11 +146,12 @@ pub(super) struct Lessons {
     entries: HashMap<Identifier, Entry>,
     /// Those that end, by when.
     ends: BTreeSet<(Duration, Identifier)>,
+    /// Those that nobody but a redirect speaks of.
     redirects: usize,
 }
 
 impl Lessons {
-    /// Entries that redirects did not make: a setup must leave room for them.
+    /// Entries that an authority speaks of: a setup must leave room for them.
     pub(super) fn registered(&self) -> usize {
         self.entries.len() - self.redirects
     }
@@ -140,14 +163,14 @@ impl Lessons {
 
     fn insert(&mut self, identifier: Identifier, entry: Entry) {
         self.remove(identifier);
-        self.redirects += usize::from(entry.learned.source == Source::Redirect);
+        self.redirects += usize::from(entry.is_only_redirected());
         self.ends.extend(entry.learned.until.map(|until| (until, identifier)));
         self.entries.insert(identifier, entry);
     }
 
     pub(super) fn remove(&mut self, identifier: Identifier) -> Option<Entry> {
         let entry = self.entries.remove(&identifier)?;
-        self.redirects -= usize::from(entry.learned.source == Source::Redirect);
+        self.redirects -= usize::from(entry.is_only_redirected());
         if let Some(until) = entry.learned.until {
             self.ends.remove(&(until, identifier));
         }
@@ -162,29 +185,37 @@ impl Lessons {
         number: impl Fn(Locator) -> Option<LocatorId>,
         (targets, room): (&mut HashMap<Identifier, Target>, usize),
     ) {
-        let is_redirect = |entry: &Entry| entry.learned.source == Source::Redirect;
-        let mut all: Vec<_> = self.entries.iter().map(|(id, entry)| (is_redirect(entry), *id)).collect();
+        let mut all: Vec<_> =
+            self.entries.iter().map(|(id, entry)| (entry.is_only_redirected(), *id)).collect();
         // An authority's have room before those of redirects.
         all.sort_unstable();
         for (_, identifier) in all {
-            let Some(mut entry) = self.remove(identifier) else { continue };
+            let Some(entry) = self.remove(identifier) else { continue };
             let said = targets.get(&identifier).copied();
             let stands = may_live_elsewhere(world, identifier, said).is_ok()
-                && is_another_host(world, entry.locator)
                 && said.is_none_or(|said| entry.behind.is_some_and(|before| same_host(said, before)))
                 && (said.is_some() || targets.len() < room);
-            let target = number(entry.locator).and_then(|id| target(world, identifier, (id, entry.locator)));
-            if let (true, Some(target)) = (stands, target) {
-                entry.behind = said;
+            if !stands {
+                continue;
+            }
+            let registered = entry.registered.filter(|(locator, _)| is_another_host(world, *locator));
+            let words = [Some((entry.locator, entry.learned)), registered];
+            let target_at = |locator| target(world, identifier, (number(locator)?, locator));
+            let mut words = words.into_iter().flatten().filter(|word| is_another_host(world, word.0));
+            if let Some(((locator, learned), target)) =
+                words.find_map(|word| Some((word, target_at(word.0)?)))
+            {
+                let registered = registered.filter(|_| learned.source == Source::Redirect);
                 targets.insert(identifier, target);
-                self.insert(identifier, entry);
+                self.insert(identifier, Entry { locator, learned, registered, behind: said });
             }
         }
     }
 
     /// The hosts that entries name.
     pub(super) fn locators(&self) -> impl Iterator<Item = Locator> {
-        self.entries.values().map(|entry| entry.locator)
+        let registered = |entry: &Entry| entry.registered.map(|(locator, _)| locator);
+        self.entries.values().flat_map(move |entry| [Some(entry.locator), registered(entry)]).flatten()
     }
 }
 
@@ -231,22 +262,24 @@ impl Nve {
             }
             Some(known) => return Err(NotLearned::OldEpoch(known.learned.epoch)),
         };
-        let was_redirect = known.is_some_and(|known| known.learned.source == Source::Redirect);
-        let is_further = learned.source == Source::Redirect && !was_redirect;
+        let is_further = learned.source == Source::Redirect && known.is_none();
+        let registered = known.and_then(Entry::registered).filter(|_| learned.source == Source::Redirect);
         if is_further && registry.lessons.redirects >= self.table.capacity() / 4 {
             return Err(NotLearned::Full);
         }
         let id = self.number(registry, &world, locator).ok_or(NotLearned::Full)?;
         let target = target(&world, identifier, (id, locator)).ok_or(NotLearned::NoEndpoint)?;
         self.table.insert(identifier, target).map_err(|_| NotLearned::Full)?;
-        registry.lessons.insert(identifier, Entry { locator, learned, behind });
+        registry.lessons.insert(identifier, Entry { locator, learned, registered, behind });
         Ok(lesson)
     }
 
     /// Forgets what was learned of `identifier`; what the setup says counts again. Whether there was anything.
     pub fn forget(&self, identifier: Identifier) -> bool {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        self.unlearn(&mut registry.lessons, identifier)
+        let Some(entry) = registry.lessons.remove(identifier) else { return false };
+        self.now_lives_at(identifier, entry.behind);
+        true
     }
 
     /// Forgets what has ended at `now`, some of it if that is much; how many. To be called again while it is not zero.
@@ -255,7 +288,7 @@ impl Nve {
         let ended = registry.lessons.ends.iter().take_while(|(until, _)| *until <= now).take(SWEEP);
         let ended: Vec<Identifier> = ended.map(|(_, identifier)| *identifier).collect();
         self.departures.sweep(now, self.world.load().grace);
-        ended.iter().filter(|identifier| self.unlearn(&mut registry.lessons, **identifier)).count()
+        ended.iter().filter(|identifier| self.end(&mut registry, **identifier)).count()
     }
 
     /// When [`Nve::sweep`] has something to do.
@@ -276,11 +309,29 @@ impl Nve {
         }
     }
 
-    fn unlearn(&self, lessons: &mut Lessons, identifier: Identifier) -> bool {
-        let Some(entry) = lessons.remove(identifier) else { return false };
-        match entry.behind {
+    /// Ends what was learned last of `identifier`; what was registered before counts again.
+    fn end(&self, registry: &mut Registry, identifier: Identifier) -> bool {
+        let Some(ended) = registry.lessons.remove(identifier) else { return false };
+        // Worlds know its host for as long as the entry names it.
+        let again = ended.registered.and_then(|(locator, learned)| {
+            let id = *registry.locator_ids.get(&locator)?;
+            let target = target(&self.world.load(), identifier, (id, locator))?;
+            Some((target, Entry { locator, learned, registered: None, behind: ended.behind }))
+        });
+        let target = again.as_ref().map_or(ended.behind, |(target, _)| Some(*target));
+        if self.now_lives_at(identifier, target)
+            && let Some((_, entry)) = again
+        {
+            registry.lessons.insert(identifier, entry);
+        }
+        true
+    }
+
+    /// Stores where something lives that was learned to live elsewhere, unless it came here meanwhile.
+    fn now_lives_at(&self, identifier: Identifier, target: Option<Target>) -> bool {
+        match target {
             // A guest that was waited for has come.
-            _ if matches!(self.table.get(identifier), Some(Target::Local(_))) => {}
+            _ if matches!(self.table.get(identifier), Some(Target::Local(_))) => return false,
             // Its slot is there already: this cannot fail.
             Some(target) => drop(self.table.insert(identifier, target)),
             None => drop(self.table.remove(identifier)),

@@ -107,6 +107,36 @@ fn the_higher_epoch_counts_whoever_says_it_and_an_equal_one_only_confirms() {
     assert_eq!((line(&hv1, STRAY), hv1.nve.sweep_due()), (None, None));
 }
 
+/// One redirect, even a replayed one, must not take what an authority said for longer than it lasts itself.
+#[test]
+fn what_is_registered_counts_again_when_a_redirect_that_stood_before_it_ends() {
+    let mut hv1 = Lab::new(1);
+    let learn = |hv1: &Lab, host: u8, learned| hv1.nve.learn(identifier(STRAY), locator(host), learned);
+    let known = |hv1: &Lab| line(hv1, STRAY).map(|known| (known.0, known.1, known.2));
+    let end = redirect(6).until.unwrap();
+    learn(&hv1, 7, registered(5)).unwrap();
+    assert_eq!(learn(&hv1, 8, redirect(6)), Ok(Lesson::Moved));
+    // Another redirect upon the first, and a reload meanwhile.
+    assert_eq!(learn(&hv1, 9, redirect(7)), Ok(Lesson::Moved));
+    applied(&hv1, |_| ());
+    assert_eq!(known(&hv1), Some((locator(9), Source::Redirect, 7)));
+    assert_eq!(hv1.nve.sweep(end), 1);
+    assert_eq!(known(&hv1), Some((locator(7), Source::Registered, 5)));
+    assert_eq!(goes_to(&mut hv1, STRAY).ip().destination, ila_of(7, STRAY));
+    assert_eq!((hv1.nve.sweep(end), hv1.nve.sweep_due()), (0, None));
+    applied(&hv1, |_| ());
+    assert_eq!(known(&hv1), Some((locator(7), Source::Registered, 5)));
+
+    // A later word of the authority leaves nothing under it, and what is forgotten is forgotten wholly.
+    learn(&hv1, 8, redirect(8)).unwrap();
+    learn(&hv1, 9, registered(9)).unwrap();
+    assert_eq!((hv1.nve.sweep(end), known(&hv1)), (0, Some((locator(9), Source::Registered, 9))));
+    learn(&hv1, 8, redirect(10)).unwrap();
+    assert!(hv1.nve.forget(identifier(STRAY)));
+    assert_eq!((hv1.nve.sweep(end), known(&hv1)), (0, None));
+    assert_eq!(goes_to(&mut hv1, STRAY).reason(), Some(DropReason::NoMapping));
+}
+
 #[test]
 fn nothing_learned_takes_an_address_from_an_attachment_here() {
     let mut hv1 = Lab::new(1);
