@@ -1,7 +1,8 @@
 //! What all workers and the control side share.
 //!
 //! What must stay true: `apply` is all or nothing; a port keeps its number while its attachment's name is configured, and a number is
-//! not given to another name in the very `apply` that freed it; locator numbers are never reused.
+//! not given to another name in the very `apply` that freed it, nor in the next, when the same name gets it back; locator numbers are
+//! never reused.
 //!
 //! ```text
 //!   apply:  identifiers that leave ──> new World ──> identifiers that come or move, one store each
@@ -134,8 +135,9 @@ pub enum ApplyError {
 #[derive(Default)]
 pub(super) struct Registry {
     ports: HashMap<String, PortId>,
-    /// Freed by the last `apply`: not given away by the next.
-    resting: Vec<PortId>,
+    /// Freed by the last `apply`: the next gives them to nobody else. A name that comes back has its number again, so that devices made
+    /// before a reload that is taken back are on the right port after it.
+    resting: HashMap<String, PortId>,
     pub(super) reaches: Vec<Reach>,
     pub(super) locator_ids: HashMap<Locator, LocatorId>,
     /// What the setup did not say.
@@ -464,12 +466,12 @@ impl Registry {
     /// Numbers for every attachment and locator of `setup`: old ones where they had one.
     fn number(&mut self, setup: &CheckedSetup) -> Result<HashMap<String, PortId>, ApplyError> {
         let setup = setup.setup();
-        let taken: HashSet<PortId> = self.ports.values().chain(&self.resting).copied().collect();
+        let taken: HashSet<PortId> = self.ports.values().chain(self.resting.values()).copied().collect();
         let mut free = (0..MAX_PORTS as u16).map(PortId).filter(|port| !taken.contains(port));
         let mut ports = HashMap::new();
         let tasks = setup.tasks.iter().map(|task| &task.name);
         for name in setup.attachments.iter().map(|attachment| &attachment.name).chain(tasks) {
-            let port = match self.ports.get(name) {
+            let port = match self.ports.get(name).or_else(|| self.resting.get(name)) {
                 Some(port) => *port,
                 None => free.next().ok_or(ApplyError::NoFreePort)?,
             };
@@ -601,8 +603,7 @@ impl Registry {
     fn settle(&mut self, ports: HashMap<String, PortId>, world: &World) {
         let shared = world.networks().flat_map(|network| network.further().all_shared());
         self.holders = shared.map(|shared| (shared.identifier, shared.keep_if_listed())).collect();
-        self.resting =
-            self.ports.iter().filter(|(name, _)| !ports.contains_key(*name)).map(|(_, port)| *port).collect();
-        self.ports = ports;
+        let before = std::mem::replace(&mut self.ports, ports);
+        self.resting = before.into_iter().filter(|(name, _)| !self.ports.contains_key(name)).collect();
     }
 }

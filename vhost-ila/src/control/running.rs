@@ -99,15 +99,20 @@ impl Running {
     fn replace(&self, running: &mut Config) -> Result<Reloaded, Refusal> {
         let wanted = self.source.read().map_err(|refused| Refusal::from(&refused))?;
         running.can_become(&wanted).map_err(|refused| Refusal::from(&refused))?;
+        // What can fail for reasons outside comes first, and changes nothing.
+        let service = self.devices.redirects();
+        let redirects = service.map(|service| service.prepare(wanted.redirect.as_ref())).transpose()?;
         self.registry.settle(&wanted)?;
         if let Err(error) = self.nve.apply(wanted.setup.clone()) {
             self.unsettle(running);
             return Err(Refusal { error: error.to_string(), problems: Vec::new() });
         }
-        let applied = self.apply_redirects(&wanted);
-        if let Err(error) = applied.and_then(|()| self.devices.apply(&wanted.devices, &wanted.tasks())) {
+        if let Err(error) = self.devices.apply(&wanted.devices, &wanted.tasks()) {
             self.take_back(running);
             return Err(error.into());
+        }
+        if let (Some(service), Some(redirects)) = (service, redirects) {
+            service.install(redirects);
         }
         *running = wanted;
         // Networks may have come that registrations waited for.
@@ -119,9 +124,6 @@ impl Running {
     fn take_back(&self, running: &Config) {
         if let Err(error) = self.nve.apply(running.setup.clone()) {
             log::error!("the old setup could not be restored: {error}");
-        }
-        if let Err(error) = self.apply_redirects(running) {
-            log::error!("the old redirects could not be restored: {error}");
         }
         if let Err(error) = self.devices.apply(&running.devices, &running.tasks()) {
             log::error!("an old device could not be restored: {error}");
@@ -151,10 +153,6 @@ impl Running {
 
     pub(super) fn unregister(&self, request: &answer::Held) -> Result<(), Reason> {
         self.registry.unregister((&self.running(), &self.nve), request)
-    }
-
-    fn apply_redirects(&self, config: &Config) -> io::Result<()> {
-        self.devices.redirects().map_or(Ok(()), |service| service.apply(config.redirect.as_ref()))
     }
 
     pub(super) fn redirects(&self) -> Redirects {

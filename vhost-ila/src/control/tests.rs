@@ -14,6 +14,7 @@ use super::answer::{Device, Task, Worker};
 use super::{Devices, Running, Socket, client, router};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig};
+use crate::redirect::Service;
 use crate::task::PlugError;
 
 const ONE: &str = r#"[host]
@@ -43,7 +44,7 @@ addresses = ["10.1.0.2"]
 
 /// Devices without sockets. Refuses to make the one called `broken`.
 #[derive(Clone, Default)]
-struct Remembered(Arc<Mutex<Vec<String>>>);
+struct Remembered(Arc<Mutex<Vec<String>>>, Option<Arc<Service>>);
 
 impl Devices for Remembered {
     fn apply(&self, devices: &[DeviceConfig], _: &[String]) -> io::Result<()> {
@@ -62,6 +63,9 @@ impl Devices for Remembered {
     }
     fn unplug(&self, name: &str) -> Result<(), PlugError> {
         if name == "web" { Ok(()) } else { Err(PlugError::Unknown(name.to_owned())) }
+    }
+    fn redirects(&self) -> Option<&Service> {
+        self.1.as_deref()
     }
     fn workers(&self) -> Vec<Worker> {
         vec![Worker { packets: 7, ..Worker::default() }]
@@ -206,6 +210,56 @@ fn a_device_that_cannot_be_made_takes_the_whole_reload_back() {
     assert_eq!(refusal["error"], "attachment broken: no such socket");
     assert_eq!(served.nve.port("broken"), None);
     assert_eq!(served.told(), ["vm1"]);
+}
+
+#[test]
+fn an_attachment_keeps_its_port_when_the_reload_that_drops_it_is_taken_back() {
+    let served = Served::start();
+    assert_eq!(served.reload(&format!("{ONE}{TWO}")).0, StatusCode::OK);
+    let ports = |served: &Served| ["vm1", "vm2"].map(|name| served.nve.port(name));
+    let before = ports(&served);
+    // vm1 goes, and what comes for it cannot be made.
+    let broken = ONE.replace("attachment.vm1", "attachment.broken");
+    assert_eq!(served.reload(&format!("{broken}{TWO}")).0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(ports(&served), before);
+    let three = TWO.replace("vm2", "vm3").replace("00:02", "00:03").replace("1.0.2", "1.0.3");
+    assert_eq!(served.reload(&format!("{ONE}{TWO}{three}")).0, StatusCode::OK);
+    assert_eq!(ports(&served), before);
+    assert!(!before.contains(&served.nve.port("vm3")), "a port of its own");
+}
+
+#[test]
+fn a_reload_that_redirects_refuse_touches_neither_core_nor_devices() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("one.toml");
+    let secret = directory.path().join("key");
+    std::fs::write(&secret, "ab".repeat(32)).expect("written");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    std::fs::write(&path, format!("{ONE}{TWO}")).expect("written");
+    let config = Config::load(&path).expect("accepted");
+    let nve = Nve::new(config.setup.clone(), 100);
+    let service = |nve: &Arc<Nve>| Service::start(Arc::clone(nve)).expect("started").0;
+    let devices = Remembered(Arc::default(), Some(Arc::new(service(&nve))));
+    let source = StaticFile::new(path.clone(), None);
+    let running = Running::new(Arc::clone(&nve), Box::new(devices.clone()), source, config);
+    // Another has the port that is wanted.
+    let other = service(&nve);
+    let port = std::net::UdpSocket::bind("[::1]:0").and_then(|socket| socket.local_addr()).expect("bound");
+    let key = "[[redirect.key]]\nid = 1\nfile = \"key\"\n";
+    std::fs::write(&path, format!("{ONE}[redirect]\nport = {}\n{key}", port.port())).expect("written");
+    let wanted = Config::load(&path).expect("accepted");
+    other.apply(wanted.redirect.as_ref()).expect("bound");
+    let ports = ["vm1", "vm2"].map(|name| nve.port(name));
+    let refused = running.reload().expect_err("refused").error;
+    assert!(refused.contains("cannot be bound"), "{refused}");
+    assert_eq!(["vm1", "vm2"].map(|name| nve.port(name)), ports);
+    assert!(devices.0.lock().expect("not poisoned").is_empty(), "no device was touched");
+    // Once it is free, the same is accepted.
+    other.apply(None).expect("closed");
+    other.stop();
+    running.reload().expect("accepted");
+    assert_eq!(nve.port("vm2"), None);
+    assert_eq!(devices.redirects().expect("it is there").report().at.map(|at| at.1), Some(port.port()));
 }
 
 #[test]

@@ -16,7 +16,7 @@
 mod service;
 mod thread;
 
-pub use service::{RedirectReport, Service};
+pub use service::{Prepared, RedirectReport, Service};
 pub use thread::Notes;
 
 use nve_core::redirect::Policy;

@@ -28,6 +28,10 @@ pub(super) struct Current {
     pub(super) policy: Policy,
 }
 
+/// What a config takes, and is not served with yet: its socket is bound.
+#[derive(Debug)]
+pub struct Prepared(Current);
+
 /// What both threads have.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -87,6 +91,15 @@ impl Service {
     /// # Errors
     /// The socket cannot be bound; nothing has changed.
     pub fn apply(&self, config: Option<&RedirectConfig>) -> io::Result<()> {
+        self.install(self.prepare(config)?);
+        Ok(())
+    }
+
+    /// All that `config` takes, for [`Service::install`]. What it serves with now goes on.
+    ///
+    /// # Errors
+    /// The socket cannot be bound.
+    pub fn prepare(&self, config: Option<&RedirectConfig>) -> io::Result<Prepared> {
         let before = self.shared.current.load_full();
         let next = match config {
             None => Current::default(),
@@ -104,10 +117,14 @@ impl Service {
                 Current { socket: Some(socket), at: Some(at), policy: policy.clone() }
             }
         };
+        Ok(Prepared(next))
+    }
+
+    /// Serves with this from now on.
+    pub fn install(&self, Prepared(next): Prepared) {
         self.nve.want_triangles(next.policy.send);
         self.shared.current.store(Arc::new(next));
         self.shared.bell.ring();
-        Ok(())
     }
 
     /// What it serves with, and what came of it.

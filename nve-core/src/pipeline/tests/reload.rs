@@ -35,6 +35,17 @@ fn a_port_keeps_its_number_and_a_freed_one_rests_for_a_reload() {
 }
 
 #[test]
+fn a_name_that_comes_back_at_once_has_its_number_again_and_nobody_else_gets_it() {
+    let nve = Nve::new(with(&["a", "b"]), 100);
+    nve.apply(with(&["b"])).unwrap();
+    // As when a reload is taken back: a's device is where it was.
+    nve.apply(with(&["a", "b"])).unwrap();
+    assert_eq!(nve.port("a"), Some(PortId(0)));
+    nve.apply(with(&["a", "b", "c"])).unwrap();
+    assert_eq!((nve.port("a"), nve.port("c")), (Some(PortId(0)), Some(PortId(2))));
+}
+
+#[test]
 fn what_does_not_fit_the_table_changes_nothing() {
     let nve = Nve::new(with(&["a"]), 10);
     let capacity = nve.table.capacity();
