@@ -40,7 +40,8 @@ fn redirect() -> String {
     let mut options = fs::OpenOptions::new();
     let mut key = options.write(true).create(true).truncate(true).mode(0o600).open(&file).unwrap();
     key.write_all("5a".repeat(32).as_bytes()).unwrap();
-    format!("[redirect]\nsend = true\n[[redirect.key]]\nid = 1\nfile = \"{}\"\n", file.display())
+    let section = "[redirect]\nsend = true\nlocators = [\"2001:db8::/48\"]\n";
+    format!("{section}[[redirect.key]]\nid = 1\nfile = \"{}\"\n", file.display())
 }
 
 /// vm1's attachment on hv2, which waits.

@@ -35,7 +35,9 @@ const NEW: (u16, &str) = (2, "22");
 
 /// `[redirect]` with these keys, the first of which signs.
 fn section(send: bool, lifetime: u64, keys: &[(u16, &str)]) -> String {
-    let text = format!("[redirect]\nsend = {send}\nlifetime = \"{lifetime}s\"\n");
+    // The second: of no host, for the script.
+    let locators = "locators = [\"2001:db8::/48\", \"2001:db8:66::/64\"]";
+    let text = format!("[redirect]\nsend = {send}\nlifetime = \"{lifetime}s\"\n{locators}\n");
     keys.iter().fold(text, |text, (id, byte)| {
         let file = Path::new(sandbox::RUNTIME).join(format!("redirect-{id}.key"));
         let mut options = fs::OpenOptions::new();

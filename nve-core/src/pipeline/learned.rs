@@ -8,6 +8,7 @@
 //!   that changes what the setup says of an identifier is the later word, and what was learned of it is forgotten.
 //! * **A redirect takes nothing away for longer than it lasts**: what an authority said before it counts again after it.
 //! * **Bounded**: redirects fill a quarter of the table at most and push out nothing, numbers of hosts do not run out, a sweep ends.
+//! * A host that nothing names any more is no host of the fabric from the next sweep on; it keeps its number.
 //! * The data path sees none of this: a learned mapping is an entry of the same table, changed by one store.
 //!
 //! ```text
@@ -90,7 +91,7 @@ pub enum NotLearned {
     /// The setup gives it several locators.
     #[error("the configuration gives it several locators")]
     Several,
-    /// This host's own, the SIR prefix, or a tenants' prefix.
+    /// This host's own, the SIR prefix, or a tenants' or a NAT64's prefix.
     #[error("its locator is no other host's")]
     Locator,
     /// Something later is known, or something else of the same epoch.
@@ -134,6 +135,12 @@ impl Entry {
         }
     }
 
+    /// The hosts that it names.
+    fn hosts(&self) -> impl Iterator<Item = Locator> + use<> {
+        let registered = self.registered.map(|(locator, _)| locator);
+        core::iter::once(self.locator).chain(registered)
+    }
+
     /// Whether nobody but a redirect speaks of it.
     fn is_only_redirected(&self) -> bool {
         self.registered().is_none()
@@ -148,6 +155,10 @@ pub(super) struct Lessons {
     ends: BTreeSet<(Duration, Identifier)>,
     /// Those that nobody but a redirect speaks of.
     redirects: usize,
+    /// How many entries name a host.
+    uses: HashMap<Locator, usize>,
+    /// Hosts that no entry has named since the last sweep.
+    unused: BTreeSet<Locator>,
 }
 
 impl Lessons {
@@ -164,6 +175,10 @@ impl Lessons {
     fn insert(&mut self, identifier: Identifier, entry: Entry) {
         self.remove(identifier);
         self.redirects += usize::from(entry.is_only_redirected());
+        for host in entry.hosts() {
+            *self.uses.entry(host).or_default() += 1;
+            self.unused.remove(&host);
+        }
         self.ends.extend(entry.learned.until.map(|until| (until, identifier)));
         self.entries.insert(identifier, entry);
     }
@@ -173,6 +188,14 @@ impl Lessons {
         self.redirects -= usize::from(entry.is_only_redirected());
         if let Some(until) = entry.learned.until {
             self.ends.remove(&(until, identifier));
+        }
+        for host in entry.hosts() {
+            let Some(uses) = self.uses.get_mut(&host) else { continue };
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(&host);
+                self.unused.insert(host);
+            }
         }
         Some(entry)
     }
@@ -214,8 +237,7 @@ impl Lessons {
 
     /// The hosts that entries name.
     pub(super) fn locators(&self) -> impl Iterator<Item = Locator> {
-        let registered = |entry: &Entry| entry.registered.map(|(locator, _)| locator);
-        self.entries.values().flat_map(move |entry| [Some(entry.locator), registered(entry)]).flatten()
+        self.entries.values().flat_map(Entry::hosts)
     }
 }
 
@@ -288,7 +310,12 @@ impl Nve {
         let ended = registry.lessons.ends.iter().take_while(|(until, _)| *until <= now).take(SWEEP);
         let ended: Vec<Identifier> = ended.map(|(_, identifier)| *identifier).collect();
         self.departures.sweep(now, self.world.load().grace);
-        ended.iter().filter(|identifier| self.end(&mut registry, **identifier)).count()
+        let ended = ended.iter().filter(|identifier| self.end(&mut registry, **identifier)).count();
+        let unused = core::mem::take(&mut registry.lessons.unused);
+        if let Some(world) = self.world.load().forgetting(&unused) {
+            self.world.store(Arc::new(world));
+        }
+        ended
     }
 
     /// When [`Nve::sweep`] has something to do.
@@ -341,12 +368,11 @@ impl Nve {
 
     /// The number of `locator`, which every worker knows by it before a mapping names it.
     fn number(&self, registry: &mut Registry, world: &World, locator: Locator) -> Option<LocatorId> {
-        if let Some(id) = registry.locator_ids.get(&locator).copied()
-            && world.known_locator(locator.upper()).is_some()
-        {
-            return Some(id);
+        let numbered = registry.locator_ids.get(&locator).copied();
+        if numbered.is_some() && world.known_locator(locator.upper()).is_some() {
+            return numbered;
         }
-        if registry.reaches.len() >= MOST_LOCATORS {
+        if numbered.is_none() && registry.reaches.len() >= MOST_LOCATORS {
             return None;
         }
         let id = registry.number_of(locator);
@@ -400,8 +426,10 @@ pub(super) fn may_live_elsewhere(
 fn is_another_host(world: &World, locator: Locator) -> bool {
     let upper = locator.upper();
     let mut vnets = world.networks().filter_map(|network| network.ipv6);
+    let is_outside = world.networks().any(|network| network.nat64_overlaps(locator));
     upper != world.locator.upper()
         && upper != world.sir.upper()
+        && !is_outside
         && vnets.all(|vnet| (vnet.prefix().to_bits() >> 64) as u64 != upper)
 }
 

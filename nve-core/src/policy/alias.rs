@@ -10,7 +10,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Network;
-use crate::addr::{Identifier, SirPrefix};
+use crate::addr::{Identifier, Locator, SirPrefix};
 use crate::setup::{self, Aliased};
 
 /// The aliases of one network.
@@ -106,6 +106,14 @@ impl Network {
         let well_known = self.nat64 == Some(ipv4_xlat::address::rfc6052::Prefix::WELL_KNOWN);
         let local = well_known && ipv4_xlat::address::rfc6052::is_local(address);
         !own && !nobodys && !behind && !local && self.aliases.endpoint(address).is_none()
+    }
+
+    /// Whether `locator` would take addresses from those of the outside that the NAT64 has.
+    pub(crate) fn nat64_overlaps(&self, locator: Locator) -> bool {
+        self.nat64.is_some_and(|nat64| {
+            let upper = (nat64.address().to_bits() >> 64) as u64;
+            nat64.contains(locator.prefix()) || upper == locator.upper()
+        })
     }
 
     /// `SIR:(VNI:address)`.

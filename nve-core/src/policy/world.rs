@@ -144,6 +144,8 @@ pub struct World {
     by_vnet: Box<[(u128, NetworkId)]>,
     reaches: Box<[Reach]>,
     known_locators: Box<[Locator]>,
+    /// Those of them that the setup names, in order.
+    said_locators: Arc<[Locator]>,
     /// Where nothing is outside, whether we know of it or not.
     fabric: Arc<[Ipv6Cidr]>,
     /// By identifier; none of them is in the mapping table.
@@ -208,6 +210,7 @@ impl World {
             by_vnid: by_vnid.into(),
             by_vnet: by_vnet.into(),
             reaches: reaches.into(),
+            said_locators: known_locators.as_slice().into(),
             known_locators: known_locators.into(),
             fabric: setup.fabric.clone().into(),
             several: Arc::new([]),
@@ -262,6 +265,18 @@ impl World {
         known.sort_unstable();
         known.dedup();
         Self { reaches: reaches.into(), known_locators: known.into(), ..self.clone() }
+    }
+
+    /// The same, which knows none of `unused` any more but those that the setup names; `None`: it knows no other.
+    pub(crate) fn forgetting(&self, unused: &BTreeSet<Locator>) -> Option<Self> {
+        let goes = |locator: &Locator| {
+            unused.contains(locator) && self.said_locators.binary_search(locator).is_err()
+        };
+        if unused.is_empty() || !self.known_locators.iter().any(goes) {
+            return None;
+        }
+        let known = self.known_locators.iter().filter(|locator| !goes(locator)).copied().collect();
+        Some(Self { known_locators: known, ..self.clone() })
     }
 
     /// The same, with other identifiers away.

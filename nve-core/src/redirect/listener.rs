@@ -20,6 +20,8 @@ use crate::pipeline::{Learned, Nve, Source};
 const LOOKED_AT: Rate = Rate { each_second: 20_000, burst: 2_000 };
 /// Of each router, believed.
 const EACH: Rate = Rate { each_second: 1_000, burst: 1_000 };
+/// Of each router, hosts that were not known: each has a number from then on, and is a host of the fabric while a mapping names it.
+const NEW_HOSTS: Rate = Rate { each_second: 10, burst: 100 };
 /// Routers known at once.
 const MOST_SENDERS: usize = 1024;
 
@@ -30,6 +32,7 @@ struct Sender {
     /// The latest time of its messages.
     latest: Duration,
     allowance: Bucket,
+    new_hosts: Bucket,
 }
 
 /// One host's ears.
@@ -92,6 +95,9 @@ impl Listener {
         if Duration::from_millis(message.epoch) > at.unix.saturating_add(EPOCH_AHEAD) {
             return Err(Outcome::FutureEpoch);
         }
+        if !self.may_name(&message, at.now) {
+            return Err(Outcome::RateLimited);
+        }
         let lasts = message.lifetime.min(policy.lifetime);
         let learned = Learned {
             source: Source::Redirect,
@@ -105,6 +111,15 @@ impl Listener {
             return Ok(self.nve.moved(message.identifier, message.locator, learned)?.into());
         }
         Ok(self.nve.learn(message.identifier, message.locator, learned)?.into())
+    }
+
+    /// Whether the host that it names is known, or its sender may name another.
+    fn may_name(&mut self, message: &Message, now: Duration) -> bool {
+        self.nve.world().known_locator(message.locator.upper()).is_some()
+            || self
+                .senders
+                .get_mut(&message.sender)
+                .is_some_and(|sender| sender.new_hosts.take(NEW_HOSTS, now))
     }
 
     fn is_here(&self, identifier: Identifier) -> bool {

@@ -66,7 +66,8 @@ pub struct Policy {
     pub send: bool,
     /// Hosts whose redirects count; empty: every host that has a key.
     pub routers: Vec<Locator>,
-    /// Prefixes that locators lie in: address and length, 1 to 64; empty: every unicast /64.
+    /// Prefixes that locators lie in: address and length, 1 to 64; empty: every unicast /64, which
+    /// the daemon's configuration does not allow.
     pub locators: Vec<(Ipv6Addr, u8)>,
     /// How long a redirect counts at most; also what ours say.
     pub lifetime: Duration,

@@ -40,7 +40,7 @@ outcomes! {
     Malformed = "malformed",
     /// Refused: another version or kind of message.
     OtherVersion = "other-version",
-    /// Refused: more datagrams, or more of one router, than are looked at.
+    /// Refused: more datagrams, or more of one router, than are looked at, or more hosts that were not known.
     RateLimited = "rate-limited",
     /// Refused: a key that is not configured here.
     UnknownKey = "unknown-key",
@@ -60,7 +60,7 @@ outcomes! {
     UnknownIdentifier = "unknown-identifier",
     /// Refused: an attachment of this host has the identifier, or the configuration names several locators of it.
     Here = "here",
-    /// Refused: the locator is no unicast /64, is this host's, the SIR prefix or a tenants', or outside of the configured prefixes.
+    /// Refused: the locator is no unicast /64, is this host's, the SIR prefix, a tenants' or a NAT64's, or outside of the configured prefixes.
     BadLocator = "bad-locator",
     /// Refused: a later epoch is known, or another locator of the same.
     OldEpoch = "old-epoch",

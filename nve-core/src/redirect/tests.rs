@@ -291,6 +291,49 @@ fn an_epoch_of_a_day_to_come_is_refused_so_that_the_next_move_is_heard() {
     assert_eq!(ears.hear(&Message { epoch: latest, sequence: 3, ..message() }), Outcome::Learned, "control");
 }
 
+#[test]
+fn a_router_names_a_hundred_unknown_hosts_at_once_and_then_ten_a_second() {
+    let mut ears = Ears::new();
+    let name = |ears: &mut Ears, n: u16, host: u16| {
+        let time = ears.at.unix;
+        let sequence = 1000 + u64::from(n);
+        ears.hear(&Message { sequence, epoch: sequence, time, locator: locator(host), ..message() })
+    };
+    let learned = (0..300).filter(|n| name(&mut ears, *n, 100 + n) != Outcome::RateLimited).count();
+    assert_eq!(learned, 100);
+    assert_eq!(name(&mut ears, 300, 3), Outcome::Moved, "a host that is known");
+    let second = Duration::from_secs(1);
+    ears.at = At { now: NOW + second, unix: UNIX + second };
+    let learned = (301..400).filter(|n| name(&mut ears, *n, 1000 + n) == Outcome::Moved).count();
+    assert_eq!(learned, 10);
+}
+
+#[test]
+fn a_host_that_only_redirects_named_is_no_host_of_the_fabric_when_they_have_ended() {
+    let mut ears = Ears::new();
+    let knows = |ears: &Ears, host: u16| ears.nve.world().known_locator(locator(host).upper()).is_some();
+    let say = |ears: &mut Ears, sequence, last, host| {
+        ears.hear(&Message {
+            sequence,
+            epoch: sequence,
+            identifier: blue(last),
+            locator: locator(host),
+            ..message()
+        })
+    };
+    assert_eq!(say(&mut ears, 1, 9, 7), Outcome::Learned);
+    assert_eq!(say(&mut ears, 2, 8, 7), Outcome::Learned);
+    assert_eq!(say(&mut ears, 3, 9, 6), Outcome::Moved);
+    assert_eq!(say(&mut ears, 4, 9, 3), Outcome::Moved);
+    ears.nve.sweep(NOW);
+    assert_eq!([3, 6, 7].map(|host| knows(&ears, host)), [true, false, true], "7 has 10.1.0.8 still");
+    ears.nve.sweep(NOW + MINUTE);
+    assert_eq!([3, 6, 7].map(|host| knows(&ears, host)), [true, false, false], "the configuration names 3");
+    // Known again, it has the number it had.
+    assert_eq!(say(&mut ears, 5, 9, 7), Outcome::Learned);
+    assert_eq!((ears.believes(), knows(&ears, 7)), (Some(locator(7)), true));
+}
+
 /// Only whoever can send from a router's address takes of what all together have.
 #[test]
 fn datagrams_from_elsewhere_take_nothing_of_the_named_routers_allowance() {

@@ -128,6 +128,12 @@ impl Gathered {
                 let remedy = "add [[redirect.key]] with id and file, or remove [redirect]".into();
                 judge.refuse(redirect.span(), "redirect: there is no key".into(), remedy);
             }
+            if redirect.get_ref().accept.unwrap_or(true) && redirect.get_ref().locators.is_empty() {
+                let what = "redirect: it says not where locators lie that redirects may name".into();
+                let remedy =
+                    "add locators = [\"PREFIX/LENGTH\"], of this fabric's hosts, or accept = false".into();
+                judge.refuse(redirect.span(), what, remedy);
+            }
             self.redirect = redirect::section(judge, redirect.get_ref());
         }
         if let Some(gateway) = &raw.gateway

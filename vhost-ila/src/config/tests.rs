@@ -387,7 +387,8 @@ fn with_key(redirect: &str, secret: &str, mode: u32) -> Result<Config, Vec<(Stri
     Config::load(files.path()).map_err(|refused| refused.problems().iter().map(problem).collect())
 }
 
-const REDIRECT: &str = "[redirect]\n[[redirect.key]]\nid = 7\nfile = \"a.key\"\n";
+const REDIRECT: &str =
+    "[redirect]\nlocators = [\"2001:db8::/48\"]\n[[redirect.key]]\nid = 7\nfile = \"a.key\"\n";
 
 #[test]
 fn redirects_are_off_without_a_section_and_heard_but_not_told_with_a_key() {
@@ -396,6 +397,17 @@ fn redirects_are_off_without_a_section_and_heard_but_not_told_with_a_key() {
     let RedirectConfig { policy, port } = config.redirect.expect("a section");
     assert_eq!((policy.accept, policy.send, policy.lifetime.as_secs(), port), (true, false, 300, 61_451));
     assert_eq!(policy.keys.ids().map(|id| id.0).collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn whoever_hears_redirects_says_where_the_locators_of_the_fabric_lie() {
+    let secret = "5a".repeat(32);
+    let anywhere = REDIRECT.replace("locators = [\"2001:db8::/48\"]\n", "");
+    let problems = with_key(&anywhere, &secret, 0o600).expect_err("refused");
+    let [(what, remedy)] = problems.as_slice() else { panic!("{problems:?}") };
+    assert!(what.contains("where locators lie") && remedy.contains("accept = false"), "{what} {remedy}");
+    let deaf = anywhere.replace("[redirect]\n", "[redirect]\naccept = false\nsend = true\n");
+    with_key(&deaf, &secret, 0o600).expect("accepted: it hears none");
 }
 
 #[test]
@@ -413,16 +425,21 @@ fn a_key_that_others_may_read_is_short_or_no_key_is_refused_without_its_secret()
             0o600,
             "hexadecimal",
         ),
-        ("[redirect]\n", good.as_str(), 0o600, "there is no key"),
-        ("[redirect]\n[[redirect.key]]\nid = 7\nfile = \"/dev/zero\"\n", "", 0o600, "no regular file"),
+        ("[redirect]\naccept = false\n", good.as_str(), 0o600, "there is no key"),
         (
-            "[redirect]\n[[redirect.key]]\nid = 70000\nfile = \"a.key\"\n",
+            "[redirect]\naccept = false\n[[redirect.key]]\nid = 7\nfile = \"/dev/zero\"\n",
+            "",
+            0o600,
+            "no regular file",
+        ),
+        (
+            "[redirect]\naccept = false\n[[redirect.key]]\nid = 70000\nfile = \"a.key\"\n",
             good.as_str(),
             0o600,
             "out of range",
         ),
         (
-            "[redirect]\nlifetime = \"0s\"\n[[redirect.key]]\nid = 7\nfile = \"a.key\"\n",
+            "[redirect]\naccept = false\nlifetime = \"0s\"\n[[redirect.key]]\nid = 7\nfile = \"a.key\"\n",
             good.as_str(),
             0o600,
             "no time",

@@ -266,3 +266,25 @@ fn a_sweep_does_a_bounded_part_of_the_work() {
     let end = NOW + Duration::from_secs(300);
     assert_eq!([(); 4].map(|()| nve.sweep(end)), [256, 256, 88, 0]);
 }
+
+/// A locator that has addresses of the outside in it would make their hosts some of the fabric's.
+#[test]
+fn no_host_lives_among_the_addresses_of_a_nat64() {
+    let prefix = |address: &str| Locator::new(v6(address)).unwrap();
+    for (nat64, length, inside) in [
+        ("2001:db8:64::", 96, "2001:db8:64::"),
+        ("2001:db8:64::", 48, "2001:db8:64:5::"),
+        ("2001:db8:64::", 64, "2001:db8:64::"),
+    ] {
+        let hv1 = Lab::new(1);
+        let learn = |epoch| hv1.nve.learn(identifier(STRAY), prefix(inside), redirect(epoch));
+        assert_eq!(learn(1), Ok(Lesson::New), "control: there is no NAT64");
+        applied(&hv1, |setup| {
+            setup.networks[0].nat64 = ipv4_xlat::address::rfc6052::Prefix::new(v6(nat64), length).ok();
+        });
+        assert_eq!(line(&hv1, STRAY), None, "forgotten: {nat64}/{length}");
+        assert_eq!(learn(2), Err(NotLearned::Locator), "{nat64}/{length}");
+        let beside = hv1.nve.learn(identifier(STRAY), prefix("2001:db8:65::"), redirect(3));
+        assert_eq!(beside, Ok(Lesson::New), "control");
+    }
+}
