@@ -2,7 +2,8 @@
 //! partial checksums cross in one piece. The uplink is one, and so is the NIC of each task.
 //!
 //! What must stay true: one system call per packet and direction, from and to where the bytes already are; a descriptor that was
-//! passed to us ([`Tun::adopt`]) is one of the same kind as those we open ourselves, by the kernel's word.
+//! passed to us ([`Tun::adopt`]) is one of the same kind as those we open ourselves, by the kernel's word, and never waited for,
+//! whatever becomes of its O_NONBLOCK.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -17,7 +18,7 @@ use super::ioctl::{about, control_socket, empty, ioctl, name_and_flags};
 use crate::device::memory::Payload;
 use crate::device::net_header::{LEN, NetHeader, READ_LEN};
 
-/// Most pieces of one packet that go into one `writev`: header, head and the tail's.
+/// Most pieces of one packet that go into one `pwritev2`: header, head and the tail's.
 const PIECES: usize = 1024;
 
 /// What each of ours is: IP packets, no other header than virtio-net's, one queue.
@@ -59,8 +60,8 @@ pub enum WrongDescriptor {
 #[derive(Debug)]
 pub struct Tun {
     file: OwnedFd,
-    /// For `preadv2`.
-    reading: libc::c_int,
+    /// Of each read and write: whether to wait is said with the call, where others can change what the open file says.
+    flags: libc::c_int,
 }
 
 impl Tun {
@@ -97,7 +98,7 @@ impl Tun {
         let mut request = about(name)?;
         request.ifr_ifru.ifru_flags = KIND as libc::c_short;
         ioctl(&file, libc::TUNSETIFF, (&raw mut request).cast()).map_err(step("TUNSETIFF"))?;
-        let tun = Self { file: file.into(), reading: 0 };
+        let tun = Self { file: file.into(), flags: 0 };
         tun.agree()?;
         Ok(tun)
     }
@@ -116,8 +117,9 @@ impl Tun {
             FileType::Fifo => return Err(WrongDescriptor::Other("a pipe")),
             _ => return Err(WrongDescriptor::Other("a file")),
         }
-        // O_NONBLOCK belongs to the open file: whoever passed it could take it away again, and hold up the worker.
-        let tun = Self { file, reading: libc::RWF_NOWAIT };
+        // O_NONBLOCK belongs to the open file: whoever passed it could take it away again and, with a small TUNSETSNDBUF, hold up the
+        // worker in a write too. The kernel's TUN heeds RWF_NOWAIT in both directions (tun_chr_read_iter, tun_chr_write_iter).
+        let tun = Self { file, flags: libc::RWF_NOWAIT };
         let (interface, flags) = tun.identity().map_err(|_| WrongDescriptor::NoInterface)?;
         if flags & TELLING != KIND & TELLING {
             return Err(WrongDescriptor::Flags { interface, flags });
@@ -182,7 +184,7 @@ impl Uplink for Tun {
             libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() },
         ];
         // SAFETY: both parts are exclusively borrowed buffers of the stated lengths.
-        let read = unsafe { libc::preadv2(self.file.as_raw_fd(), parts.as_ptr(), 2, -1, self.reading) };
+        let read = unsafe { libc::preadv2(self.file.as_raw_fd(), parts.as_ptr(), 2, -1, self.flags) };
         match usize::try_from(read) {
             Ok(n) => {
                 let [h @ .., _, _] = header;
@@ -215,8 +217,10 @@ impl Uplink for Tun {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // SAFETY: every part is readable for its length until the call returns: header and head are borrowed, the tail's runs
-        // are as `Payload::runs` promises. writev only reads them.
-        let written = unsafe { libc::writev(self.file.as_raw_fd(), parts.as_ptr(), count as libc::c_int) };
+        // are as `Payload::runs` promises. pwritev2 only reads them.
+        let written = unsafe {
+            libc::pwritev2(self.file.as_raw_fd(), parts.as_ptr(), count as libc::c_int, -1, self.flags)
+        };
         match usize::try_from(written) {
             Ok(n) if n == total => Ok(()),
             Ok(_) => Err(io::ErrorKind::WriteZero.into()),
@@ -230,5 +234,35 @@ fn gone(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EBADFD) => io::Error::new(io::ErrorKind::NotConnected, error),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_was_passed_to_us_is_waited_for_though_it_may_block() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        while ours.send(&[0; 100]).is_ok() {}
+        // Whoever passed it says so afterwards; the flag is the open file's.
+        ours.set_nonblocking(false).unwrap();
+        let mut tun = Tun { file: ours.into(), flags: libc::RWF_NOWAIT };
+        let (told, hears) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut send = || tun.send(NetHeader::default(), &[0; 40], Payload::own(&[1; 60]));
+            let full = send().map_err(|e| e.kind());
+            let nothing = tun.receive(&mut [0; 100]).map(|packet| packet.is_none());
+            told.send((full, nothing.map_err(|e| e.kind()))).unwrap();
+        });
+        let (full, nothing) = hears.recv_timeout(Duration::from_secs(10)).expect("it waited");
+        assert_eq!(full, Err(io::ErrorKind::WouldBlock));
+        assert_eq!(nothing, Ok(true));
+        drop(theirs);
     }
 }
