@@ -10,6 +10,8 @@ use super::Ways;
 use super::counters::WorkerCounters;
 use super::receivers::Receivers;
 use super::task::TaskNic;
+use super::toll::Tolls;
+use crate::device::cpu;
 use crate::device::event::Notifier;
 use crate::device::handover::{Events, Role};
 use crate::device::memory::Payload;
@@ -76,6 +78,8 @@ pub(super) struct Outlets {
     pub(super) uplink: Box<dyn Uplink>,
     /// The gateway's TUN, where this host is one: packets from outside.
     pub(super) outside: Option<Box<dyn Uplink>>,
+    /// What tasks made of the packets they were given.
+    pub(super) tolls: Tolls,
     /// The way to the slow path and back.
     pub(super) punts: WorkerEnd,
     pub(super) notifier: Notifier,
@@ -99,6 +103,7 @@ impl Outlets {
             expected: Vec::new(),
             uplink,
             outside,
+            tolls: Tolls::default(),
             punts,
             notifier,
             counters,
@@ -261,8 +266,14 @@ impl Outlets {
         let Some((task, head)) = task.zip(head) else {
             return self.walker.dropped(origin, DropReason::ReceiverDown);
         };
+        let begin = cpu::cycles();
+        if !self.tolls.lets_pass(&mut task.toll, begin) {
+            return self.walker.dropped(origin, DropReason::ReceiverFull);
+        }
         let header = NetHeader::for_packet(&rewritten.offload, head);
-        match task.tun.send(header, head, source.payload(rewritten)) {
+        let sent = task.tun.send(header, head, source.payload(rewritten));
+        self.tolls.took(&mut task.toll, rewritten.len(), cpu::cycles().wrapping_sub(begin));
+        match sent {
             Ok(()) => self.walker.delivered(origin, Origin::Port(port), rewritten.len()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.walker.dropped(origin, DropReason::ReceiverFull);

@@ -30,6 +30,7 @@ mod sender;
 mod task;
 #[cfg(test)]
 mod tests;
+mod toll;
 mod turns;
 
 use std::collections::BTreeMap;

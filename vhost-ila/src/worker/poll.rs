@@ -132,6 +132,8 @@ impl Worker {
         let begin = cpu::cycles();
         let now = self.start.elapsed();
         self.out.walker.begin(now);
+        // What came from the fabric and the slow path is nobody's turn.
+        self.out.tolls.of_batch();
         let mut packets = 0;
         let mut busy = 0;
         let mut last = begin;
@@ -144,7 +146,8 @@ impl Worker {
                 packets += count as u64;
                 busy += 1;
                 let then = std::mem::replace(&mut last, cpu::cycles());
-                self.turns.spent(sender.port, last.wrapping_sub(then));
+                let others = self.out.tolls.of_batch();
+                self.turns.spent(sender.port, last.wrapping_sub(then).saturating_sub(others));
             }
         }
         if !self.tasks.is_empty() {
@@ -261,7 +264,8 @@ impl Worker {
                 packets += count as u64;
                 busy += 1;
                 let then = std::mem::replace(last, cpu::cycles());
-                self.turns.spent(port, last.wrapping_sub(then));
+                let others = self.out.tolls.of_batch();
+                self.turns.spent(port, last.wrapping_sub(then).saturating_sub(others));
             }
         }
         (packets, busy)

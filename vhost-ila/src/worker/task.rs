@@ -11,6 +11,7 @@ use nve_core::packet::ETHERNET_LEN;
 use nve_core::pipeline::{PortId, Receiver};
 
 use super::delivery::Outlets;
+use super::toll::Toll;
 use crate::task::{Nic, Status};
 use crate::uplink::Uplink;
 
@@ -51,6 +52,7 @@ pub(super) struct TaskNic {
     /// What stands before each packet read from it.
     pub(super) ethernet: [u8; ETHERNET_LEN],
     pub(super) look: Look,
+    pub(super) toll: Toll,
     pub(super) status: Arc<Status>,
 }
 
@@ -68,7 +70,7 @@ impl From<Nic> for TaskNic {
         ethernet[6..12].copy_from_slice(&mac);
         // Whatever is not IPv6 behind it is refused for what it is.
         ethernet[12..].copy_from_slice(&[0x86, 0xdd]);
-        Self { tun, ethernet, look: Look::NOW, status }
+        Self { tun, ethernet, look: Look::NOW, toll: Toll::default(), status }
     }
 }
 

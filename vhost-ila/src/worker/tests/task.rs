@@ -13,6 +13,9 @@ use super::*;
 use crate::device::memory::Payload;
 use crate::device::net_header::NetHeader;
 
+/// What a namespace with a great many rules makes of a packet.
+const SLOW: Duration = Duration::from_millis(20);
+
 /// Both ends of a TUN that is only memory.
 #[derive(Default)]
 struct Wire {
@@ -21,6 +24,8 @@ struct Wire {
     /// What it is given: the new head, and how many bytes follow it untouched.
     given: Mutex<Vec<(Vec<u8>, usize)>>,
     full: AtomicBool,
+    /// Its namespace makes a long thing of each packet.
+    slow: AtomicBool,
     gone: AtomicBool,
 }
 
@@ -43,6 +48,10 @@ impl Uplink for Pretended {
     fn send(&mut self, _: NetHeader, head: &[u8], tail: Payload<'_>) -> io::Result<()> {
         if self.0.full.load(Relaxed) {
             return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let end = Instant::now() + SLOW;
+        while self.0.slow.load(Relaxed) && Instant::now() < end {
+            std::hint::spin_loop();
         }
         let given = (head.to_vec(), tail.len());
         self.0.given.lock().unwrap_or_else(PoisonError::into_inner).push(given);
@@ -158,4 +167,26 @@ fn a_task_that_leaves_the_config_is_closed_and_one_that_floods_leaves_its_neighb
     tasks.daemon.tasks().apply(&["task2".to_owned()]);
     assert_eq!(Arc::strong_count(&tasks.wires[0]), 1, "it is closed");
     assert_eq!(tasks.daemon.tasks().report().len(), 1);
+}
+
+#[test]
+fn a_namespace_that_makes_a_long_thing_of_each_packet_is_full_and_its_neighbours_are_served_meanwhile() {
+    const PACKETS: u64 = 500;
+    let tasks = tasks();
+    tasks.wires[1].slow.store(true, Relaxed);
+    (0..PACKETS).for_each(|_| tasks.send(0, packet(1, 2, 0)));
+    let begin = Instant::now();
+    until("all are given or dropped by name", || {
+        tasks.given(1) as u64 + tasks.drops("task1", DropReason::ReceiverFull) == PACKETS
+    });
+    assert!(begin.elapsed() < SLOW * (PACKETS / 4) as u32, "{:?}", begin.elapsed());
+    let given = tasks.given(1);
+    assert!((1..100).contains(&given), "{given} were waited for");
+    // Once it is as fast as others and has paid, nothing of it is dropped any more.
+    tasks.wires[1].slow.store(false, Relaxed);
+    std::thread::sleep(SLOW * 10);
+    let dropped = tasks.drops("task1", DropReason::ReceiverFull);
+    (0..PACKETS).for_each(|_| tasks.send(0, packet(1, 2, 0)));
+    until("given", || tasks.given(1) == given + PACKETS as usize);
+    assert_eq!(tasks.drops("task1", DropReason::ReceiverFull), dropped);
 }
