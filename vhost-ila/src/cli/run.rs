@@ -163,8 +163,10 @@ struct Served(Arc<DaemonHandle>);
 
 impl Devices for Served {
     fn apply(&self, devices: &[DeviceConfig], tasks: &[String]) -> io::Result<()> {
+        self.0.apply(devices)?;
+        // This cannot fail, and what it unplugs does not come back: not before all else is done.
         self.0.tasks().apply(tasks);
-        self.0.apply(devices)
+        Ok(())
     }
 
     fn status(&self) -> BTreeMap<String, Device> {

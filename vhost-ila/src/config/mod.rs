@@ -132,7 +132,20 @@ impl Config {
             what: format!("{item} differs from the running daemon's"),
             remedy: "change it back, or restart the daemon".into(),
         };
-        Refused::unless_empty(changed.map(problem).collect())
+        let mut problems: Vec<_> = changed.map(problem).collect();
+        // A name has one NIC: the old one is let go of after the core has changed, the new one would be made before.
+        let machines = |config: &Self| -> Vec<String> {
+            config.setup.setup().attachments.iter().map(|attachment| attachment.name.clone()).collect()
+        };
+        let (were_machines, were_tasks) = (machines(self), self.tasks());
+        let into_tasks = wanted.tasks().into_iter().filter(|name| were_machines.contains(name));
+        let into_machines = machines(wanted).into_iter().filter(|name| were_tasks.contains(name));
+        problems.extend(into_tasks.chain(into_machines).map(|name| Problem {
+            place: wanted.place_of(&format!("attachment.{name}")).clone(),
+            what: format!("attachment.{name}: its kind differs from the running daemon's"),
+            remedy: "remove it in one reload and add it in the next, or give it another name".into(),
+        }));
+        Refused::unless_empty(problems)
     }
 
     /// Where the object is written that nve-core calls `name`, such as `attachment.vm1`.

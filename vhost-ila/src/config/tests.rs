@@ -292,6 +292,21 @@ fn a_registry_is_kept_where_it_is_said_and_nowhere_by_default() {
 }
 
 #[test]
+fn an_attachment_does_not_become_a_task_in_one_reload_nor_a_task_an_attachment() {
+    let machine = load(&format!("{HOST}{BLUE}")).expect("accepted");
+    let task = "[attachment.vm1]\nkind = \"tun\"\naddresses = [\"2001:db8:51:0:2000::11\"]\n";
+    let other = task.replace("vm1", "web");
+    let task = load(&format!("{HOST}{task}")).expect("accepted");
+    for (from, to) in [(&machine, &task), (&task, &machine)] {
+        let refused = from.can_become(to).expect_err("refused").to_string();
+        assert!(refused.contains("attachment.vm1: its kind differs"), "{refused}");
+        from.can_become(from).expect("the same");
+    }
+    let both = load(&format!("{HOST}{BLUE}{other}")).expect("accepted");
+    machine.can_become(&both).expect("another name");
+}
+
+#[test]
 fn an_address_with_several_locators_is_listed_with_all_of_them() {
     let mapping = |lines: &str| {
         load(&format!("{HOST}{BLUE}[[mapping]]\nnetwork = \"blue\"\naddress = \"10.1.0.7\"\n{lines}"))

@@ -54,8 +54,8 @@ pub fn router(running: Arc<Running>) -> Router {
 
 /// Packets, bytes, drops by reason, and what the workers spent.
 #[utoipa::path(get, path = "/v1/counters", responses((status = 200, body = Counters)))]
-async fn counters(State(running): State<Arc<Running>>) -> Json<Counters> {
-    Json(running.counters())
+async fn counters(State(running): State<Arc<Running>>) -> Response {
+    blocking(move || Json(running.counters()).into_response()).await
 }
 
 /// Every attachment, as configured and as its driver runs it.
@@ -129,8 +129,8 @@ fn placed(outcome: Result<Moved, Misplaced>) -> Response {
 
 /// Every mapping: where each address lives, and how it looks on the wire.
 #[utoipa::path(get, path = "/v1/mappings", responses((status = 200, body = Vec<Mapping>)))]
-async fn mappings(State(running): State<Arc<Running>>) -> Json<Vec<Mapping>> {
-    Json(running.mappings())
+async fn mappings(State(running): State<Arc<Running>>) -> Response {
+    blocking(move || Json(running.mappings()).into_response()).await
 }
 
 /// Who holds each identifier: what the registry has, and what the configuration says.
@@ -213,14 +213,14 @@ fn answered<T: Serialize>(outcome: Result<T, Reason>) -> Response {
 
 /// Every group that somebody listens to, here or on another host.
 #[utoipa::path(get, path = "/v1/groups", responses((status = 200, body = Vec<Group>)))]
-async fn groups(State(running): State<Arc<Running>>) -> Json<Vec<Group>> {
-    Json(running.groups())
+async fn groups(State(running): State<Arc<Running>>) -> Response {
+    blocking(move || Json(running.groups()).into_response()).await
 }
 
 /// Every other host, and how large a packet the fabric carries there.
 #[utoipa::path(get, path = "/v1/paths", operation_id = "paths", responses((status = 200, body = Vec<Path>)))]
-async fn learned_paths(State(running): State<Arc<Running>>) -> Json<Vec<Path>> {
-    Json(running.paths())
+async fn learned_paths(State(running): State<Arc<Running>>) -> Response {
+    blocking(move || Json(running.paths()).into_response()).await
 }
 
 /// Redirects: keys, and how often each outcome came about.

@@ -3,7 +3,7 @@
 //! What must stay true:
 //!
 //! * Only our own user reaches it: the socket is restricted before it has its name.
-//! * Nothing here can hold up a worker: it reads counters that workers wrote, and changes go through [`Running::reload`] only.
+//! * Nothing here can hold up a worker: it reads counters that workers wrote, and what it changes it changes through [`Running`].
 //! * `docs/openapi.yaml` is what this module says it is (a test compares them).
 //!
 //! ```text

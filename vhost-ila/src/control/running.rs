@@ -129,6 +129,8 @@ impl Running {
             log::error!("an old device could not be restored: {error}");
         }
         self.unsettle(running);
+        // The refused setup may have left no place for some of what is registered.
+        self.registry.feed(running, &self.nve);
     }
 
     /// The registry back to `running`.
@@ -202,6 +204,8 @@ impl Running {
 
     /// The guest of this attachment is at the host of locator `to`.
     pub(super) fn moved(&self, name: &str, to: &str) -> Result<Moved, Misplaced> {
+        // Not while a reload gives ports and addresses away.
+        let _config = self.running();
         let port = self.port(name)?;
         let refused = |why: &dyn Display| Misplaced::Refused(format!("attachment {name}: {to}: {why}"));
         let locator: Locator = to.parse().map_err(|error| refused(&error))?;

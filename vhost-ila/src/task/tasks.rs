@@ -86,7 +86,14 @@ impl Tasks {
         let unknown = || PlugError::Unknown(name.to_owned());
         let task = tasks.get_mut(name).ok_or_else(unknown)?;
         let port = self.nve.port(name).ok_or_else(unknown)?;
-        let mac = self.nve.world().attachment(port).ok_or_else(unknown)?.mac.0;
+        let mac = self
+            .nve
+            .world()
+            .attachment(port)
+            .filter(|attachment| attachment.is_task())
+            .ok_or_else(unknown)?
+            .mac
+            .0;
         self.take_back(task, "another TUN was plugged in");
         task.status.plugged(interface);
         let nic = Nic { tun, mac, status: Arc::clone(&task.status) };
