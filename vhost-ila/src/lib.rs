@@ -7,6 +7,7 @@ mod contained;
 pub mod control;
 pub mod device;
 mod epoch;
+mod private;
 pub mod punt;
 pub mod redirect;
 pub mod replay;

@@ -7,9 +7,11 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use nve_core::addr::{Identifier, Locator, SirPrefix};
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition};
 
 use super::{Authority, Claimant, Denied, Registration, Unsettled};
+use crate::private;
 
 /// (SIR prefix, identifier) -> (locator, epoch, said by the configuration); prefixes as their upper 64 bits.
 const HOLDERS: TableDefinition<'_, (u64, u64), (u64, u64, bool)> = TableDefinition::new("holders");
@@ -45,7 +47,12 @@ impl Embedded {
     /// # Errors
     /// Another process has it, it is damaged, or it cannot be made.
     pub fn open(path: &Path, sir: SirPrefix) -> Result<Self, Denied> {
-        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(fails)?;
+        // Another user's lock must not keep us out.
+        let file = private::file(path).map_err(redb::Error::from).map_err(fails)?;
+        let mut builder = Database::builder();
+        // A damaged file is to be refused here, not to end the process later.
+        builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+        let database = builder.create_with_backend(FileBackend::new(file).map_err(fails)?).map_err(fails)?;
         let registry = Self { database, domain: sir.upper() };
         registry.change(|_| Ok::<_, Denied>(()))?;
         Ok(registry)
@@ -186,7 +193,8 @@ impl Change<'_> {
 
     fn next_epoch(&mut self, now: u64) -> Result<u64, Denied> {
         let last = self.epochs.get(LAST).map_err(fails)?.map_or(0, |last| last.value());
-        let next = now.max(last.saturating_add(1));
+        let next = last.checked_add(1).ok_or_else(|| Denied::Unavailable("its epochs are used up".into()))?;
+        let next = now.max(next);
         self.epochs.insert(LAST, next).map_err(fails)?;
         Ok(next)
     }

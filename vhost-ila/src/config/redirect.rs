@@ -1,19 +1,21 @@
 //! `[redirect]`: keys from files, and what is told and believed with them.
 //!
-//! What must stay true: a key file that others may read, or that is too short, is refused by name; no refusal quotes a secret.
+//! What must stay true: a key file that others may read or own, or that is too short, is refused by name; no refusal quotes a secret.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::net::Ipv6Addr;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
 use nve_core::addr::Locator;
 use nve_core::redirect::{Key, KeyId, Keys, PORT, Policy};
+use rustix::fs::OFlags;
 
 use super::raw::{RawRedirect, RawRedirectKey, Text};
 use super::value::Judge;
+use crate::private;
 use crate::redirect::RedirectConfig;
 
 /// How long a redirect counts, unless said otherwise.
@@ -98,8 +100,17 @@ fn read(path: &Path) -> Result<Vec<u8>, (String, String)> {
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(refused("is no regular file".into()));
     }
-    let file = File::open(path).map_err(unreadable)?;
+    // Nor for one that has taken its place since.
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(unreadable)?;
     let facts = file.metadata().map_err(unreadable)?;
+    if !facts.is_file() {
+        return Err(refused("is no regular file".into()));
+    }
+    if !private::is_ours(facts.uid()) {
+        let why = format!("belongs to user {}, who knows the secret and may change it", facts.uid());
+        return Err((why, "run `chown` on it, and make a new key if its owner is not to have it".into()));
+    }
     if facts.mode() & 0o077 != 0 {
         let why = format!("may be read by others than its owner (mode {:04o})", facts.mode() & 0o7777);
         return Err((why, "run `chmod 600` on it, and make a new key if others may have read it".into()));

@@ -8,12 +8,14 @@
 //! What must stay true: the caller holds the configuration, so that there is one change at a time; a change that the data path cannot take is
 //! taken back, and answered so.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
 use nve_core::addr::{Identifier, Locator};
 use nve_core::pipeline::{Learned, Nve, Source};
+use nve_core::redirect::EPOCH_AHEAD;
 use nve_core::setup::{Said, SetupError};
 
 use super::answer::{self, Denial, Problem, Refusal};
@@ -50,7 +52,7 @@ impl Registry {
     pub fn open(config: &Config) -> Result<Self> {
         let AuthorityConfig::Embedded { state } = &config.authority else { return Ok(Self::default()) };
         let at = || format!("the state directory {}", state.display());
-        std::fs::create_dir_all(state).with_context(at)?;
+        crate::private::directory(state).with_context(at)?;
         let path = state.join(FILE);
         let embedded = Embedded::open(&path, config.setup.setup().host.sir);
         let registry = Self(Some(embedded.with_context(|| path.display().to_string())?));
@@ -99,7 +101,7 @@ impl Registry {
             Some(embedded) => embedded.registrations().map_err(fails)?,
             None => Vec::new(),
         };
-        let known: Vec<_> = all.iter().map(|known| (known.identifier, known.locator)).collect();
+        let known: HashSet<_> = all.iter().map(|known| (known.identifier, known.locator)).collect();
         all.extend(configured.iter().filter(|said| !known.contains(&(said.identifier, said.locator))));
         let mut lines: Vec<_> = all.iter().map(|known| line(config, known)).collect();
         lines.sort_by(|a, b| (&a.network, a.address, &a.locator).cmp(&(&b.network, b.address, &b.locator)));
@@ -114,7 +116,7 @@ impl Registry {
         let subject = Subject::of(config, request.network.as_deref(), request.address)?;
         let locator = subject.locator(config, &request.locator)?;
         let embedded = self.asked(config, &subject)?;
-        let new = embedded.register(subject.identifier, locator, later(nve, subject.identifier));
+        let new = embedded.register(subject.identifier, locator, subject.later(nve, now())?);
         let new = new.map_err(|denied| subject.denied(denied))?;
         self.tell((config, nve), &subject, &new, || embedded.unregister(subject.identifier, locator))?;
         Ok(line(config, &new))
@@ -132,7 +134,7 @@ impl Registry {
             return Err(subject.refused("it would move to where it is"));
         }
         let embedded = self.asked(config, &subject)?;
-        let moved = embedded.move_to(subject.identifier, from, to, later(nve, subject.identifier));
+        let moved = embedded.move_to(subject.identifier, from, to, subject.later(nve, now())?);
         let moved = moved.map_err(|denied| subject.denied(denied))?;
         self.tell((config, nve), &subject, &moved, || {
             embedded.move_to(subject.identifier, to, from, moved.epoch).map(drop)
@@ -202,6 +204,19 @@ impl Subject {
         Ok(locator)
     }
 
+    /// `now`, or after the last word that the data path has of it: from a redirect by a host whose clock is ahead. Not from one that is
+    /// ahead by more than a redirect's may be: every later epoch of the registry would be, too.
+    fn later(&self, nve: &Nve, now: u64) -> Result<u64, Reason> {
+        let heard = nve.residence(self.identifier).map_or(0, |residence| residence.epoch);
+        let latest = now.saturating_add(u64::try_from(EPOCH_AHEAD.as_millis()).unwrap_or(u64::MAX));
+        if heard > latest {
+            let why =
+                format_args!("epoch {heard} is known of it, more than a day ahead of this host's clock");
+            return Err(self.refused(why));
+        }
+        Ok(now.max(heard.saturating_add(1)))
+    }
+
     fn refused(&self, why: impl std::fmt::Display) -> Reason {
         Reason::Request(Denial { error: format!("{}: {why}", self.object), holder: None })
     }
@@ -227,12 +242,6 @@ fn teach(nve: &Nve, known: &Registration) -> Result<(), nve_core::pipeline::NotL
     let since = crate::epoch::now();
     let learned = Learned { source: Source::Registered, epoch: known.epoch, since, until: None };
     nve.learn(known.identifier, known.locator, learned).map(drop)
-}
-
-/// Now, or after the last word that the data path has of `identifier`: from a redirect by a host whose clock is ahead.
-fn later(nve: &Nve, identifier: Identifier) -> u64 {
-    let heard = nve.residence(identifier).map_or(0, |residence| residence.epoch);
-    now().max(heard.saturating_add(1))
 }
 
 /// Milliseconds since 1970.
@@ -276,4 +285,55 @@ fn refusal(config: &Config, said: &[Said], elsewhere: &[Registration]) -> Refusa
         format!("{}:{line}: {what}\n  remedy: {remedy}", file.display())
     });
     Refusal { error: text.collect::<Vec<_>>().join("\n"), problems }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One message of a host whose clock is wrong, or of worse, must not end all later registrations.
+    #[test]
+    fn an_epoch_far_ahead_of_the_clock_is_not_taken_over_into_the_registry() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("one.toml");
+        let state = directory.path().join("state");
+        std::fs::write(&path, format!("{CONFIG} {state:?}\n")).unwrap();
+        let config = Config::load(&path).unwrap();
+        let nve = Nve::new(config.setup.clone(), 100);
+        let registry = Registry::open(&config).unwrap();
+        let at = |address: &str, locator: &str| answer::Held {
+            network: Some("blue".into()),
+            address: address.parse().unwrap(),
+            locator: locator.into(),
+        };
+        let subject = |address: &str| Subject::of(&config, Some("blue"), address.parse().unwrap()).unwrap();
+        let day = u64::try_from(EPOCH_AHEAD.as_millis()).unwrap();
+        let elsewhere = "2001:db8:0:9::/64".parse().unwrap();
+        let hear = |address: &str, epoch| {
+            let since = crate::epoch::now();
+            let heard = Learned { source: Source::Redirect, epoch, since, until: None };
+            nve.learn(subject(address).identifier, elsewhere, heard).unwrap();
+        };
+        hear("10.1.0.8", u64::MAX);
+        hear("10.1.0.9", now() + day / 2);
+        let refused = registry.register((&config, &nve), &at("10.1.0.8", "2001:db8:0:2::/64"));
+        assert!(matches!(refused, Err(Reason::Request(denial)) if denial.error.contains("ahead")));
+        let ahead = registry.register((&config, &nve), &at("10.1.0.9", "2001:db8:0:2::/64")).unwrap();
+        assert!(ahead.epoch > now() + day / 3, "after what was heard");
+        assert!(ahead.epoch < now() + day);
+    }
+
+    const CONFIG: &str = r#"
+        [host]
+        name = "hv1"
+        locator = "2001:db8:0:1::/64"
+        sir = "2001:db8:51::/64"
+        [uplink]
+        kind = "none"
+        [network.blue]
+        vni = 1001
+        ipv4 = "10.1.0.0/16"
+        [authority]
+        kind = "embedded"
+        state = "#;
 }

@@ -12,7 +12,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +33,7 @@ use super::session::Session;
 use super::status::Status;
 use crate::config::{DeviceConfig, SocketMode};
 use crate::contained::contained;
+use crate::private;
 
 /// How long to wait before connecting again, at most; front-ends give up on us after a minute.
 const RETRY: Duration = Duration::from_millis(250);
@@ -337,21 +338,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 fn listen_for(path: &Path, user: Option<u32>) -> io::Result<UnixListener> {
     let refuse = |why: String| io::Error::new(io::ErrorKind::AddrInUse, why);
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let metadata = fs::metadata(directory)
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))?;
-    // Whoever may write the directory may put a socket of their own in our place (sticky: only over their own). Its owner may always.
-    let mode = metadata.mode();
-    let why = if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-        "can be written by others: chmod go-w it"
-    } else if ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
-        "belongs to another user: chown it, or choose another directory"
-    } else {
-        ""
-    };
-    if !why.is_empty() {
-        let why = format!("{} {why}", directory.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
+    private::trusted(directory)?;
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
             return Err(refuse(format!("{} exists and is not a socket", path.display())));
@@ -392,6 +379,8 @@ fn give_to(path: &Path, user: Option<u32>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]

@@ -93,6 +93,15 @@ fn epochs_rise_when_the_clock_does_not_and_over_an_unregistration() {
 }
 
 #[test]
+fn no_epoch_is_given_twice_when_they_are_used_up() {
+    let kept = Kept::new();
+    let last = kept.registry().register(task(1), host(1), u64::MAX).unwrap();
+    let denied = kept.registry().move_to(task(1), host(1), host(2), 1000).unwrap_err();
+    assert!(denied.to_string().contains("used up"), "{denied}");
+    assert_eq!(kept.registry().holder(task(1)), Ok(Some(last)));
+}
+
+#[test]
 fn everything_survives_a_restart_and_no_second_process_has_the_file() {
     let mut kept = Kept::new();
     kept.registry().register(task(1), host(1), 1000).unwrap();
@@ -123,6 +132,22 @@ fn what_is_no_registry_is_refused_and_left_alone() {
     std::fs::write(&path, [0xa5; 8192]).unwrap();
     assert!(matches!(Embedded::open(&path, sir()), Err(Denied::Unavailable(_))));
     assert_eq!(std::fs::read(&path).unwrap(), [0xa5; 8192]);
+}
+
+#[test]
+fn a_registry_that_was_damaged_is_refused_when_it_is_opened() {
+    let mut kept = Kept::new();
+    for n in 1..200 {
+        kept.registry().register(task(n), host(1), 1000).unwrap();
+    }
+    kept.reopen();
+    kept.registry = None;
+    let path = kept.directory.path().join("registry.redb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // All but what says what the file is.
+    bytes.iter_mut().skip(4096).for_each(|byte| *byte ^= 0x5a);
+    std::fs::write(&path, bytes).unwrap();
+    assert!(matches!(Embedded::open(&path, sir()), Err(Denied::Unavailable(_))));
 }
 
 #[test]
