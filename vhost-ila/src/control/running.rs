@@ -114,6 +114,7 @@ impl Running {
         if let (Some(service), Some(redirects)) = (service, redirects) {
             service.install(redirects);
         }
+        tell_of_new_addresses(running, &wanted);
         *running = wanted;
         // Networks may have come that registrations waited for.
         self.registry.feed(running, &self.nve);
@@ -309,6 +310,19 @@ impl Config {
             networks: setup.networks.len(),
             attachments: setup.attachments.len(),
             mappings: setup.mappings.len(),
+        }
+    }
+}
+
+/// A task's interface keeps the addresses that its namespace gave it, whatever the config says now.
+fn tell_of_new_addresses(running: &Config, wanted: &Config) {
+    for task in &wanted.setup.setup().tasks {
+        let before = running.setup.setup().tasks.iter().find(|before| before.name == task.name);
+        if before.is_some_and(|before| before.addresses != task.addresses) {
+            log::warn!(
+                "{}: has other addresses now; if it is plugged in, its namespace must be told",
+                task.name
+            );
         }
     }
 }

@@ -246,7 +246,8 @@ fn a_reload_that_redirects_refuse_touches_neither_core_nor_devices() {
     let other = service(&nve);
     let port = std::net::UdpSocket::bind("[::1]:0").and_then(|socket| socket.local_addr()).expect("bound");
     let key = "[[redirect.key]]\nid = 1\nfile = \"key\"\n";
-    std::fs::write(&path, format!("{ONE}[redirect]\nport = {}\n{key}", port.port())).expect("written");
+    std::fs::write(&path, format!("{ONE}[redirect]\nport = {}\naccept = false\n{key}", port.port()))
+        .expect("written");
     let wanted = Config::load(&path).expect("accepted");
     other.apply(wanted.redirect.as_ref()).expect("bound");
     let ports = ["vm1", "vm2"].map(|name| nve.port(name));

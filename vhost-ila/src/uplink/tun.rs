@@ -229,10 +229,10 @@ impl Uplink for Tun {
     }
 }
 
-/// `NotConnected` where the interface was deleted: the descriptor never comes back to life.
+/// `NotConnected` where the interface was deleted, or the kernel has no RWF_NOWAIT for it: the descriptor never comes back to life.
 fn gone(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::EBADFD) => io::Error::new(io::ErrorKind::NotConnected, error),
+        Some(libc::EBADFD | libc::EOPNOTSUPP) => io::Error::new(io::ErrorKind::NotConnected, error),
         _ => error,
     }
 }
@@ -264,5 +264,14 @@ mod tests {
         assert_eq!(full, Err(io::ErrorKind::WouldBlock));
         assert_eq!(nothing, Ok(true));
         drop(theirs);
+    }
+
+    #[test]
+    fn what_the_kernel_will_never_read_without_waiting_is_given_up() {
+        let file = std::fs::File::open("/proc/self/stat").unwrap();
+        let mut waits = Tun { file: file.try_clone().unwrap().into(), flags: 0 };
+        assert!(waits.receive(&mut [0; 2000]).unwrap().is_some(), "it can be read");
+        let mut never = Tun { file: file.into(), flags: libc::RWF_NOWAIT };
+        assert_eq!(never.receive(&mut [0; 2000]).unwrap_err().kind(), io::ErrorKind::NotConnected);
     }
 }
