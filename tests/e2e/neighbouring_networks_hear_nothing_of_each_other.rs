@@ -3,7 +3,7 @@
 //!
 //! The control is in the same run: each network's own traffic must be there, byte by byte.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -48,7 +48,9 @@ fn whatever_they_send_and_whoever_they_say_they_are() {
     make(&own.map(|(sender, receiver)| (sender, sender.ipv4, receiver.ipv4)));
     make(&own.map(|(sender, receiver)| (sender, sender.ipv6, receiver.ipv6)));
     // To the other network's tenants, on this host and on the other; and as if from there.
+    let own_errors = errors(&directory, &VM1);
     let foreign = make(&[(&VM1, VM1.ipv6, RED1.ipv6), (&VM1, VM1.ipv6, RED2.ipv6)]);
+    let foreign_errors = errors(&directory, &VM1) - own_errors;
     let spoofed = make(&[
         (&VM1, RED1.ipv6, RED2.ipv6),
         (&VM1, RED1.ipv6, VM2.ipv6),
@@ -57,7 +59,9 @@ fn whatever_they_send_and_whoever_they_say_they_are() {
         (&VM1, VM2.ipv4, VM2.ipv4),
     ]);
     // By the names that the wire has for them: SIR and ILA addresses of red2.
+    let told = errors(&directory, &VM1);
     let sir = make(&[(&VM1, VM1.ipv6, "2001:db8:51:0:4000:3ea:a01:2")]);
+    let sir_errors = errors(&directory, &VM1) - told;
     let locator = make(&[(&VM1, VM1.ipv6, "2001:db8:0:2:4000:3ea:a01:2")]);
     let strangers = lie_about_the_card(&directory, &VM1, &RED1);
 
@@ -65,10 +69,12 @@ fn whatever_they_send_and_whoever_they_say_they_are() {
         Running::start(&site.fabric.router, &[link], &directory.join(format!("link-{link}.pcapng"))).unwrap()
     });
     let expected = [
-        ("foreign-network", foreign),
+        ("foreign-network", foreign - foreign_errors),
+        // An ICMP error goes where the packet that it quotes came from, and none came from there.
+        ("quoted-packet", foreign_errors + sir_errors),
         ("spoofed-address", spoofed),
         ("spoofed-mac", strangers),
-        ("sir-destination", sir),
+        ("sir-destination", sir - sir_errors),
         ("locator-destination", locator),
     ];
     let before = expected.map(|(reason, _)| site.daemons[0].drops(reason).unwrap());
@@ -102,6 +108,12 @@ fn exchange(directory: &Path, peers: &mut [Peer; 4]) {
 /// How many frames `sender` has to send.
 fn sent(directory: &Path, sender: &Vm) -> usize {
     file::read(&directory.join(format!("{}-sent.pcap", sender.name))).map_or(0, |frames| frames.len())
+}
+
+/// How many of the frames that `sender` has to send are ICMP errors, by the oracle's names for them.
+fn errors(directory: &Path, sender: &Vm) -> usize {
+    let names = fs::read_to_string(directory.join(format!("{}-sent.names", sender.name))).unwrap_or_default();
+    names.lines().filter(|name| name.contains("unreachable") || name.contains(", about ")).count()
 }
 
 /// Adds to what `sender` sends its first ten frames once more, from the card of `other`; how many they are.

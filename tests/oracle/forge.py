@@ -84,10 +84,12 @@ def packets(plan):
     yield "illegal-source", datagram(plan.domain.ila_address(here, blue, vm1_4), target4)
     yield "illegal-source", datagram(IPv6Address(int(here[0]) | int(source4) & (1 << 64) - 1), target4)
     yield "illegal-source", datagram(plan.domain.ila_address(here, blue, vm1_6), target6)
-    # Type 3 is no SIR address; type 1 is a task's; 0 and 5 to 7 are nobody's.
-    for kind in (0, 1, 3, 4, 5, 6, 7):
+    # Type 3 is no SIR address; 0 and 5 to 7 are nobody's.
+    for kind in (0, 3, 4, 5, 6, 7):
         yield "illegal-source", datagram(IPv6Address(int(source4) & ~TYPE_BITS | kind << 61), target4)
-    yield "illegal-source", datagram("2001:db8:ffff::1", target4)
+    # Type 1 is a task's, and whatever is nobody's of the inside is outside: no rule lets either in.
+    yield "foreign-network", datagram(IPv6Address(int(source4) & ~TYPE_BITS | 1 << 61), target4)
+    yield "outside-source", datagram("2001:db8:ffff::1", target4)
     yield "illegal-source", datagram(here[1], target6)
     # An IPv4 tenant does not speak to an IPv6 tenant of its own network.
     yield "illegal-source", datagram(source4, target6)
