@@ -66,12 +66,14 @@ fn goes_on(mut site: Site, attachable: impl Fn(usize) -> UnixStream) {
     }
 }
 
-/// Frames from the first to the second, which arrive.
+/// Frames from the first to the second, which arrive; their buffers are given back. (A daemon that is killed before it gave back what it
+/// had sent leaves that to the next, which sends it again.)
 fn cross(peers: &mut [Peer; 2], number: &mut u32, count: u32) {
     let [one, two] = peers;
     let first = *number;
     publish(one, &VM1, &VM2, number, count);
     expect(two, first..*number);
+    one.flush().unwrap();
 }
 
 fn publish(peer: &mut Peer, from: &Vm, to: &Vm, number: &mut u32, count: u32) {
