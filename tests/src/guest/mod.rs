@@ -1,7 +1,7 @@
 //! A guest: QEMU with Debian's kernel, driven over a serial line.
 //!
 //! ```text
-//! harness ──"7 ping -c 3 10.1.0.2\n"──> /run/vhost-ila/NAME.agent ──> ttyS1 ──> init: sh -c ...
+//! harness ──"7 18 ping -c 3 10.1.0.2\n"──> /run/vhost-ila/NAME.agent ──> ttyS1 ──> init: sh -c ...
 //!         <──output, "=7 0\n"─────────                                            └─> ttyS0 ──> guest-NAME.log
 //!         ──QMP──> /run/vhost-ila/NAME.qmp: reset it, add memory, pull its cable ([`monitor`])
 //! ```
@@ -228,21 +228,27 @@ pub struct Finished {
 struct Agent {
     lines: Lines,
     asked: u32,
+    /// The last line, should it have to be said again.
+    said: String,
 }
 
 impl Agent {
     fn new(stream: UnixStream) -> Result<Agent> {
-        Ok(Agent { lines: Lines::new(stream)?, asked: 0 })
+        Ok(Agent { lines: Lines::new(stream)?, asked: 0, said: String::new() })
     }
 
     fn ask(&mut self, command: &str) -> Result<String> {
         self.asked += 1;
         let id = self.asked.to_string();
-        self.lines.say(&format!("{id} {command}"))?;
+        // The guest's shell reads words: what surrounds them is not among the bytes it counts.
+        let command = command.trim();
+        self.said = format!("{id} {} {command}", command.len());
+        self.lines.say(&self.said)?;
         Ok(id)
     }
 
-    /// Reads until the line `=ID STATUS`. Answers to earlier questions, given up or cut off by a reboot, are dropped.
+    /// Reads until the line `=ID STATUS`. Answers to earlier questions, given up or cut off by a reboot, are dropped. What the port garbled
+    /// is said again.
     fn answer(&mut self, id: &str, limit: Duration) -> Result<Finished> {
         let start = Instant::now();
         let mut output = String::new();
@@ -259,6 +265,9 @@ impl Agent {
                 return Ok(Finished { status, output });
             }
             output.clear();
+            if answered == "garbled" {
+                self.lines.say(&self.said)?;
+            }
         }
     }
 }
@@ -278,6 +287,18 @@ mod tests {
         theirs.write_all(b"a\nb\n=1 3\n").unwrap();
         let finished = agent.answer(&id, Duration::from_secs(1)).unwrap();
         assert_eq!(finished, Finished { status: 3, output: "a\nb\n".into() });
+    }
+
+    #[test]
+    fn what_the_port_garbled_is_said_again() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut agent = Agent::new(ours).unwrap();
+        let id = agent.ask("true ").unwrap();
+        theirs.write_all(b"=garbled 0\n=1 0\n").unwrap();
+        assert_eq!(agent.answer(&id, Duration::from_secs(1)).unwrap().status, 0);
+        let mut said = [0; 18];
+        std::io::Read::read_exact(&mut theirs, &mut said).unwrap();
+        assert_eq!(&said, b"1 4 true\n1 4 true\n");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # Process 1 of a test guest. It brings up the kernel, then runs the commands that come in on the second serial port, one
-# a line: "ID COMMAND". Each is answered by its output and a last line "=ID STATUS", and repeated on the console.
+# a line: "ID BYTES COMMAND", BYTES the length of the command. Each is answered by its output and a last line "=ID STATUS", and repeated on the console.
 
 export PATH=/bin HOME=/root
 busybox mount -t proc proc /proc
@@ -24,7 +24,13 @@ stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo "guest: ready ($(uname -r))"
 echo "=ready 0" >&3
-while read -r id command <&3; do
+while read -r id bytes command <&3; do
+    # The port may lose what comes while the machine is busy.
+    if [ "${#command}" != "$bytes" ]; then
+        echo "guest: a garbled line: $id $bytes $command"
+        echo "=garbled 0" >&3
+        continue
+    fi
     echo "guest# $command"
     sh -c "$command" >/tmp/output 2>&1 </dev/null 3>&-
     status=$?
