@@ -274,7 +274,7 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use super::*;
 
@@ -297,7 +297,7 @@ mod tests {
         theirs.write_all(b"=garbled 0\n=1 0\n").unwrap();
         assert_eq!(agent.answer(&id, Duration::from_secs(1)).unwrap().status, 0);
         let mut said = [0; 18];
-        std::io::Read::read_exact(&mut theirs, &mut said).unwrap();
+        theirs.read_exact(&mut said).unwrap();
         assert_eq!(&said, b"1 4 true\n1 4 true\n");
     }
 
