@@ -62,9 +62,12 @@ def verified(packet, layer):
 
 def port(number):
     """A port, or that it is one of many."""
-    if number in TRACEROUTE:
-        return "traceroute's"
     return "chosen" if number >= EPHEMERAL else str(number)
+
+
+def asked(source, number):
+    """The port of a UDP question: traceroute's too are among those that the kernel chooses from, for sources."""
+    return "traceroute's" if source >= EPHEMERAL and number in TRACEROUTE else port(number)
 
 
 def internet(packet, names):
@@ -111,7 +114,7 @@ def described(packet, names, quoted=False):
     if kind == "UDP":
         udp = UDP(payload[:8])
         marked = ", marked" if (packet.tos if packet.version == 4 else packet.tc) else ""
-        fields += [f"ports {port(udp.sport)} > {port(udp.dport)}", f"UDP length {udp.len}", payload[8:].hex()]
+        fields += [f"ports {port(udp.sport)} > {asked(udp.sport, udp.dport)}", f"UDP length {udp.len}", payload[8:].hex()]
         if not quoted:
             fields.append(f"checksum good {verified(packet, UDP)}")
         return case + marked, fields
