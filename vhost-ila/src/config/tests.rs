@@ -40,21 +40,30 @@ fn load(text: &str) -> Result<Config, Refused> {
     Config::load(&directory(&[("one.toml", text)]).path().join("one.toml"))
 }
 
-/// Line, text and remedy of each problem of HOST + BLUE with `from` replaced by `to`.
-fn refusals(from: &str, to: &str) -> Vec<(usize, String, String)> {
-    let text = format!("{HOST}{BLUE}");
+/// Line, text and remedy of each problem of `text` with `from` replaced by `to`.
+fn refusals_of(text: &str, from: &str, to: &str) -> Vec<(usize, String, String)> {
     assert!(text.contains(from), "{from} is in the text");
     let refused = load(&text.replacen(from, to, 1)).expect_err("refused");
     refused.problems().iter().map(|p| (p.place.line, p.what.clone(), p.remedy.clone())).collect()
 }
 
+/// The same of HOST + BLUE.
+fn refusals(from: &str, to: &str) -> Vec<(usize, String, String)> {
+    refusals_of(&format!("{HOST}{BLUE}"), from, to)
+}
+
+/// `problems` is one, in this line, and says this.
 #[track_caller]
-fn refused(from: &str, to: &str, line: usize, what: &str, remedy: &str) {
-    let problems = refusals(from, to);
-    let [(at, said, told)] = problems.as_slice() else { panic!("one problem, not {problems:?}") };
+fn only(problems: &[(usize, String, String)], line: usize, what: &str, remedy: &str) {
+    let [(at, said, told)] = problems else { panic!("one problem, not {problems:?}") };
     assert_eq!(*at, line, "{said}");
     assert!(said.contains(what), "{said:?} should contain {what:?}");
     assert!(told.contains(remedy), "{told:?} should contain {remedy:?}");
+}
+
+#[track_caller]
+fn refused(from: &str, to: &str, line: usize, what: &str, remedy: &str) {
+    only(&refusals(from, to), line, what, remedy);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use nve_core::addr::PeerChecksum;
 
-use super::{BLUE, HOST, load};
+use super::{BLUE, HOST, load, only, refusals_of};
 
 /// Begins at line 15.
 const PEERS: &str = r#"[[mapping]]
@@ -18,13 +18,7 @@ checksum = "no-action"
 
 #[track_caller]
 fn refused(from: &str, to: &str, line: usize, what: &str, remedy: &str) {
-    let text = format!("{HOST}{BLUE}{PEERS}");
-    assert!(text.contains(from), "{from} is in the text");
-    let refused = load(&text.replacen(from, to, 1)).expect_err("refused");
-    let [problem] = refused.problems() else { panic!("one problem, not {:?}", refused.problems()) };
-    assert_eq!(problem.place.line, line, "{}", problem.what);
-    assert!(problem.what.contains(what), "{:?} should contain {what:?}", problem.what);
-    assert!(problem.remedy.contains(remedy), "{:?} should contain {remedy:?}", problem.remedy);
+    only(&refusals_of(&format!("{HOST}{BLUE}{PEERS}"), from, to), line, what, remedy);
 }
 
 #[test]

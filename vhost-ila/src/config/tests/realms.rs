@@ -2,7 +2,7 @@
 
 use nve_core::setup::{Aliased, Protocol, Realm};
 
-use super::{BLUE, HOST, load};
+use super::{BLUE, HOST, load, only, refusals_of};
 
 /// Begins at line 15.
 const REALMS: &str = r#"[network.green]
@@ -49,13 +49,7 @@ fn whole() -> String {
 
 #[track_caller]
 fn refused(from: &str, to: &str, line: usize, what: &str, remedy: &str) {
-    let text = whole();
-    assert!(text.contains(from), "{from} is in the text");
-    let refused = load(&text.replacen(from, to, 1)).expect_err("refused");
-    let [problem] = refused.problems() else { panic!("one problem, not {:?}", refused.problems()) };
-    assert_eq!(problem.place.line, line, "{}", problem.what);
-    assert!(problem.what.contains(what), "{:?} should contain {what:?}", problem.what);
-    assert!(problem.remedy.contains(remedy), "{:?} should contain {remedy:?}", problem.remedy);
+    only(&refusals_of(&whole(), from, to), line, what, remedy);
 }
 
 #[test]
