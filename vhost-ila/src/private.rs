@@ -45,11 +45,23 @@ pub(crate) fn directory(directory: &Path) -> io::Result<()> {
 /// hold its lock.
 ///
 /// # Errors
-/// It cannot be opened, or is another user's.
+/// It cannot be opened, is a link, or is another user's: a sticky directory may have been given either before us.
 pub(crate) fn file(path: &Path) -> io::Result<File> {
     let mut how = OpenOptions::new();
-    let file = how.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    if file.metadata()?.mode() & 0o077 != 0 {
+    let file = how
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    let facts = file.metadata()?;
+    if !is_ours(facts.uid()) {
+        let what = format!("{} belongs to another user", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    if facts.mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(file)
@@ -76,6 +88,8 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         file(&path).unwrap();
         assert_eq!(mode(&path), 0o600);
+        std::os::unix::fs::symlink(&path, state.join("link")).unwrap();
+        assert!(file(&state.join("link")).is_err());
     }
 
     #[test]
