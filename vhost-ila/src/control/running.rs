@@ -1,7 +1,8 @@
 //! What runs: the NVE, its devices, and the config both came from.
 //!
 //! What must stay true: reload is atomic. A refused config changes nothing; one whose devices cannot be made is taken back, so that
-//! core and devices always come from the same config.
+//! core and devices always come from the same config. What was learned by redirects, and whose guest has gone, is not brought back where
+//! the config taken back had no place for it: redirects and the operator say it again.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -78,7 +79,7 @@ impl Running {
     /// let go of removed devices.
     ///
     /// # Errors
-    /// Nothing has changed; the refusal says why.
+    /// What ran before runs; the refusal says why.
     pub fn reload(&self) -> Result<Reloaded, Refusal> {
         let mut running = self.running();
         let outcome = self.replace(&mut running);
