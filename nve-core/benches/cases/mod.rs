@@ -1,0 +1,122 @@
+//! The packets that the benches walk: hosts `hv1` (guests `vm1`, `vm3`) and `hv2` (`vm2`) of one network, 64-byte datagrams among them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nve_core::addr::{ChecksumMode, Vnid};
+use nve_core::gateway::GATEWAY_MAC;
+use nve_core::packet::{Frame, HEAD_LEN, Offload};
+use nve_core::pipeline::{Fate, Nve, Origin, Receiver, Scratch, Walker};
+use nve_core::setup::{Attachment, Host, Instance, Mapping, Network, Setup};
+use nve_core::testkit::frames::{self, Header};
+use smoltcp::wire::EthernetAddress;
+
+const MAC1: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0, 0, 1]);
+
+/// One packet, and the worker's side that walks it.
+pub(crate) struct Case {
+    /// What is printed.
+    pub(crate) name: String,
+    walker: Walker,
+    origin: Origin,
+    bytes: Vec<u8>,
+    scratch: Box<Scratch>,
+}
+
+impl Case {
+    /// Walks the packet once more, from classification to the new head.
+    #[inline]
+    pub(crate) fn walk(&mut self) -> Fate {
+        let head = self.bytes.get(..HEAD_LEN).unwrap_or(&self.bytes);
+        let frame = Frame { head, len: self.bytes.len(), offload: Offload::NONE };
+        self.walker.walk(self.origin, &frame, &mut self.scratch)
+    }
+}
+
+/// All of them; each goes somewhere.
+pub(crate) fn all() -> Vec<Case> {
+    let (hv1, hv2) = (nve(1), nve(2));
+    let vm1 = Origin::Port(hv1.port("vm1").unwrap());
+    let mut cases = Vec::new();
+    for (family, source, near, far) in [
+        ("IPv4", "10.1.0.1", "10.1.0.3", "10.1.0.2"),
+        ("IPv6", "2001:db8:b1:e::1", "2001:db8:b1:e::3", "2001:db8:b1:e::2"),
+    ] {
+        let case = |way: &str, nve: &Arc<Nve>, origin, bytes: &[u8]| {
+            let mut walker = Walker::new(nve.clone());
+            walker.begin(Duration::from_secs(1));
+            let name = format!("{family} {way}");
+            let mut case = Case { name, walker, origin, bytes: bytes.to_vec(), scratch: Box::default() };
+            let fate = case.walk();
+            assert!(matches!(fate, Fate::Local(..) | Fate::Uplink(_)), "{}: {fate:?}", case.name);
+            (case, fate)
+        };
+        let remote = frames::ethernet(MAC1, GATEWAY_MAC, &datagram(source, far));
+        cases.push(
+            case("to a neighbour", &hv1, vm1, &frames::ethernet(MAC1, GATEWAY_MAC, &datagram(source, near)))
+                .0,
+        );
+        let (to_the_fabric, fate) = case("to the fabric", &hv1, vm1, &remote);
+        let Fate::Uplink(out) = fate else { panic!("{fate:?}") };
+        let wire = [&to_the_fabric.scratch.head[out.head.clone()], &remote[out.tail.clone()]].concat();
+        cases.push(to_the_fabric);
+        cases.push(case("from the fabric", &hv2, Origin::Uplink, &wire).0);
+    }
+    cases
+}
+
+/// A host with two guests, `vm1` and `vm3` (host `1`) or `vm2` (host `2`).
+fn nve(host: u8) -> Arc<Nve> {
+    let address = |last: u8| [format!("10.1.0.{last}"), format!("2001:db8:b1:e::{last}")];
+    let addresses = |last: u8| address(last).map(|text| text.parse::<IpAddr>().unwrap());
+    let (here, there): (&[u8], &[u8]) = if host == 1 { (&[1, 3], &[2]) } else { (&[2], &[1, 3]) };
+    let other = 3 - host;
+    let setup = Setup {
+        networks: vec![Network {
+            ipv4: Some("10.1.0.0/16".parse().unwrap()),
+            ipv6: Some("2001:db8:b1:e::/96".parse().unwrap()),
+            ..Network::named("blue", Vnid::new(1001).unwrap())
+        }],
+        attachments: here
+            .iter()
+            .map(|last| Attachment {
+                name: format!("vm{last}"),
+                network: "blue".into(),
+                mac: EthernetAddress([0x52, 0x54, 0, 0, 0, *last]),
+                addresses: addresses(*last).into(),
+                hostname: None,
+                instance: Instance::default(),
+                macs: vec![],
+                prefixes: vec![],
+                shared: vec![],
+            })
+            .collect(),
+        mappings: there
+            .iter()
+            .flat_map(|last| addresses(*last))
+            .map(|address| Mapping {
+                network: "blue".into(),
+                address,
+                locator: format!("2001:db8:0:{other}::/64").parse().unwrap(),
+            })
+            .collect(),
+        ..Setup::of(Host {
+            name: format!("hv{host}"),
+            locator: format!("2001:db8:0:{host}::/64").parse().unwrap(),
+            sir: "2001:db8:51::/64".parse().unwrap(),
+            checksum: ChecksumMode::Neutral,
+            uplink_mtu: 1500,
+            unknown: Default::default(),
+        })
+    };
+    let nve = Nve::new(setup.check().unwrap(), 1000);
+    let all = Receiver { up: true, csum: true, tso4: true, tso6: true, ecn: true, uso: true };
+    nve.ports().iter().for_each(|attachment| nve.set_receiver(attachment.port, all));
+    nve
+}
+
+fn datagram(source: &str, destination: &str) -> Vec<u8> {
+    let socket = |address: &str| SocketAddr::new(address.parse().unwrap(), 1000);
+    frames::udp(Header::default(), socket(source), socket(destination), &[0; 22])
+}
