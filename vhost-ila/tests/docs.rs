@@ -82,12 +82,16 @@ fn the_table_of_features_is_current() {
     let mut text = format!(
         "{FEATURES_HEAD}| feature | bit | here | off switch | test | counter |\n|---|---|---|---|---|---|\n"
     );
-    for Feature { name, bit, switch, does, test, counter, .. } in FEATURES {
+    for Feature { name, bit, switch, asked, does, test, counter, .. } in FEATURES {
         let bit = match bit {
             Bit::Virtio(bit) => format!("virtio {bit}"),
             Bit::Protocol(bit) => format!("protocol {bit}"),
         };
-        let switch = if *switch { format!("`without = [\"{name}\"]`") } else { "none".into() };
+        let switch = match asked {
+            _ if *switch => format!("`without = [\"{name}\"]`"),
+            Some(line) => format!("on with `{line}`"),
+            None => "none".into(),
+        };
         text += &format!("| `{name}` | {bit} | {does} | {switch} | `{test}` | `{counter}` |\n");
     }
     text += "\n## Counters\n\nOf each attachment since it was made, in `uses` of `vhost-ila show attachments --json`; those that are \
@@ -114,8 +118,11 @@ Control queue. QEMU, cloud-hypervisor and DPDK serve it themselves and tell the 
 it is the ring behind the last pair offered, or ring 2 without `mq`: it sets the number of pairs and takes acknowledgements of announcements;
 every other command is answered with an error.
 
-Never offered, as they are not carried: packed rings, UDP segmentation, SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT_SHMFD of vhost-user. A
-front-end that reconnects goes on at the used index, which `in_order` makes exact.
+Packed rings are offered where the attachment says `packed = true`; the guest may still choose split ones. A split ring goes on at the used
+index when a front-end reconnects, which `in_order` makes exact, even after the daemon was killed. A packed ring shows no such index: it
+goes on where SET_VRING_BASE says, so a guest whose daemon is killed must set its NIC up again.
+
+Never offered, as they are not carried: UDP segmentation, SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT_SHMFD of vhost-user.
 
 ";
 

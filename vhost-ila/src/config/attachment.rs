@@ -84,6 +84,7 @@ fn task(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) -> Option<Task> 
     let lists = lists.into_iter().filter_map(|(key, texts)| Some((key, texts.first()?.span())));
     let queues = raw.queues.iter().map(|queues| ("queues", queues.span()));
     let queues = queues.chain(raw.standby.iter().map(|standby| ("standby", standby.span())));
+    let queues = queues.chain(raw.packed.iter().map(|packed| ("packed", packed.span())));
     let mut none = true;
     for (key, span) in one.chain(lists).chain(queues) {
         let what = format!("{}: an attachment of kind \"tun\" has none", at(key));
@@ -172,7 +173,7 @@ fn tenant(judge: &mut Judge<'_>, name: &Text, raw: &RawAttachment) -> Option<Att
     Some(Attached::Tenant(facts, socket))
 }
 
-/// `queues` and `without`.
+/// `queues`, `without` and `packed`.
 fn offer(judge: &mut Judge<'_>, at: &impl Fn(&str) -> String, raw: &RawAttachment) -> Option<Offer> {
     let pairs = match &raw.queues {
         Some(queues) => judge.number(&at("queues"), queues, 1..=u16::from(MAX_PAIRS)),
@@ -195,7 +196,9 @@ fn offer(judge: &mut Judge<'_>, at: &impl Fn(&str) -> String, raw: &RawAttachmen
         }
         off.push(known);
     }
-    Some(Offer::new(pairs?, &off.into_iter().collect::<Option<Vec<_>>>()?))
+    let offer = Offer::new(pairs?, &off.into_iter().collect::<Option<Vec<_>>>()?);
+    let packed = raw.packed.as_ref().is_some_and(|packed| *packed.get_ref());
+    Some(if packed { offer.with_packed_rings() } else { offer })
 }
 
 /// The devices to serve, their sockets under `runtime` unless absolute.

@@ -161,6 +161,7 @@ pub(super) struct RawAttachment {
     pub(super) queues: Option<Spanned<i64>>,
     #[serde(default)]
     pub(super) without: Vec<Text>,
+    pub(super) packed: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]

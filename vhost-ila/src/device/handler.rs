@@ -101,7 +101,10 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
-        let size = u16::try_from(num).ok().filter(|n| n.is_power_of_two() && *n <= ring::MAX_SIZE);
+        // Only a packed ring may have any number (virtio 1.2, 2.7 and 2.8.10.1).
+        let is_legal =
+            |n: &u16| (1..=ring::MAX_SIZE).contains(n) && (self.features.packed() || n.is_power_of_two());
+        let size = u16::try_from(num).ok().filter(is_legal);
         let size = size.ok_or(Error::InvalidParam)?;
         self.change(index, |ring| {
             ring.size = size;
@@ -126,11 +129,14 @@ impl VhostUserBackendReqHandlerMut for Session {
         })
     }
 
-    /// Taken note of only: a split ring starts at its used index (see [`ring`]).
+    /// Where a packed ring begins: where it takes the next buffer (bits 0 to 15) and gives the next one back (16 to 31; DPDK leaves them
+    /// zero). A split ring starts at its used index (see [`ring`]), and this is taken note of only.
     fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
-        let base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
+        if !self.features.packed() {
+            u16::try_from(base).map_err(|_| Error::InvalidParam)?;
+        }
         self.change(index, |ring| {
-            ring.base = base;
+            ring.base = Some(base);
             Ok(())
         })
     }
@@ -143,11 +149,12 @@ impl VhostUserBackendReqHandlerMut for Session {
             self.pairs = 1;
         }
         self.stopped |= matches!(self.role(at), Some(Role::Receive(_)));
+        let first = self.features.first_base();
         let ring = self.rings.get_mut(at).ok_or(Error::InvalidParam)?;
         // The ring is stopped until the next kick descriptor. QEMU says only once, at its start, where it wants to hear of faults.
         ring.events.kick = None;
         ring.events.call = None;
-        Ok(VhostUserVringState::new(index, u32::from(ring.base)))
+        Ok(VhostUserVringState::new(index, ring.base.unwrap_or(first)))
     }
 
     fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {

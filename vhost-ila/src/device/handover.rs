@@ -119,7 +119,7 @@ impl Queue {
 
     /// Where another owner of the ring goes on.
     #[must_use]
-    pub fn base(&self) -> u16 {
+    pub fn base(&self) -> u32 {
         match self {
             Self::Receive(q) => q.ring.base(),
             Self::Transmit(q) => q.ring.base(),

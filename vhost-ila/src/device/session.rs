@@ -35,7 +35,7 @@ pub(super) struct RingState {
     /// The worker has it.
     running: bool,
     /// Where the front-end may go on, when the worker does not have it.
-    pub(super) base: u16,
+    pub(super) base: Option<u32>,
 }
 
 /// One front-end's session with one attachment, from connect to disconnect.
@@ -148,7 +148,7 @@ impl Session {
         let ring = self.rings.get_mut(index).ok_or(Error::InvalidParam)?;
         ring.running = false;
         if let Some(queue) = queue {
-            ring.base = queue.base();
+            ring.base = Some(queue.base());
             ring.events = queue.into_events();
         }
         self.show(index);
@@ -187,7 +187,10 @@ impl Session {
             memory: Arc::clone(&self.memory),
             addresses,
             size: ring.size,
+            packed: self.features.packed(),
+            base: ring.base,
             event_idx: self.features.event_idx(),
+            in_order: self.features.in_order(),
             indirect: self.features.indirect(),
             log,
         };
@@ -208,14 +211,14 @@ impl Session {
         self.worker.start(self.port, queue).map_err(Error::ReqHandlerError)?;
         if let Some(ring) = self.rings.get_mut(index) {
             ring.running = true;
-            ring.base = base;
+            ring.base = Some(base);
         }
         self.show(index);
         if matches!(role, Role::Receive(_)) {
             self.tell_receiver(None);
             if std::mem::take(&mut self.stopped) {
                 // A ring that does not begin at zero has received frames, somewhere else.
-                self.nve.started(self.port, base != 0);
+                self.nve.started(self.port, base != self.features.first_base());
             }
         }
         Ok(())

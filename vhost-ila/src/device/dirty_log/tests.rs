@@ -35,6 +35,9 @@ fn setup(size: u16, event_idx: bool) -> Setup {
         addresses: driver.front_end_addresses(),
         size,
         event_idx,
+        packed: false,
+        base: None,
+        in_order: false,
         indirect: true,
         log: Some(LogSpec { log: Arc::new(dirty), used: None }),
     };

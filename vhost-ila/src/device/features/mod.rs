@@ -4,13 +4,13 @@
 //! another is not offered without it (virtio 1.2, 5.1.3.1).
 //!
 //! Never offered: SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT of vhost-user, which the dispatcher of the `vhost` crate does not decode or
-//! which IN_ORDER makes unnecessary; USO and packed rings, which are not carried.
+//! which IN_ORDER makes unnecessary; USO, which is not carried. Packed rings are offered where the attachment asks for them.
 
 mod table;
 
 use nve_core::pipeline::Receiver;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
@@ -55,13 +55,15 @@ impl Default for Offer {
 }
 
 impl Offer {
-    /// Everything but `without` and what is of no use without those; `pairs` queue pairs, 1..=[`MAX_PAIRS`].
+    /// Everything but `without`, what is of no use without those, and what must be asked for; `pairs` queue pairs, 1..=[`MAX_PAIRS`].
     #[must_use]
     pub fn new(pairs: u8, without: &[&Feature]) -> Self {
         let pairs = pairs.clamp(1, MAX_PAIRS);
         let mut offer = Self { virtio: 0, protocol: 0, pairs };
         let withdrawn = |feature: &Feature| {
-            without.iter().any(|off| off.bit == feature.bit) || (pairs == 1 && feature.bit == table::MQ)
+            feature.asked.is_some()
+                || without.iter().any(|off| off.bit == feature.bit)
+                || (pairs == 1 && feature.bit == table::MQ)
         };
         for feature in FEATURES.iter().filter(|feature| !withdrawn(feature)) {
             *offer.word(feature.bit) |= feature.bit.mask();
@@ -74,6 +76,19 @@ impl Offer {
             offer.pairs = 1;
         }
         offer
+    }
+
+    /// This offer, and packed rings.
+    #[must_use]
+    pub fn with_packed_rings(mut self) -> Self {
+        *self.word(table::RING_PACKED) |= table::RING_PACKED.mask();
+        self
+    }
+
+    /// Whether packed rings are offered.
+    #[must_use]
+    pub fn packed_rings(self) -> bool {
+        self.has(table::RING_PACKED)
     }
 
     fn word(&mut self, bit: Bit) -> &mut u64 {
@@ -198,6 +213,25 @@ impl Accepted {
         self.has(VIRTIO_RING_F_EVENT_IDX)
     }
 
+    /// VIRTIO_F_RING_PACKED.
+    #[must_use]
+    pub fn packed(self) -> bool {
+        self.has(VIRTIO_F_RING_PACKED)
+    }
+
+    /// What GET_VRING_BASE answers of a ring that has not carried anything: index 0, and in packed rings wrap counters of 1 (vhost-user,
+    /// "A vring state description": bits 15 and 31).
+    #[must_use]
+    pub fn first_base(self) -> u32 {
+        if self.packed() { 0x8000_8000 } else { 0 }
+    }
+
+    /// VIRTIO_F_IN_ORDER.
+    #[must_use]
+    pub fn in_order(self) -> bool {
+        self.has(VIRTIO_F_IN_ORDER)
+    }
+
     /// VIRTIO_F_INDIRECT_DESC.
     #[must_use]
     pub fn indirect(self) -> bool {
@@ -266,7 +300,9 @@ mod tests {
 
     #[test]
     fn a_feature_that_was_not_offered_cannot_be_accepted() {
-        for offer in [Offer::default(), without(&["host_tso4", "mrg_rxbuf"], 4)] {
+        let packed = Offer::default().with_packed_rings();
+        assert!(packed.packed_rings() && !Offer::default().packed_rings());
+        for offer in [Offer::default(), without(&["host_tso4", "mrg_rxbuf"], 4), packed] {
             assert!(Accepted::new(offer.virtio(), offer).is_ok());
             for bit in 0..64 {
                 assert_eq!(

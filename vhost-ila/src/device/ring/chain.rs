@@ -10,7 +10,7 @@
 
 use super::layout::{Descriptor, F_INDIRECT, F_NEXT, F_WRITE, Layout};
 use super::{MAX_CHAIN, RingFault};
-use crate::device::memory::Segment;
+use crate::device::memory::{GuestMemory, Segment};
 
 /// Which way a ring's buffers go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +24,10 @@ pub(super) enum Direction {
 /// A chain taken from a ring: which one, and where its pieces are in the arena.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
-    pub(super) head: u16,
+    /// What the driver knows it by: its head in a split ring, the buffer id in a packed one. Given back as it came, and nothing else.
+    pub(super) id: u16,
+    /// Entries of the ring that it takes: descriptors of a packed ring, one in the available ring of a split one.
+    pub(super) entries: u16,
     pub(super) first: u16,
     pub(super) count: u16,
     /// Bytes in all, saturating: far above any frame either way.
@@ -60,16 +63,13 @@ impl Walk {
         Self { direction, indirect, tables: 0, last: 0, turn: Turn::Never }
     }
 
-    /// As [`Walk::chain`], of a control queue: readable descriptors, then writable ones. Where, in `arena`, the latter begin.
-    pub(super) fn command(
-        &mut self,
-        ring: &Layout,
-        head: u16,
-        arena: &mut Vec<Segment>,
-        chains: &mut Vec<Chain>,
-    ) -> Result<usize, RingFault> {
+    /// The next chain is a control queue's: readable descriptors, then writable ones.
+    pub(super) fn expect_a_command(&mut self) {
         (self.direction, self.turn) = (Direction::Readable, Turn::Ahead);
-        self.chain(ring, head, arena, chains)?;
+    }
+
+    /// Where, in the arena, the writable pieces of the command that was walked last begin.
+    pub(super) fn answer(&self) -> Result<usize, RingFault> {
         match self.turn {
             Turn::At(place) => Ok(place),
             Turn::Ahead | Turn::Never => Err(RingFault::NoAnswer),
@@ -93,7 +93,8 @@ impl Walk {
             self.indirect(ring, descriptor, arena)?
         };
         // Pushed here: a chain that travels in a result is put together in memory and stalls the copy out of it.
-        chains.push(Chain { head, first: first as u16, count: (arena.len() - first) as u16, len });
+        let count = (arena.len() - first) as u16;
+        chains.push(Chain { id: head, entries: 1, first: first as u16, count, len });
         Ok(len)
     }
 
@@ -106,7 +107,7 @@ impl Walk {
     ) -> Result<u32, RingFault> {
         let mut len = 0;
         for _ in 0..ring.size.min(MAX_CHAIN) {
-            len = self.buffer(ring, descriptor, len, arena)?;
+            len = self.buffer(&ring.memory, descriptor, len, arena)?;
             if descriptor.flags & F_NEXT == 0 {
                 return Ok(len);
             }
@@ -125,33 +126,15 @@ impl Walk {
         table: Descriptor,
         arena: &mut Vec<Segment>,
     ) -> Result<u32, RingFault> {
-        self.tables += 1;
-        // 2.7.5.3.1: never with NEXT; a table is whole descriptors, at least one, no more than the ring has.
-        let entries = table.len / Descriptor::SIZE;
-        if !self.indirect
-            || table.flags & F_NEXT != 0
-            || table.len == 0
-            || !table.len.is_multiple_of(Descriptor::SIZE)
-            || entries > u32::from(ring.size)
-        {
-            return Err(RingFault::Indirect);
-        }
+        let entries = self.table(table, ring.size)?;
         let mut len = 0;
         let mut index = 0;
         for _ in 0..entries.min(u32::from(MAX_CHAIN)) {
-            let at =
-                table.address.checked_add(u64::from(index * Descriptor::SIZE)).ok_or(RingFault::Indirect)?;
-            let piece = ring.memory.piece(at, Descriptor::SIZE, &mut self.last).ok_or(RingFault::Address)?;
-            if piece.len() != Descriptor::SIZE as usize {
-                // A descriptor cut by a region's end.
-                return Err(RingFault::Address);
-            }
-            // SAFETY: `piece` is 16 bytes of memory that `ring.memory` keeps mapped.
-            let descriptor = unsafe { Descriptor::read(piece.address()) };
+            let descriptor = self.table_entry(&ring.memory, table, index)?;
             if descriptor.flags & F_INDIRECT != 0 {
                 return Err(RingFault::Indirect);
             }
-            len = self.buffer(ring, descriptor, len, arena)?;
+            len = self.buffer(&ring.memory, descriptor, len, arena)?;
             if descriptor.flags & F_NEXT == 0 {
                 return Ok(len);
             }
@@ -163,11 +146,44 @@ impl Walk {
         Err(RingFault::Endless)
     }
 
+    /// How many entries an indirect table has, in a ring of `size`. 2.7.5.3.1, 2.8.7: never with NEXT; a table is whole descriptors, at
+    /// least one, no more than the ring has.
+    pub(super) fn table(&mut self, table: Descriptor, size: u16) -> Result<u32, RingFault> {
+        self.tables += 1;
+        let entries = table.len / Descriptor::SIZE;
+        if !self.indirect
+            || table.flags & F_NEXT != 0
+            || table.len == 0
+            || !table.len.is_multiple_of(Descriptor::SIZE)
+            || entries > u32::from(size)
+        {
+            return Err(RingFault::Indirect);
+        }
+        Ok(entries)
+    }
+
+    /// Entry `index` of a table, as a split ring's driver writes it.
+    pub(super) fn table_entry(
+        &mut self,
+        memory: &GuestMemory,
+        table: Descriptor,
+        index: u32,
+    ) -> Result<Descriptor, RingFault> {
+        let at = table.address.checked_add(u64::from(index * Descriptor::SIZE)).ok_or(RingFault::Indirect)?;
+        let piece = memory.piece(at, Descriptor::SIZE, &mut self.last).ok_or(RingFault::Address)?;
+        if piece.len() != Descriptor::SIZE as usize {
+            // A descriptor cut by a region's end.
+            return Err(RingFault::Address);
+        }
+        // SAFETY: `piece` is 16 bytes of memory that `memory` keeps mapped.
+        Ok(unsafe { Descriptor::read(piece.address()) })
+    }
+
     /// Appends one buffer's pieces; `len` is what the chain had before, the result what it has now.
     #[inline]
-    fn buffer(
+    pub(super) fn buffer(
         &mut self,
-        ring: &Layout,
+        memory: &GuestMemory,
         descriptor: Descriptor,
         len: u32,
         arena: &mut Vec<Segment>,
@@ -182,7 +198,7 @@ impl Walk {
         let (mut address, mut left) = (descriptor.address, descriptor.len);
         // One piece per region at most, so this ends.
         loop {
-            let piece = ring.memory.piece(address, left, &mut self.last).ok_or(RingFault::Address)?;
+            let piece = memory.piece(address, left, &mut self.last).ok_or(RingFault::Address)?;
             if arena.len() == arena.capacity() {
                 return Err(RingFault::Endless);
             }

@@ -27,6 +27,7 @@ pub(super) struct Descriptor {
     pub(super) address: u64,
     pub(super) len: u32,
     pub(super) flags: u16,
+    /// Where a split ring's chain goes on; the buffer id in a packed ring.
     pub(super) next: u16,
 }
 
@@ -46,6 +47,12 @@ impl Descriptor {
         let (low, high) = (u64::from_le(low.0), u64::from_le(high.0));
         Self { address: low, len: high as u32, flags: (high >> 32) as u16, next: (high >> 48) as u16 }
     }
+
+    /// The same 16 bytes as a packed ring's driver writes them: there the flags are last (2.8.8).
+    #[inline]
+    pub(super) fn packed(self) -> Self {
+        Self { flags: self.next, next: self.flags, ..self }
+    }
 }
 
 /// How many descriptors this thread has read: what bounded work means is measured, in tests and by fuzzing only.
@@ -57,7 +64,7 @@ pub(super) mod reads {
         static READS: Cell<u64> = const { Cell::new(0) };
     }
 
-    pub(super) fn count() {
+    pub(in crate::device::ring) fn count() {
         READS.set(READS.get() + 1);
     }
 
@@ -67,9 +74,9 @@ pub(super) mod reads {
 }
 
 #[cfg(not(any(test, fuzzing)))]
-mod reads {
+pub(super) mod reads {
     #[inline]
-    pub(super) fn count() {}
+    pub(in crate::device::ring) fn count() {}
 }
 
 /// An indirect table may start at any address.

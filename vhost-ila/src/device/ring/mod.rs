@@ -1,4 +1,4 @@
-//! Split virtqueues, walked by ourselves in batches (virtio 1.2, section 2.7).
+//! Virtqueues, split and packed, walked by ourselves in batches (virtio 1.2, sections 2.7 and 2.8).
 //!
 //! What must stay true:
 //!
@@ -6,39 +6,44 @@
 //!   by value, so nothing here needs a lock.
 //! * The guest may write any byte of a ring at any time. Whatever it writes, we touch only memory inside its own regions, do
 //!   bounded work, and end in a [`RingFault`] at worst: the ring is then broken, once, until the front-end sets it up again.
-//! * A ring starts at the index the guest's used ring shows, so a restart of either side neither repeats nor skips a buffer that
-//!   was completed.
+//! * A split ring starts at the index the guest's used ring shows, so a restart of either side neither repeats nor skips a buffer that
+//!   was completed; a packed ring starts where the front-end says.
 //! * Used elements are written as buffers are finished and published together, once per batch, in the order the driver made
 //!   the buffers available, on every ring: IN_ORDER is offered because of this line.
 //!
 //! ```text
-//!   transmit.rs   avail.idx once > heads > [prefetch] > descriptors > [prefetch] > Chains (pieces of guest memory)
+//!   transmit.rs   what is available, once > [prefetch] > descriptors > [prefetch] > Chains (pieces of guest memory)
 //!   receive.rs    the same ahead of need, then one copy into as many buffers as the frame takes
 //!   control.rs    one command at a time: bytes read, one byte answered
-//!   chain.rs      one chain, checked        layout.rs   the shared bytes        this file   indices and notifications
+//!      │ each over either kind of [`Ring`], chosen once a call
+//!   split.rs, packed/   where chains are found, how they are given back, who is told of it
+//!   chain.rs   from descriptors to pieces, checked       layout.rs   the bytes a split ring shares
 //! ```
 
 mod chain;
 mod control;
 mod layout;
+mod packed;
 mod receive;
 #[cfg(any(test, fuzzing))]
 pub mod reference;
+mod split;
 #[cfg(test)]
 mod tests;
 mod transmit;
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
+use chain::{Chain, Walk};
 pub use control::{Command, ControlRing};
-use layout::Layout;
 pub use layout::RingAddresses;
+use packed::PackedRing;
 pub use receive::{NoRoom, ReceiveRing};
+use split::SplitRing;
 pub use transmit::{Chains, TransmitRing};
 
 use super::dirty_log::{LogSpec, RingLog};
-use super::memory::GuestMemory;
+use super::memory::{GuestMemory, Segment};
 
 /// Largest ring (virtio 1.2, 2.7).
 pub const MAX_SIZE: u16 = 32768;
@@ -56,8 +61,8 @@ const MAX_PIECES: usize = MAX_CHAIN as usize + super::memory::MAX_REGIONS;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[repr(u8)]
 pub enum RingFault {
-    /// Not a power of two, or above 32768.
-    #[error("ring size is not a power of two up to {MAX_SIZE}")]
+    /// Zero or above 32768; of a split ring, not a power of two.
+    #[error("ring size is zero, above {MAX_SIZE}, or no power of two where it must be")]
     Size = 1,
     /// Something lies outside the shared memory, across its parts, or unaligned.
     #[error("an address is outside the shared memory or unaligned")]
@@ -92,11 +97,14 @@ pub enum RingFault {
     /// A control command without a byte for its answer.
     #[error("a command leaves no room for its answer")]
     NoAnswer,
+    /// The front-end has a packed ring begin behind its end.
+    #[error("the ring's base is beyond its end")]
+    Base,
 }
 
 impl RingFault {
     /// All of them; `fault as u8` is its place here plus one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Size,
         Self::Address,
         Self::AvailableIndex,
@@ -109,6 +117,7 @@ impl RingFault {
         Self::Log,
         Self::NoLog,
         Self::NoAnswer,
+        Self::Base,
     ];
 }
 
@@ -121,142 +130,90 @@ pub struct RingSpec {
     pub addresses: RingAddresses,
     /// Entries.
     pub size: u16,
+    /// VIRTIO_F_RING_PACKED was negotiated.
+    pub packed: bool,
+    /// What SET_VRING_BASE said. Only a packed ring begins there.
+    pub base: Option<u32>,
     /// VIRTIO_F_EVENT_IDX was negotiated.
     pub event_idx: bool,
+    /// VIRTIO_F_IN_ORDER was negotiated.
+    pub in_order: bool,
     /// VIRTIO_F_INDIRECT_DESC was negotiated.
     pub indirect: bool,
     /// Where written pages are marked, while they are (VHOST_F_LOG_ALL).
     pub log: Option<LogSpec>,
 }
 
-/// Indices and notifications of one ring, both directions.
-#[derive(Debug)]
-struct SplitRing {
-    layout: Layout,
-    event_idx: bool,
-    /// The next available entry to use.
-    next_available: u16,
-    /// The next used entry to write.
-    next_used: u16,
-    /// `used.idx` as last published.
-    published: u16,
-    /// `used.idx` when the driver was last considered for a signal; None until then, which asks for one unconditionally: what a
-    /// previous life of this ring signalled is unknown.
-    considered: Option<u16>,
-    /// Where what we write is marked, while that is wanted.
-    log: Option<Box<RingLog>>,
-}
+/// What split and packed rings do each in its own way; what is above is written once over it, and compiled for each.
+trait Ring: Sized {
+    /// What [`Ring::look`] has found, for [`Ring::chain`].
+    type Found: Default;
 
-impl SplitRing {
-    fn new(spec: &RingSpec) -> Result<Self, RingFault> {
-        let layout = Layout::new(Arc::clone(&spec.memory), spec.addresses, spec.size)?;
-        let index = layout.used_index();
-        let (used, len) = layout.used_range();
-        let log = spec.log.as_ref().map(|log| RingLog::new(log, &layout.memory, used, len).map(Box::new));
-        Ok(Self {
-            log: log.transpose()?,
-            layout,
-            event_idx: spec.event_idx,
-            next_available: index,
-            next_used: index,
-            published: index,
-            considered: None,
-        })
-    }
+    fn new(spec: &RingSpec) -> Result<Self, RingFault>;
 
-    /// How many entries after `from` the driver has made available.
-    #[inline]
-    fn available_after(&self, from: u16) -> Result<u16, RingFault> {
-        let count = self.layout.available_index().wrapping_sub(from);
-        if count > self.layout.size { Err(RingFault::AvailableIndex) } else { Ok(count) }
-    }
+    /// What its buffers lie in.
+    fn memory(&self) -> &Arc<GuestMemory>;
 
-    /// Gives a buffer back; the driver sees it after [`Self::publish`].
-    #[inline]
-    fn finish(&mut self, head: u16, len: u32) {
-        self.layout.write_used(self.next_used, head, len);
-        self.next_used = self.next_used.wrapping_add(1);
-    }
+    /// Where buffers that are written are marked, while that is wanted.
+    fn log(&mut self) -> Option<(&mut RingLog, &GuestMemory)>;
+
+    /// How many chains there are at most, of [`BATCH`] and `want`, that were not taken; their descriptors are asked for.
+    fn look(&self, want: usize, found: &mut Self::Found) -> Result<usize, RingFault>;
+
+    /// Takes the chain that is number `index` of those found: appends it and its pieces; its bytes, saturating. None if it is not there.
+    /// The arena has room for [`MAX_PIECES`] more.
+    fn chain(
+        &mut self,
+        found: &Self::Found,
+        index: usize,
+        walk: &mut Walk,
+        to: (&mut Vec<Segment>, &mut Vec<Chain>),
+    ) -> Result<Option<u32>, RingFault>;
+
+    /// Leaves the chains that were taken last, to be taken anew.
+    fn leave(&mut self, chains: &[Chain]);
+
+    /// Gives the oldest chain taken back, `len` bytes written; the driver sees it after [`Ring::publish`].
+    fn finish(&mut self, chain: &Chain, len: u32);
+
+    /// Gives the oldest chains taken back, nothing written into any.
+    fn finish_unwritten(&mut self, chains: &[Chain]);
 
     /// Shows the driver what was finished; true if it wants to be told.
-    #[inline]
-    fn publish(&mut self) -> bool {
-        if self.next_used == self.published {
-            return false;
-        }
-        if self.log.is_some() {
-            self.mark_elements();
-        }
-        self.layout.publish_used(self.next_used);
-        self.published = self.next_used;
-        if let Some(log) = &mut self.log {
-            log.wrote_used(2, 2);
-        }
-        // Our index must be out before the driver's wish is read, or both sides wait (2.7.7.2, 2.7.10).
-        fence(Ordering::SeqCst);
-        if !self.event_idx {
-            return !self.layout.interrupts_unwanted();
-        }
-        let before = self.considered.replace(self.published);
-        before.is_none_or(|before| passed(self.layout.used_event(), self.published, before))
-    }
+    fn publish(&mut self) -> bool;
 
     /// Asks for kicks; true if something became available meanwhile, so that there will be no kick for it.
-    fn want_kicks(&mut self) -> Result<bool, RingFault> {
-        if self.event_idx {
-            self.layout.set_available_event(self.next_available);
-        } else {
-            self.layout.set_kicks_unwanted(false);
-        }
-        self.mark_wish();
-        fence(Ordering::SeqCst);
-        Ok(self.available_after(self.next_available)? > 0)
-    }
+    fn want_kicks(&mut self) -> Result<bool, RingFault>;
 
-    /// Asks for none, while we poll. With EVENT_IDX there is nothing to say: the driver kicks once, as it passes the old index.
-    fn refuse_kicks(&mut self) {
-        if !self.event_idx {
-            self.layout.set_kicks_unwanted(true);
-            self.mark_wish();
-        }
-    }
+    /// Asks for none, while we poll.
+    fn refuse_kicks(&mut self);
 
-    /// Marks the used elements that are about to be published, and what frames left waiting.
-    #[cold]
-    fn mark_elements(&mut self) {
-        let Some(log) = &mut self.log else { return };
-        let size = self.layout.size;
-        let first = self.published & (size - 1);
-        let count = self.next_used.wrapping_sub(self.published).min(size);
-        // Up to the ring's end, and from its beginning again.
-        let straight = count.min(size - first);
-        log.wrote_used(4 + 8 * u64::from(first), 8 * u64::from(straight));
-        if count > straight {
-            log.wrote_used(4, 8 * u64::from(count - straight));
-        }
-    }
+    /// Whether the memory under it, or the dirty log, was cut off.
+    fn is_poisoned(&self) -> bool;
 
-    /// Marks `avail_event` or `used.flags`, whichever says whether kicks are wanted.
-    fn mark_wish(&mut self) {
-        if let Some(log) = &mut self.log {
-            let offset = if self.event_idx { 4 + 8 * u64::from(self.layout.size) } else { 0 };
-            log.wrote_used(offset, 2);
-        }
-    }
+    /// Where another owner of the ring goes on, behind what is finished: what GET_VRING_BASE answers.
+    fn base(&self) -> u32;
 
     /// To be asked when a ring is made: what is found cut off then, no worker will look at again.
     fn must_be_whole(&self) -> Result<(), RingFault> {
         if self.is_poisoned() { Err(RingFault::Memory) } else { Ok(()) }
     }
-
-    /// Whether the memory under it, or the dirty log, was cut off.
-    fn is_poisoned(&self) -> bool {
-        self.layout.memory.is_poisoned() || self.log.as_ref().is_some_and(|log| log.is_poisoned())
-    }
 }
 
-/// Whether going from `old` to `new` passes `event` (virtio 1.2, 2.7.10: `vring_need_event`).
-#[inline]
-fn passed(event: u16, new: u16, old: u16) -> bool {
-    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+/// Something over either kind of ring.
+#[derive(Debug)]
+enum Either<S, P> {
+    Split(S),
+    Packed(P),
 }
+
+/// The same call, whichever kind of ring it is.
+macro_rules! either {
+    ($either:expr, $of_each:ident => $call:expr) => {
+        match $either {
+            crate::device::ring::Either::Split($of_each) => $call,
+            crate::device::ring::Either::Packed($of_each) => $call,
+        }
+    };
+}
+use either;

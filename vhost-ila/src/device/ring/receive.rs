@@ -5,7 +5,7 @@
 //! after a restart.
 
 use super::chain::{Chain, Direction, Walk};
-use super::{BATCH, MAX_CHAIN, MAX_PIECES, RingFault, RingSpec, SplitRing};
+use super::{BATCH, Either, MAX_CHAIN, MAX_PIECES, PackedRing, Ring, RingFault, RingSpec, SplitRing, either};
 use crate::device::cpu;
 use crate::device::memory::{Cursor, Payload, Segment};
 use crate::device::net_header::{LEN, WireHeader};
@@ -26,8 +26,12 @@ pub enum NoRoom {
 
 /// A guest's receive ring.
 #[derive(Debug)]
-pub struct ReceiveRing {
-    ring: SplitRing,
+pub struct ReceiveRing(Either<Receive<SplitRing>, Receive<PackedRing>>);
+
+/// One over a ring of this kind.
+#[derive(Debug)]
+struct Receive<R> {
+    ring: R,
     walk: Walk,
     mergeable: bool,
     /// Fetched, from `done` on not yet written.
@@ -36,13 +40,9 @@ pub struct ReceiveRing {
     segments: Vec<Segment>,
 }
 
-impl ReceiveRing {
-    /// `mergeable`: VIRTIO_NET_F_MRG_RXBUF was negotiated.
-    ///
-    /// # Errors
-    /// [`RingFault::Size`], [`RingFault::Address`], [`RingFault::Log`] or [`RingFault::Memory`].
-    pub fn new(spec: &RingSpec, mergeable: bool) -> Result<Self, RingFault> {
-        let mut ring = SplitRing::new(spec)?;
+impl<R: Ring> Receive<R> {
+    fn new(spec: &RingSpec, mergeable: bool) -> Result<Self, RingFault> {
+        let mut ring = R::new(spec)?;
         // A frame that finds no buffer is dropped at once, so news of buffers is never waited for.
         ring.refuse_kicks();
         ring.must_be_whole()?;
@@ -56,12 +56,8 @@ impl ReceiveRing {
         })
     }
 
-    /// Fetches ahead so that `frames` single-buffer frames can be written without waiting for lines, if the guest offers that many.
-    ///
-    /// # Errors
-    /// A fault found in a chain; what was fetched before it stays good.
     #[inline]
-    pub fn prepare(&mut self, frames: usize) -> Result<(), RingFault> {
+    fn prepare(&mut self, frames: usize) -> Result<(), RingFault> {
         let have = self.ahead.len() - self.done;
         if have < frames {
             self.fetch((frames - have).min(BATCH))?;
@@ -76,26 +72,17 @@ impl ReceiveRing {
             self.segments.clear();
             self.done = 0;
         }
-        let ring = &mut self.ring;
-        let from = ring.next_available.wrapping_add((self.ahead.len() - self.done) as u16);
-        let available = ring.layout.available_index().wrapping_sub(ring.next_available);
-        if available > ring.layout.size {
-            return Err(RingFault::AvailableIndex);
-        }
-        let left = usize::from(available).saturating_sub(self.ahead.len() - self.done);
-        let count = left.min(want).min(BATCH).min(AHEAD - self.ahead.len());
-        let mut heads = [0u16; BATCH];
-        for (i, head) in heads[..count].iter_mut().enumerate() {
-            *head = ring.layout.available_head(from.wrapping_add(i as u16));
-            ring.layout.prefetch_descriptor(*head);
-        }
-        ring.layout.prefetch_used(ring.next_used, count);
-        for (i, head) in heads[..count].iter().enumerate() {
+        let mut found = R::Found::default();
+        let count = self.ring.look(want.min(AHEAD - self.ahead.len()), &mut found)?;
+        for index in 0..count {
             if self.segments.len() + MAX_PIECES > ARENA {
-                return Ok(i);
+                return Ok(index);
             }
             let first = self.segments.len();
-            self.walk.chain(&ring.layout, *head, &mut self.segments, &mut self.ahead)?;
+            let to = (&mut self.segments, &mut self.ahead);
+            if self.ring.chain(&found, index, &mut self.walk, to)?.is_none() {
+                return Ok(index);
+            }
             if let Some(first) = self.segments.get(first) {
                 let at = first.address() as usize;
                 cpu::prefetch_to_write(at);
@@ -105,12 +92,8 @@ impl ReceiveRing {
         Ok(count)
     }
 
-    /// Writes one frame: virtio-net header, `head`, `tail`; into several buffers where those are mergeable. How many it took.
-    ///
-    /// # Errors
-    /// [`NoRoom`]; nothing was consumed then.
     #[inline]
-    pub fn deliver(&mut self, mut header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
+    fn deliver(&mut self, mut header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
         let need = LEN + head.len() + tail.len();
         let buffers = self.gather(need)?;
         if self.mergeable {
@@ -123,16 +106,15 @@ impl ReceiveRing {
         to.put_header(header);
         to.put(head);
         to.put_payload(tail);
-        if let Some(log) = &mut self.ring.log {
-            log.wrote(&self.ring.layout.memory, pieces, need).map_err(NoRoom::Broken)?;
+        if let Some((log, memory)) = self.ring.log() {
+            log.wrote(memory, pieces, need).map_err(NoRoom::Broken)?;
         }
         let mut left = need as u32;
         for chain in chains {
             let written = left.min(chain.len);
-            self.ring.finish(chain.head, written);
+            self.ring.finish(chain, written);
             left -= written;
         }
-        self.ring.next_available = self.ring.next_available.wrapping_add(buffers);
         self.done += usize::from(buffers);
         Ok(buffers)
     }
@@ -176,28 +158,59 @@ impl ReceiveRing {
         }
         self.done = 0;
     }
+}
+
+impl ReceiveRing {
+    /// `mergeable`: VIRTIO_NET_F_MRG_RXBUF was negotiated.
+    ///
+    /// # Errors
+    /// [`RingFault::Size`], [`RingFault::Address`], [`RingFault::Base`], [`RingFault::Log`] or [`RingFault::Memory`].
+    pub fn new(spec: &RingSpec, mergeable: bool) -> Result<Self, RingFault> {
+        Ok(Self(match spec.packed {
+            false => Either::Split(Receive::new(spec, mergeable)?),
+            true => Either::Packed(Receive::new(spec, mergeable)?),
+        }))
+    }
+
+    /// Fetches ahead so that `frames` single-buffer frames can be written without waiting for lines, if the guest offers that many.
+    ///
+    /// # Errors
+    /// A fault found in a chain; what was fetched before it stays good.
+    #[inline]
+    pub fn prepare(&mut self, frames: usize) -> Result<(), RingFault> {
+        either!(&mut self.0, receive => receive.prepare(frames))
+    }
+
+    /// Writes one frame: virtio-net header, `head`, `tail`; into several buffers where those are mergeable. How many it took.
+    ///
+    /// # Errors
+    /// [`NoRoom`]; nothing was consumed then.
+    #[inline]
+    pub fn deliver(&mut self, header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
+        either!(&mut self.0, receive => receive.deliver(header, head, tail))
+    }
 
     /// Shows the driver what was written; true if it wants an interrupt.
     #[inline]
     pub fn publish(&mut self) -> bool {
-        self.ring.publish()
+        either!(&mut self.0, receive => receive.ring.publish())
     }
 
     /// Chains that came by an indirect table since this was asked last.
     #[inline]
     pub fn take_tables(&mut self) -> u64 {
-        std::mem::take(&mut self.walk.tables)
+        either!(&mut self.0, receive => std::mem::take(&mut receive.walk.tables))
     }
 
     /// Whether the memory under it, or the dirty log, was cut off.
     #[must_use]
     pub fn memory_is_poisoned(&self) -> bool {
-        self.ring.is_poisoned()
+        either!(&self.0, receive => receive.ring.is_poisoned())
     }
 
     /// Where another owner of this ring goes on: what GET_VRING_BASE answers.
     #[must_use]
-    pub fn base(&self) -> u16 {
-        self.ring.next_available
+    pub fn base(&self) -> u32 {
+        either!(&self.0, receive => receive.ring.base())
     }
 }

@@ -32,6 +32,9 @@ fn setup_with(ram: Ram, size: u16, event_idx: bool) -> Setup {
         addresses: driver.front_end_addresses(),
         size,
         event_idx,
+        packed: false,
+        base: None,
+        in_order: false,
         indirect: true,
         log: None,
     };
@@ -430,7 +433,7 @@ fn a_receive_ring_survives_many_laps_with_odd_fetches() {
             offered -= 1;
         }
     }
-    assert_eq!(u32::from(ring.base()), sent % 65536);
+    assert_eq!(ring.base(), sent % 65536);
 }
 
 #[test]

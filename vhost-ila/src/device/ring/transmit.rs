@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chain::{Chain, Direction, Walk};
-use super::{BATCH, BATCH_BYTES, MAX_PIECES, RingFault, RingSpec, SplitRing};
+use super::{
+    BATCH, BATCH_BYTES, Either, MAX_PIECES, PackedRing, Ring, RingFault, RingSpec, SplitRing, either,
+};
 use crate::device::cpu;
 use crate::device::memory::{GuestMemory, Payload, Segment, copy_out};
 
@@ -78,18 +80,69 @@ impl Chains {
 
 /// A guest's transmit ring.
 #[derive(Debug)]
-pub struct TransmitRing {
-    ring: SplitRing,
+pub struct TransmitRing(Either<Transmit<SplitRing>, Transmit<PackedRing>>);
+
+/// One over a ring of this kind.
+#[derive(Debug)]
+struct Transmit<R> {
+    ring: R,
     walk: Walk,
+}
+
+impl<R: Ring> Transmit<R> {
+    fn new(spec: &RingSpec) -> Result<Self, RingFault> {
+        let ring = R::new(spec)?;
+        ring.must_be_whole()?;
+        Ok(Self { ring, walk: Walk::new(Direction::Readable, spec.indirect) })
+    }
+
+    #[inline]
+    fn take(&mut self, taken: &mut Chains) -> Result<(), RingFault> {
+        let Chains { chains, segments, memory } = taken;
+        chains.clear();
+        segments.clear();
+        // In stages, so that the lines the other core wrote arrive while the previous stage works.
+        let mut found = R::Found::default();
+        let count = self.ring.look(BATCH, &mut found)?;
+        if count == 0 {
+            return Ok(());
+        }
+        if !memory.as_ref().is_some_and(|m| Arc::ptr_eq(m, self.ring.memory())) {
+            *memory = Some(Arc::clone(self.ring.memory()));
+        }
+        let mut bytes = 0;
+        for index in 0..count {
+            if segments.len() + MAX_PIECES > ARENA || bytes >= BATCH_BYTES {
+                break;
+            }
+            let first = segments.len();
+            let Some(len) = self.ring.chain(&found, index, &mut self.walk, (segments, chains))? else {
+                break;
+            };
+            if let Some(first) = segments.get(first) {
+                let at = first.address() as usize;
+                cpu::prefetch(at);
+                cpu::prefetch(at.wrapping_add(64));
+            }
+            bytes += len as usize;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, chains: &mut Chains, keep: usize) {
+        self.ring.leave(chains.chains.get(keep..).unwrap_or_default());
+        chains.chains.truncate(keep);
+    }
 }
 
 impl TransmitRing {
     /// # Errors
-    /// [`RingFault::Size`], [`RingFault::Address`], [`RingFault::Log`] or [`RingFault::Memory`].
+    /// [`RingFault::Size`], [`RingFault::Address`], [`RingFault::Base`], [`RingFault::Log`] or [`RingFault::Memory`].
     pub fn new(spec: &RingSpec) -> Result<Self, RingFault> {
-        let ring = SplitRing::new(spec)?;
-        ring.must_be_whole()?;
-        Ok(Self { ring, walk: Walk::new(Direction::Readable, spec.indirect) })
+        Ok(Self(match spec.packed {
+            false => Either::Split(Transmit::new(spec)?),
+            true => Either::Packed(Transmit::new(spec)?),
+        }))
     }
 
     /// Takes up to [`BATCH`] chains, fewer where they are large ([`BATCH_BYTES`]); `chains` holds them afterwards, none if the ring is
@@ -99,67 +152,30 @@ impl TransmitRing {
     /// The first fault found; chains before it are in `chains` and still to be served.
     #[inline]
     pub fn take(&mut self, chains: &mut Chains) -> Result<(), RingFault> {
-        chains.chains.clear();
-        chains.segments.clear();
-        let ring = &mut self.ring;
-        let count = usize::from(ring.available_after(ring.next_available)?).min(BATCH);
-        if count == 0 {
-            return Ok(());
-        }
-        let layout = &ring.layout;
-        if !chains.memory.as_ref().is_some_and(|m| Arc::ptr_eq(m, &layout.memory)) {
-            chains.memory = Some(Arc::clone(&layout.memory));
-        }
-        // In stages, so that the lines the other core wrote arrive while the previous stage works.
-        let mut heads = [0u16; BATCH];
-        for (i, head) in heads[..count].iter_mut().enumerate() {
-            *head = layout.available_head(ring.next_available.wrapping_add(i as u16));
-            layout.prefetch_descriptor(*head);
-        }
-        layout.prefetch_used(ring.next_used, count);
-        let mut bytes = 0;
-        for head in &heads[..count] {
-            if chains.segments.len() + MAX_PIECES > ARENA || bytes >= BATCH_BYTES {
-                break;
-            }
-            let first = chains.segments.len();
-            let len = self.walk.chain(layout, *head, &mut chains.segments, &mut chains.chains)?;
-            if let Some(first) = chains.segments.get(first) {
-                let at = first.address() as usize;
-                cpu::prefetch(at);
-                cpu::prefetch(at.wrapping_add(64));
-            }
-            bytes += len as usize;
-            ring.next_available = ring.next_available.wrapping_add(1);
-        }
-        Ok(())
+        either!(&mut self.0, transmit => transmit.take(chains))
     }
 
     /// Leaves all but the first `keep` chains of a batch in the ring, to be taken anew, whatever they are by then.
     pub fn leave(&mut self, chains: &mut Chains, keep: usize) {
-        let left = chains.chains.len().saturating_sub(keep);
-        chains.chains.truncate(keep);
-        self.ring.next_available = self.ring.next_available.wrapping_sub(left as u16);
+        either!(&mut self.0, transmit => transmit.leave(chains, keep));
     }
 
     /// Gives a taken batch back to the driver.
     #[inline]
     pub fn finish(&mut self, chains: &Chains) {
-        for chain in &chains.chains {
-            self.ring.finish(chain.head, 0);
-        }
+        either!(&mut self.0, transmit => transmit.ring.finish_unwritten(&chains.chains));
     }
 
     /// Shows the driver what was given back; true if it wants an interrupt.
     #[inline]
     pub fn publish(&mut self) -> bool {
-        self.ring.publish()
+        either!(&mut self.0, transmit => transmit.ring.publish())
     }
 
     /// Chains that came by an indirect table since this was asked last.
     #[inline]
     pub fn take_tables(&mut self) -> u64 {
-        std::mem::take(&mut self.walk.tables)
+        either!(&mut self.0, transmit => std::mem::take(&mut transmit.walk.tables))
     }
 
     /// Asks for kicks before sleeping; true if there is work already.
@@ -167,23 +183,23 @@ impl TransmitRing {
     /// # Errors
     /// [`RingFault::AvailableIndex`].
     pub fn want_kicks(&mut self) -> Result<bool, RingFault> {
-        self.ring.want_kicks()
+        either!(&mut self.0, transmit => transmit.ring.want_kicks())
     }
 
     /// Asks for no kicks while polling.
     pub fn refuse_kicks(&mut self) {
-        self.ring.refuse_kicks();
+        either!(&mut self.0, transmit => transmit.ring.refuse_kicks());
     }
 
     /// Whether the memory under it, or the dirty log, was cut off.
     #[must_use]
     pub fn memory_is_poisoned(&self) -> bool {
-        self.ring.is_poisoned()
+        either!(&self.0, transmit => transmit.ring.is_poisoned())
     }
 
     /// Where another owner of this ring goes on: what GET_VRING_BASE answers.
     #[must_use]
-    pub fn base(&self) -> u16 {
-        self.ring.next_available
+    pub fn base(&self) -> u32 {
+        either!(&self.0, transmit => transmit.ring.base())
     }
 }

@@ -91,7 +91,7 @@ fn serve(pair: &mut Pair, queue: &mut ControlQueue) -> Result<(), RingFault> {
     let wanted = queue.ring.publish();
     pair.must_be_logged();
     pair.compare_signal(served, wanted);
-    assert_eq!(queue.ring.base(), pair.queue.next_avail());
+    assert_eq!(queue.ring.base(), u32::from(pair.queue.next_avail()));
     pair.compare_memory();
     ours
 }

@@ -194,6 +194,9 @@ impl Pair {
             addresses: self.driver.front_end_addresses(),
             size: self.driver.size,
             event_idx: self.event_idx,
+            packed: false,
+            base: None,
+            in_order: false,
             indirect: true,
             log: self.logged.then(|| LogSpec { log: Arc::clone(&memories.log), used: None }),
         }

@@ -110,7 +110,7 @@ impl Run {
         let wanted = self.ring.publish();
         self.pair.must_be_logged();
         self.pair.compare_signal(count, wanted);
-        assert_eq!(self.ring.base(), self.pair.queue.next_avail());
+        assert_eq!(self.ring.base(), u32::from(self.pair.queue.next_avail()));
         end
     }
 

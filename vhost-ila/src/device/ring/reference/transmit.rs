@@ -94,7 +94,7 @@ fn serve(
     let wanted = ring.publish();
     pair.must_be_logged();
     pair.compare_signal(kept, wanted);
-    assert_eq!(ring.base(), pair.queue.next_avail());
+    assert_eq!(ring.base(), u32::from(pair.queue.next_avail()));
     pair.compare_memory();
     ours
 }

@@ -1,0 +1,167 @@
+//! Where a packed ring's three parts lie in our address space (virtio 1.2, 2.8), and how they are read and written.
+//!
+//! What must stay true: each half of a descriptor, and each event suppression structure, is read or written by one atomic access, below the
+//! ring's size; a half is read once, so that what was checked in the copy holds. Values are little endian.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::place::Place;
+use crate::device::cpu;
+use crate::device::memory::GuestMemory;
+use crate::device::ring::layout::{Descriptor, F_WRITE, reads};
+use crate::device::ring::{MAX_SIZE, RingAddresses, RingFault};
+
+/// In a descriptor's flags: compared with the wrap counter (2.8.1).
+const F_AVAIL: u16 = 1 << 7;
+/// As above.
+const F_USED: u16 = 1 << 15;
+
+/// What one side wants to be told of (2.8.10).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wish {
+    /// Everything.
+    Enable = 0,
+    /// Nothing.
+    Disable = 1,
+    /// When a certain descriptor is reached; with EVENT_IDX only.
+    Descriptor = 2,
+}
+
+/// A packed ring resolved to host addresses.
+#[derive(Debug)]
+pub(super) struct Layout {
+    descriptors: *mut u8,
+    driver: *mut u32,
+    device: *mut u32,
+    pub(super) size: u16,
+    /// Keeps every address above valid.
+    pub(super) memory: Arc<GuestMemory>,
+}
+
+// SAFETY: the pointers go into `memory`, kept alive here and the same in every thread; the ring has one owner at a time.
+unsafe impl Send for Layout {}
+
+impl Layout {
+    pub(super) fn new(memory: Arc<GuestMemory>, at: RingAddresses, size: u16) -> Result<Self, RingFault> {
+        if size == 0 || size > MAX_SIZE {
+            return Err(RingFault::Size);
+        }
+        let descriptors = memory.ring_part(at.descriptors, 16 * u64::from(size)).ok_or(RingFault::Address)?;
+        let driver = memory.ring_part(at.available, 4).ok_or(RingFault::Address)?;
+        let device = memory.ring_part(at.used, 4).ok_or(RingFault::Address)?;
+        if !(descriptors as usize).is_multiple_of(16)
+            || !(driver as usize).is_multiple_of(4)
+            || !(device as usize).is_multiple_of(4)
+        {
+            return Err(RingFault::Address);
+        }
+        Ok(Self { descriptors, driver: driver.cast(), device: device.cast(), size, memory })
+    }
+
+    /// Where the descriptors begin here, and their bytes.
+    pub(super) fn descriptor_range(&self) -> (*const u8, u64) {
+        (self.descriptors, 16 * u64::from(self.size))
+    }
+
+    /// Where the device area is here, and its bytes.
+    pub(super) fn device_range(&self) -> (*const u8, u64) {
+        (self.device.cast(), 4)
+    }
+
+    /// The half of the descriptor at `place` that has its address (0), or length, id and flags (1).
+    #[inline]
+    fn half(&self, place: Place, half: usize) -> &AtomicU64 {
+        let at = 16 * usize::from(place.offset(self.size)) + 8 * half;
+        // SAFETY: offset < size and half < 2, inside the 16 * size bytes that `new` checked, and 8-aligned as those are 16-aligned; the
+        // reference does not outlive self, which keeps the memory. The guest writes the same bytes, which an atomic is for.
+        unsafe { AtomicU64::from_ptr(self.descriptors.add(at).cast()) }
+    }
+
+    /// Length, id and flags at `place`; what the driver wrote before them is visible after this.
+    #[inline]
+    fn tail(&self, place: Place) -> u64 {
+        u64::from_le(self.half(place, 1).load(Ordering::Acquire))
+    }
+
+    /// The descriptor at `place`, if the driver has made it available in that lap.
+    #[inline]
+    pub(super) fn available(&self, place: Place) -> Option<Descriptor> {
+        let tail = self.tail(place);
+        let mine = if place.wrap(self.size) { F_AVAIL } else { F_USED };
+        ((tail >> 48) as u16 & (F_AVAIL | F_USED) == mine).then(|| self.whole(place, tail))
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(super) fn is_available(&self, place: Place) -> bool {
+        let mine = if place.wrap(self.size) { F_AVAIL } else { F_USED };
+        (self.tail(place) >> 48) as u16 & (F_AVAIL | F_USED) == mine
+    }
+
+    /// The descriptor at `place`, which lies in a chain whose first one was available: the driver had written it before.
+    #[inline]
+    pub(super) fn descriptor(&self, place: Place) -> Descriptor {
+        self.whole(place, self.tail(place))
+    }
+
+    #[inline]
+    fn whole(&self, place: Place, tail: u64) -> Descriptor {
+        reads::count();
+        let address = u64::from_le(self.half(place, 0).load(Ordering::Relaxed));
+        Descriptor { address, len: tail as u32, flags: (tail >> 48) as u16, next: (tail >> 32) as u16 }
+    }
+
+    /// What is written at `place` to give buffer `id` back.
+    #[inline]
+    pub(super) fn used(&self, place: Place, id: u16, len: u32) -> Used {
+        let lap = if place.wrap(self.size) { F_AVAIL | F_USED } else { 0 };
+        let flags = if len > 0 { lap | F_WRITE } else { lap };
+        Used(u64::from(flags) << 48 | u64::from(id) << 32 | u64::from(len))
+    }
+
+    /// Writes a used descriptor; one behind another that was not written yet is not seen by the driver.
+    #[inline]
+    pub(super) fn write_used(&self, place: Place, used: Used) {
+        self.half(place, 1).store(used.0.to_le(), Ordering::Relaxed);
+    }
+
+    /// Writes the first used descriptor of a batch: everything written before is visible to whoever reads it.
+    #[inline]
+    pub(super) fn publish_used(&self, place: Place, used: Used) {
+        self.half(place, 1).store(used.0.to_le(), Ordering::Release);
+    }
+
+    /// What the driver wants to be told of, and the offset and wrap counter it names.
+    #[inline]
+    pub(super) fn driver_wish(&self) -> (Wish, u16) {
+        // SAFETY: 4 bytes that `new` checked, 4-aligned; otherwise as for `half`.
+        let word = u32::from_le(unsafe { AtomicU32::from_ptr(self.driver) }.load(Ordering::Relaxed));
+        let wish = match word >> 16 & 3 {
+            1 => Wish::Disable,
+            2 => Wish::Descriptor,
+            _ => Wish::Enable,
+        };
+        (wish, word as u16)
+    }
+
+    /// Says what we want to be told of; `place` counts for [`Wish::Descriptor`].
+    #[inline]
+    pub(super) fn set_device_wish(&self, wish: Wish, place: Place) {
+        let word = (wish as u32) << 16 | u32::from(place.word(self.size));
+        // SAFETY: as above.
+        unsafe { AtomicU32::from_ptr(self.device) }.store(word.to_le(), Ordering::Release);
+    }
+
+    /// Brings the line of the descriptor at `place` in, to be read and then written.
+    #[inline]
+    pub(super) fn prefetch(&self, place: Place) {
+        cpu::prefetch_to_write(
+            (self.descriptors as usize).wrapping_add(16 * usize::from(place.offset(self.size))),
+        );
+    }
+}
+
+/// Length, id and flags of a used descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Used(u64);

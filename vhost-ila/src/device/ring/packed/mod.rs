@@ -1,0 +1,325 @@
+//! A packed ring (virtio 1.2, 2.8): one table of descriptors, in which both sides write in turn.
+//!
+//! What must stay true:
+//!
+//! * Whether a descriptor is available is asked of its flags in the lap we are in; what else it says is believed only as it was copied
+//!   with them. The others of a chain were written before the first one's flags, so they are read without asking.
+//! * Descriptors taken and not finished are never more than the ring has: a chain that would make them more is [`RingFault::Endless`].
+//! * A chain is given back by its id at the place where its first descriptor was; its other places are skipped, so chains come back in the
+//!   order they were taken. The first used descriptor of a batch is written last, which shows the whole batch.
+//!
+//! ```text
+//!   published          next_used            next_available
+//!       │ finished, the first │ taken: being sent   │ the driver's
+//!       │ held back           │ or written          │
+//!   place.rs  offset and lap        layout.rs  the shared bytes
+//! ```
+
+mod layout;
+mod place;
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use layout::{Layout, Used, Wish};
+use place::Place;
+
+use super::chain::{Chain, Walk};
+use super::layout::{Descriptor, F_INDIRECT, F_NEXT};
+use super::{BATCH, MAX_CHAIN, Ring, RingFault, RingSpec};
+use crate::device::dirty_log::{LogSpec, RingLog};
+use crate::device::memory::{GuestMemory, Segment};
+
+/// Descriptors asked for ahead of the one that is looked at: some lines, not so many that those the driver still writes are taken away.
+const ASKED_AHEAD: u16 = 16;
+/// Descriptors of a line.
+const LINE: u16 = 4;
+
+/// Places and notifications of one packed ring, both directions.
+#[derive(Debug)]
+pub(super) struct PackedRing {
+    layout: Layout,
+    event_idx: bool,
+    in_order: bool,
+    /// The next descriptor to take.
+    next_available: Place,
+    /// Where the oldest chain that was taken and not finished began.
+    next_used: Place,
+    /// Where the first finished chain began that was not shown.
+    published: Place,
+    /// What shows it, once something is finished.
+    first: Option<Used>,
+    /// What was shown when the driver was last considered for a signal; None as in a split ring.
+    considered: Option<Place>,
+    /// What was said about kicks last.
+    wish: Wish,
+    /// Where what we write is marked, while that is wanted.
+    log: Option<Box<PackedLog>>,
+}
+
+/// Where a packed ring marks what it writes.
+#[derive(Debug)]
+struct PackedLog {
+    /// Its descriptors, and buffers.
+    ring: RingLog,
+    /// The device area, where the front-end may have its "used ring" logged elsewhere.
+    wish: RingLog,
+}
+
+impl PackedLog {
+    fn new(spec: &LogSpec, layout: &Layout) -> Result<Self, RingFault> {
+        let (descriptors, len) = layout.descriptor_range();
+        // What SET_VRING_ADDR says is where the device area lies: front-ends know no other used ring.
+        let own = LogSpec { used: None, ..spec.clone() };
+        let ring = RingLog::new(&own, &layout.memory, descriptors, len)?;
+        let (device, len) = layout.device_range();
+        Ok(Self { ring, wish: RingLog::new(spec, &layout.memory, device, len)? })
+    }
+
+    fn wrote_descriptors(&mut self, first: Place, count: u16, size: u16) {
+        let offset = first.offset(size);
+        // Up to the ring's end, and from its beginning again.
+        let straight = count.min(size - offset);
+        self.ring.wrote_used(16 * u64::from(offset), 16 * u64::from(straight));
+        if count > straight {
+            self.ring.wrote_used(0, 16 * u64::from(count - straight));
+        }
+    }
+}
+
+impl PackedRing {
+    /// Descriptors that may be taken.
+    #[inline]
+    fn room(&self) -> u16 {
+        let size = self.layout.size;
+        size.saturating_sub(self.next_available.since(self.next_used, size))
+    }
+
+    /// A chain in the ring itself: its bytes, descriptors and id.
+    #[inline]
+    fn direct(
+        &self,
+        mut descriptor: Descriptor,
+        room: u16,
+        walk: &mut Walk,
+        arena: &mut Vec<Segment>,
+    ) -> Result<(u32, u16, u16), RingFault> {
+        let mut len = 0;
+        let mut place = self.next_available;
+        for entries in 1..=room.min(MAX_CHAIN) {
+            len = walk.buffer(&self.layout.memory, descriptor, len, arena)?;
+            if descriptor.flags & F_NEXT == 0 {
+                // The last one's id counts (2.8.6).
+                return Ok((len, entries, descriptor.next));
+            }
+            place = place.after(1, self.layout.size);
+            descriptor = self.layout.descriptor(place);
+            if descriptor.flags & F_INDIRECT != 0 {
+                return Err(RingFault::Indirect);
+            }
+        }
+        Err(RingFault::Endless)
+    }
+
+    /// A chain in a table of its own, one entry after the other (2.8.7).
+    fn indirect(
+        &self,
+        table: Descriptor,
+        walk: &mut Walk,
+        arena: &mut Vec<Segment>,
+    ) -> Result<u32, RingFault> {
+        let entries = walk.table(table, self.layout.size)?;
+        if entries > u32::from(MAX_CHAIN) {
+            return Err(RingFault::Endless);
+        }
+        let mut len = 0;
+        for index in 0..entries {
+            let entry = walk.table_entry(&self.layout.memory, table, index)?.packed();
+            if entry.flags & F_INDIRECT != 0 {
+                return Err(RingFault::Indirect);
+            }
+            len = walk.buffer(&self.layout.memory, entry, len, arena)?;
+        }
+        Ok(len)
+    }
+
+    /// Writes a used descriptor for chains that took `entries`; the first since the last publication is held back.
+    #[inline]
+    fn use_up(&mut self, id: u16, entries: u16, len: u32) {
+        let used = self.layout.used(self.next_used, id, len);
+        if self.first.is_none() {
+            self.first = Some(used);
+        } else {
+            self.layout.write_used(self.next_used, used);
+        }
+        self.next_used = self.next_used.after(entries, self.layout.size);
+    }
+
+    fn say(&mut self, wish: Wish) {
+        self.wish = wish;
+        self.layout.set_device_wish(wish, self.next_available);
+        if let Some(log) = &mut self.log {
+            log.wish.wrote_used(0, 4);
+        }
+    }
+
+    /// Whether the driver wants to be told that everything before `self.published` is shown.
+    #[inline]
+    fn is_signal_wanted(&mut self) -> bool {
+        let before = self.considered.replace(self.published);
+        match self.layout.driver_wish() {
+            (Wish::Disable, _) => false,
+            (Wish::Descriptor, word) if self.event_idx => {
+                let size = self.layout.size;
+                let (Some(before), Some(event)) = (before, Place::from_word(word, size)) else { return true };
+                // The event is one of those shown since.
+                event.since(before, size) < self.published.since(before, size)
+            }
+            (Wish::Enable | Wish::Descriptor, _) => true,
+        }
+    }
+}
+
+impl Ring for PackedRing {
+    type Found = ();
+
+    fn new(spec: &RingSpec) -> Result<Self, RingFault> {
+        let layout = Layout::new(Arc::clone(&spec.memory), spec.addresses, spec.size)?;
+        let begin = match spec.base {
+            None => Place::FIRST,
+            // The upper half says where used descriptors go on: there too, as all that was taken is finished when a ring stops.
+            Some(base) => Place::from_word(base as u16, spec.size).ok_or(RingFault::Base)?,
+        };
+        let log = spec.log.as_ref().map(|log| PackedLog::new(log, &layout).map(Box::new)).transpose()?;
+        Ok(Self {
+            layout,
+            event_idx: spec.event_idx,
+            in_order: spec.in_order,
+            next_available: begin,
+            next_used: begin,
+            published: begin,
+            first: None,
+            considered: None,
+            wish: Wish::Enable,
+            log,
+        })
+    }
+
+    #[inline]
+    fn memory(&self) -> &Arc<GuestMemory> {
+        &self.layout.memory
+    }
+
+    #[inline]
+    fn log(&mut self) -> Option<(&mut RingLog, &GuestMemory)> {
+        Some((&mut self.log.as_deref_mut()?.ring, &self.layout.memory))
+    }
+
+    /// Whether there are more than one is seen as they are taken: each has flags of its own.
+    #[inline]
+    fn look(&self, want: usize, (): &mut ()) -> Result<usize, RingFault> {
+        let room = self.room();
+        if room == 0 || !self.layout.is_available(self.next_available) {
+            return Ok(0);
+        }
+        for ahead in (LINE..ASKED_AHEAD).step_by(LINE.into()) {
+            self.layout.prefetch(self.next_available.after(ahead.min(self.layout.size), self.layout.size));
+        }
+        Ok(want.min(BATCH).min(room.into()))
+    }
+
+    #[inline]
+    fn chain(
+        &mut self,
+        (): &(),
+        _: usize,
+        walk: &mut Walk,
+        (arena, chains): (&mut Vec<Segment>, &mut Vec<Chain>),
+    ) -> Result<Option<u32>, RingFault> {
+        let room = self.room();
+        if room == 0 {
+            return Ok(None);
+        }
+        let Some(head) = self.layout.available(self.next_available) else { return Ok(None) };
+        let size = self.layout.size;
+        if self.next_available.offset(size).is_multiple_of(LINE) {
+            self.layout.prefetch(self.next_available.after(ASKED_AHEAD.min(size), size));
+        }
+        let first = arena.len();
+        let (len, entries, id) = if head.flags & F_INDIRECT == 0 {
+            self.direct(head, room, walk, arena)?
+        } else {
+            (self.indirect(head, walk, arena)?, 1, head.next)
+        };
+        chains.push(Chain { id, entries, first: first as u16, count: (arena.len() - first) as u16, len });
+        self.next_available = self.next_available.after(entries, size);
+        Ok(Some(len))
+    }
+
+    fn leave(&mut self, chains: &[Chain]) {
+        for chain in chains {
+            self.next_available = self.next_available.before(chain.entries, self.layout.size);
+        }
+    }
+
+    #[inline]
+    fn finish(&mut self, chain: &Chain, len: u32) {
+        self.use_up(chain.id, chain.entries, len);
+    }
+
+    /// With IN_ORDER the last one's id says it for all (2.8.9), and the lines between stay with the driver.
+    #[inline]
+    fn finish_unwritten(&mut self, chains: &[Chain]) {
+        if self.in_order {
+            if let Some(last) = chains.last() {
+                // They were taken, so they are no more than the ring has.
+                self.use_up(last.id, chains.iter().map(|chain| chain.entries).sum(), 0);
+            }
+            return;
+        }
+        for chain in chains {
+            self.finish(chain, 0);
+        }
+    }
+
+    #[inline]
+    fn publish(&mut self) -> bool {
+        let Some(first) = self.first.take() else { return false };
+        let size = self.layout.size;
+        let (begin, count) = (self.published, self.next_used.since(self.published, size));
+        if let Some(log) = &mut self.log {
+            log.wrote_descriptors(begin, count, size);
+        }
+        self.layout.publish_used(begin, first);
+        self.published = self.next_used;
+        if let Some(log) = &mut self.log {
+            log.wrote_descriptors(begin, 1, size);
+        }
+        // The flags must be out before the driver's wish is read, or both sides wait.
+        fence(Ordering::SeqCst);
+        self.is_signal_wanted()
+    }
+
+    fn want_kicks(&mut self) -> Result<bool, RingFault> {
+        self.say(if self.event_idx { Wish::Descriptor } else { Wish::Enable });
+        fence(Ordering::SeqCst);
+        Ok(self.room() > 0 && self.layout.is_available(self.next_available))
+    }
+
+    fn refuse_kicks(&mut self) {
+        if self.wish != Wish::Disable {
+            self.say(Wish::Disable);
+        }
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.layout.memory.is_poisoned()
+            || self.log.as_ref().is_some_and(|log| log.ring.is_poisoned() || log.wish.is_poisoned())
+    }
+
+    /// Both halves the same: where buffers are taken next, and where they are given back.
+    fn base(&self) -> u32 {
+        let word = u32::from(self.next_used.word(self.layout.size));
+        word << 16 | word
+    }
+}
