@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alike;
+pub mod bench;
 pub mod capture;
 pub mod cloud_hypervisor;
 pub mod daemon;

@@ -1,6 +1,6 @@
 //! DPDK's testpmd, from where `cargo xtask fetch dpdk` has unpacked it.
 //!
-//! What must stay true: it takes commands on its standard input, which stays open until it is told to quit; nobody's installed DPDK
+//! What must stay true: it says each line when it is whole, so that it can be asked while it runs; it takes commands on its standard input, which stays open until it is told to quit; nobody's installed DPDK
 //! takes part, which would load its own drivers beside these.
 
 use std::fs::{self, File};
@@ -42,7 +42,7 @@ pub struct Testpmd {
 pub fn command(prefix: &str, pages: Pages, lcores: &str) -> Result<Command> {
     hide_the_installed()?;
     let set = Set::open("dpdk")?;
-    let mut command = set.tool("dpdk-testpmd")?.command();
+    let mut command = set.tool("dpdk-testpmd")?.command_by(&["stdbuf", "-oL"]);
     command.arg("-d").arg(set.file("lib/x86_64-linux-gnu/dpdk/pmds-23.0")?);
     command.args(["--no-pci", &format!("--file-prefix={prefix}"), "--no-telemetry", "--lcores", lcores]);
     match pages {
@@ -56,7 +56,7 @@ pub fn command(prefix: &str, pages: Pages, lcores: &str) -> Result<Command> {
 }
 
 /// Covers the drivers of an installed DPDK, in this sandbox's mounts only.
-fn hide_the_installed() -> Result<()> {
+pub(crate) fn hide_the_installed() -> Result<()> {
     let installed = Path::new(INSTALLED);
     if installed.is_dir() && fs::read_dir(installed)?.next().is_some() {
         let mut mount = Command::new("mount");
@@ -109,6 +109,25 @@ impl Testpmd {
         writeln!(input, "{commands}").with_context(|| format!("testpmd is gone, see {}", self.log.display()))
     }
 
+    /// Gives it a command and returns what it says from then on, as soon as `until` has come up `times` times in it and that line is
+    /// whole.
+    ///
+    /// # Errors
+    ///
+    /// Fails when that takes longer than `limit`, or it has ended.
+    pub fn ask(&mut self, command: &str, until: &str, times: usize, limit: Duration) -> Result<String> {
+        let before = fs::metadata(&self.log)?.len();
+        self.say(command)?;
+        wait_for(&format!("testpmd to answer {command}: {until}"), limit, || {
+            self.must_run()?;
+            let said = fs::read(&self.log)?;
+            let said = String::from_utf8_lossy(said.get(usize::try_from(before)?..).unwrap_or_default())
+                .into_owned();
+            let last = said.match_indices(until).nth(times - 1);
+            Ok(last.is_some_and(|(at, _)| said[at..].contains('\n')).then_some(said))
+        })
+    }
+
     /// Ends it, and returns all it has said.
     ///
     /// # Errors
@@ -121,6 +140,16 @@ impl Testpmd {
         wait_for("testpmd to end", Duration::from_secs(20), || Ok(child.try_wait()?))?;
         self.said()
     }
+}
+
+/// The numbers that follow `key`, with colons and blanks between, wherever it is said.
+pub fn numbers_after(said: &str, key: &str) -> Vec<f64> {
+    let number = |(at, _): (usize, &str)| {
+        let rest = said[at + key.len()..].trim_start_matches([' ', ':']);
+        let end = rest.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    };
+    said.match_indices(key).filter_map(number).collect()
 }
 
 impl Drop for Testpmd {

@@ -48,7 +48,7 @@ impl Set {
     ///
     /// Fails when the set has no such program.
     pub fn tool(&self, program: &str) -> Result<Tool> {
-        let path = ["bin", "sbin"]
+        let path = ["bin", "sbin", "lib/openvswitch-switch-dpdk"]
             .iter()
             .find_map(|directory| self.file(&format!("{directory}/{program}")).ok())
             .with_context(|| format!("no program {program} in {}", self.root.display()))?;
@@ -79,6 +79,18 @@ impl Tool {
     /// A command that runs this program.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// A command that runs this program by another, which is given `before` and then the program.
+    ///
+    /// # Panics
+    ///
+    /// Does when `before` is empty.
+    pub fn command_by(&self, before: &[&str]) -> Command {
+        let mut command = Command::new(before[0]);
+        command.args(&before[1..]).arg(&self.path);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -78,12 +78,8 @@ enum Chore {
     },
     /// The README's two commands in a Debian 12 that has nothing but Rust and build-essential; needs root
     Bare,
-    /// Cycles per packet beside DPDK's plain forwarding, under a DPDK front-end; needs root, for hugepages
-    Bench {
-        /// Interleaved rounds, of which the median counts
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
-    },
+    /// Cycles per packet and packets a second beside the peers, under the same front-end; needs root, for hugepages
+    Bench(bench::Plan),
     /// Run a program (`bash`) where the demo and the tests run: own network, mounts and processes
     Sandbox {
         /// The program and its arguments
@@ -122,7 +118,7 @@ fn main() -> Result<()> {
         Chore::Test { filters, long, seed, record } => test::run(&filters, e2e::Scale { long, seed }, record),
         Chore::Bare => bare::command(),
         Chore::Sanitize { seconds, seed } => sanitize::run(seconds, seed),
-        Chore::Bench { rounds } => bench::run(rounds),
+        Chore::Bench(plan) => bench::run(&plan),
         Chore::Sandbox { program } => sandbox::run(&program),
         Chore::Lint => lint::command(),
         Chore::Fuzz { targets, seconds, seed } => {

@@ -84,7 +84,10 @@ pub(crate) fn run(filters: &[String], scale: Scale, record: bool) -> Result<()> 
             "sanitize",
             sanitize::run(SOAK, seed).inspect_err(|error| println!("    {error:#}")).is_ok(),
         );
-        count.step("bench", bench::run(5).inspect_err(|error| println!("    {error:#}")).is_ok());
+        count.step(
+            "bench",
+            bench::run(&bench::Plan::all(5)).inspect_err(|error| println!("    {error:#}")).is_ok(),
+        );
     }
     let run = scoreboard::Run { commit: commit(), command: command(filters, scale) };
     scoreboard::print(&rows, &run)?;

@@ -1,245 +1,149 @@
-//! Cycles per packet of the worker, beside DPDK's own plain forwarding, under the same DPDK front-end. `cargo xtask bench` runs it.
-//!
-//! ```text
-//! core 1: testpmd, two virtio-user NICs, 5tswap: what arrives at one goes back to its sender, addresses swapped
-//!            │ a.sock          │ b.sock
-//! core 0: vhost-ila: 10.1.0.1 <──> 10.1.0.2 on one host        |  in turn with  |  testpmd, io forwarding between two vhost ports
-//! ```
-//!
-//! 256 packets of 64 bytes circulate. Rounds are interleaved and their median counts, since the machine is never quite alone;
-//! ratios of one run can be compared, figures of different runs cannot.
+//! Rounds of measurements beside the peers. `cargo xtask bench` runs it, with hugepages, and says what it is to do as JSON.
 
 #![forbid(unsafe_code)]
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
-use std::{env, io};
+use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
-use serde_json::Value;
-use vhost_ila_tests::process::{Owned, output, wait_for};
+use serde::Deserialize;
+use vhost_ila_tests::bench::backend::Who;
+use vhost_ila_tests::bench::case::{CASES, Case, Figure, Peer};
+use vhost_ila_tests::bench::figures::{Measured, Spread};
+use vhost_ila_tests::bench::front::{Swap, measured};
+use vhost_ila_tests::bench::machine;
 use vhost_ila_tests::sandbox;
-use vhost_ila_tests::testpmd::{self, Pages, Testpmd};
 
 /// Between the start of traffic and of measuring.
-const SETTLE: Duration = Duration::from_secs(2);
-/// One round's measuring.
-const MEASURE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(1);
 
-/// The virtual gateway's address, which every tenant sends to.
-const GATEWAY: &str = "02:49:4c:41:00:01";
-
-const CONFIG: &str = r#"
-[host]
-name = "bench"
-locator = "2001:db8:0:1::/64"
-sir = "2001:db8:51::/64"
-runtime = "/run/vhost-ila/bench"
-spin = "1s"
-[uplink]
-kind = "none"
-[network.blue]
-vni = 1001
-ipv4 = "10.1.0.0/16"
-[attachment.a]
-network = "blue"
-kind = "vhost-user"
-socket = "a.sock"
-mode = "server"
-mac = "02:00:00:00:00:01"
-addresses = ["10.1.0.1"]
-[attachment.b]
-network = "blue"
-kind = "vhost-user"
-socket = "b.sock"
-mode = "server"
-mac = "02:00:00:00:00:02"
-addresses = ["10.1.0.2"]
-"#;
-
-/// One round's result.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Round {
-    /// Busy cycles of the back-end for each packet.
-    cycles: f64,
-    /// Million packets a second, both directions.
-    mpps: f64,
+/// What is to be done.
+#[derive(Debug, Deserialize)]
+struct Plan {
+    /// Names of cases; none means all.
+    cases: Vec<String>,
+    rounds: usize,
+    seconds: f64,
+    /// Which peers; none means all that a case names.
+    against: Vec<Peer>,
+    /// Other builds of this program.
+    also: Vec<PathBuf>,
 }
 
 fn main() -> Result<()> {
     sandbox::entered()?;
-    let rounds: usize = env::args().nth(1).map_or(Ok(3), |rounds| rounds.parse())?;
+    let plan = env::args().nth(1).context("run it by cargo xtask bench")?;
+    let plan: Plan = serde_json::from_str(&plan)?;
     let evidence = sandbox::evidence("bench")?;
-    let steal = steal()?;
-    let mut results: [Vec<Round>; 2] = Default::default();
-    for round in 1..=rounds {
-        let ours = vhost_ila(&evidence).with_context(|| format!("round {round}: vhost-ila"))?;
-        let plain = testpmd_forwarding(&evidence).with_context(|| format!("round {round}: DPDK"))?;
-        println!(
-            "round {round}: vhost-ila {:.0} cycles/packet, {:.2} Mpps; DPDK plain forwarding {:.0} cycles/packet, {:.2} Mpps",
-            ours.cycles, ours.mpps, plain.cycles, plain.mpps
-        );
-        results[0].push(ours);
-        results[1].push(plain);
+    println!("{}", machine::facts());
+    for case in chosen(&plan.cases)? {
+        run(case, &plan, &evidence).with_context(|| format!("case {}", case.name))?;
     }
-    let stolen = self::steal()? - steal;
-    let [ours, plain] = results.each_ref().map(|rounds| median(rounds));
-    println!(
-        "median of {rounds}: vhost-ila {:.0} cycles/packet, {:.2} Mpps; DPDK plain forwarding {:.0} cycles/packet, {:.2} Mpps; \
-         ratio {:.2}; {stolen} ticks stolen",
-        ours.cycles,
-        ours.mpps,
-        plain.cycles,
-        plain.mpps,
-        ours.cycles / plain.cycles
-    );
-    let file = evidence.join("bench.json");
-    let [ours, plain] = &results;
-    let summary =
-        serde_json::json!({ "vhost_ila": ours, "dpdk_plain_forwarding": plain, "stolen_ticks": stolen });
-    fs::write(&file, serde_json::to_vec_pretty(&summary)?)?;
-    println!("{}", file.display());
+    println!("{}", evidence.display());
     Ok(())
 }
 
-/// The daemon between two tenants of one network, on core 0.
-fn vhost_ila(evidence: &Path) -> Result<Round> {
-    let runtime = Path::new(sandbox::RUNTIME).join("bench");
-    fs::create_dir_all(&runtime)?;
-    let config = evidence.join("host.toml");
-    fs::write(&config, CONFIG)?;
-    let binary = PathBuf::from(env::var_os("VHOST_ILA_BINARY").context("run it by cargo xtask bench")?);
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(&binary).arg("run").arg("--config").arg(&config);
-    let mut daemon = Owned::spawn("vhost-ila", command, &evidence.join("vhost-ila.log"))?;
-    let sockets = ["a.sock", "b.sock"].map(|name| runtime.join(name));
-    wait_for("vhost-ila's sockets", Duration::from_secs(20), || {
-        daemon.must_run()?;
-        Ok(sockets.iter().all(|socket| socket.exists()).then_some(()))
-    })?;
-    let worked = || -> Result<(u64, u64)> {
-        let mut show = Command::new(&binary);
-        show.args(["show", "counters", "--json", "--config"]).arg(&config);
-        let counters: Value = serde_json::from_str(&output(show)?)?;
-        let workers = counters["workers"].as_array().context("`show counters` has workers")?;
-        let sum = |key: &str| workers.iter().filter_map(|worker| worker[key].as_u64()).sum();
-        Ok((sum("busy_cycles"), sum("packets")))
-    };
-    let front_end = FrontEnd::start(&sockets, evidence)?;
-    sleep(SETTLE);
-    let (cycles, packets) = worked()?;
-    let start = Instant::now();
-    sleep(MEASURE);
-    let (cycles_after, packets_after) = worked()?;
-    let took = start.elapsed();
-    front_end.finish()?;
-    drop(daemon);
-    sockets.iter().try_for_each(|socket| remove(socket))?;
-    remove(&runtime.join("control.sock"))?;
-    let packets = packets_after - packets;
-    ensure!(packets > 100_000, "{packets} packets in {took:?}: nothing circulates");
-    #[expect(clippy::cast_precision_loss, reason = "counts of seconds are far below 2^52")]
-    let (cycles, packets) = ((cycles_after - cycles) as f64, packets as f64);
-    Ok(Round { cycles: cycles / packets, mpps: packets / took.as_secs_f64() / 1e6 })
-}
-
-/// testpmd between two vhost ports, on core 0: no network virtualization at all.
-fn testpmd_forwarding(evidence: &Path) -> Result<Round> {
-    let sockets = ["a.sock", "b.sock"].map(|name| Path::new(sandbox::RUNTIME).join(format!("dpdk-{name}")));
-    sockets.iter().try_for_each(|socket| remove(socket))?;
-    let mut command = testpmd("be", "0@0,1@0")?;
-    for (number, socket) in sockets.iter().enumerate() {
-        command.args(["--vdev", &format!("net_vhost{number},iface={}", socket.display())]);
+fn chosen(names: &[String]) -> Result<Vec<&'static Case>> {
+    if names.is_empty() {
+        return Ok(CASES.iter().collect());
     }
-    command.args([
-        "--",
-        "-i",
-        "--forward-mode=io",
-        "--nb-cores=1",
-        "--total-num-mbufs=20000",
-        "--record-core-cycles",
-    ]);
-    let mut back_end = Testpmd::start(command, &evidence.join("testpmd-back-end.log"))?;
-    wait_for("DPDK's sockets", Duration::from_secs(30), || {
-        back_end.must_run()?;
-        Ok(sockets.iter().all(|socket| socket.exists()).then_some(()))
-    })?;
-    back_end.say("start")?;
-    let front_end = FrontEnd::start(&sockets, evidence)?;
-    sleep(SETTLE);
-    back_end.say("clear port stats all\nclear fwd stats all")?;
-    let start = Instant::now();
-    sleep(MEASURE);
-    back_end.say("stop")?;
-    let took = start.elapsed();
-    sleep(Duration::from_millis(500));
-    front_end.finish()?;
-    let said = back_end.finish()?;
-    let number = |before: &str| -> Result<f64> {
-        let at = said.rfind(before).with_context(|| format!("testpmd did not say {before}"))?;
-        let rest = said[at + before.len()..].trim_start_matches([' ', ':']);
-        let digits: String = rest.chars().take_while(|char| char.is_ascii_digit() || *char == '.').collect();
-        Ok(digits.parse()?)
-    };
-    let packets = number("total RX packets=").or_else(|_| number("RX-packets"))?;
-    Ok(Round { cycles: number("CPU cycles/packet=")?, mpps: packets / took.as_secs_f64() / 1e6 })
+    let known = || CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", ");
+    names
+        .iter()
+        .map(|name| Case::named(name).with_context(|| format!("no case {name}; there are {}", known())))
+        .collect()
 }
 
-/// The generator: testpmd with a virtio-user NIC on each socket, on core 1.
-struct FrontEnd(Testpmd);
-
-impl FrontEnd {
-    fn start(sockets: &[PathBuf; 2], evidence: &Path) -> Result<FrontEnd> {
-        let mut command = testpmd("fe", "0@1,1@1")?;
-        for (number, socket) in sockets.iter().enumerate() {
-            let mac = format!("02:00:00:00:00:0{}", number + 1);
-            let device =
-                format!("net_virtio_user{number},path={},queue_size=1024,mac={mac}", socket.display());
-            command.args(["--vdev", &device]);
+/// The rounds of a case.
+fn run(case: &Case, plan: &Plan, evidence: &Path) -> Result<()> {
+    println!("{}: {}", case.name, case.title);
+    let who = who(case, plan)?;
+    let mut rounds: Vec<Vec<Measured>> = vec![Vec::new(); who.len()];
+    for round in 1..=plan.rounds {
+        for (who, measured) in who.iter().zip(&mut rounds) {
+            let name = who.name();
+            let place = evidence.join(format!("{}-{}-{round}", case.name, name.replace('/', "_")));
+            fs::create_dir_all(&place)?;
+            let figures =
+                measure(case, who, plan.seconds, &place).with_context(|| format!("round {round}: {name}"))?;
+            println!("  {round} {name:<12} {}", line(&figures));
+            measured.push(figures);
         }
-        command.args(["--", "-i", "--forward-mode=5tswap", "--port-topology=loop", "--nb-cores=1"]);
-        command.args(["--txd=1024", "--rxd=1024", "--total-num-mbufs=20000", "--tx-ip=10.1.0.1,10.1.0.2"]);
-        command.args([format!("--eth-peer=0,{GATEWAY}"), format!("--eth-peer=1,{GATEWAY}")]);
-        let mut testpmd = Testpmd::start(command, &evidence.join("testpmd-front-end.log"))?;
-        sleep(Duration::from_secs(3));
-        testpmd.must_run()?;
-        testpmd.say("set txpkts 64\nstart tx_first 8")?;
-        Ok(FrontEnd(testpmd))
     }
-
-    fn finish(mut self) -> Result<()> {
-        self.0.say("stop")?;
-        self.0.finish().map(drop)
+    for (who, measured) in who.iter().zip(&rounds) {
+        let spread = |figure| Spread::of(measured.iter().map(|measured| measured.figure(figure)));
+        let of = |figure| spread(figure).map_or(String::new(), |spread| shown(&spread));
+        println!(
+            "  {:<14} {} cycles/packet, {} Mpps, {} GB/s",
+            who.name(),
+            of(Figure::Cycles),
+            of(Figure::Mpps),
+            of(Figure::Bytes)
+        );
     }
-}
-
-fn testpmd(prefix: &str, lcores: &str) -> Result<Command> {
-    testpmd::command(prefix, Pages::Huge(256), lcores)
-}
-
-fn median(rounds: &[Round]) -> Round {
-    let middle = |value: fn(&Round) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    Round { cycles: middle(|round| round.cycles), mpps: middle(|round| round.mpps) }
-}
-
-/// Ticks that the hypervisor took from this machine so far (`/proc/stat`, the eighth figure of the first line).
-fn steal() -> Result<u64> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    let line = stat.lines().next().context("an empty /proc/stat")?;
-    Ok(line.split_whitespace().nth(8).context("no steal time")?.parse()?)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+    let (first, others) = who
+        .iter()
+        .zip(&rounds)
+        .collect::<Vec<_>>()
+        .split_first()
+        .map(|(first, others)| (*first, others.to_vec()))
+        .context("nobody")?;
+    for (other, measured) in others {
+        let ratio = |figure| {
+            Spread::of_ratios(first.1, measured, figure).map_or(String::new(), |spread| shown(&spread))
+        };
+        println!(
+            "  {} / {}: cycles {}, Mpps {}",
+            first.0.name(),
+            other.name(),
+            ratio(Figure::Cycles),
+            ratio(Figure::Mpps)
+        );
     }
+    Ok(())
+}
+
+/// This program first, then its other builds, then the peers.
+fn who(case: &Case, plan: &Plan) -> Result<Vec<Who>> {
+    let ours = PathBuf::from(env::var_os("VHOST_ILA_BINARY").context("run it by cargo xtask bench")?);
+    let mut who = vec![Who::Ours("vhost-ila".into(), ours)];
+    for (number, also) in (1..).zip(&plan.also) {
+        ensure!(also.is_file(), "{} is no program", also.display());
+        who.push(Who::Ours(format!("also {number}"), also.clone()));
+    }
+    let wanted = |peer: &Peer| plan.against.is_empty() || plan.against.contains(peer);
+    who.extend(case.peers().into_iter().filter(wanted).map(Who::Peer));
+    Ok(who)
+}
+
+/// One back-end, once.
+fn measure(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<Measured> {
+    let mut back_end = who.start(case, evidence)?;
+    let mut front_end = Swap::start(case, back_end.sockets(), evidence)?;
+    sleep(SETTLE);
+    let stolen = machine::stolen()?;
+    front_end.begin()?;
+    back_end.begin()?;
+    sleep(Duration::from_secs_f64(seconds));
+    let delivered = front_end.end()?;
+    let worked = back_end.end()?;
+    let stolen = machine::stolen()? - stolen;
+    let per_poll = worked.per_poll.map_or_else(|| back_end.bursts(), |per_poll| Ok(Some(per_poll)))?;
+    front_end.finish()?;
+    Ok(measured(delivered, worked.cycles, per_poll, stolen))
+}
+
+fn line(measured: &Measured) -> String {
+    let per_poll =
+        measured.per_poll.map_or(String::new(), |per_poll| format!(", {per_poll:.1} packets a poll"));
+    format!(
+        "{:.1} cycles/packet, {:.2} Mpps, {:.2} GB/s{per_poll}, {} ticks stolen",
+        measured.cycles, measured.mpps, measured.bytes, measured.stolen
+    )
+}
+
+fn shown(spread: &Spread) -> String {
+    format!("{:.2} ({:.2} .. {:.2})", spread.median, spread.least, spread.most)
 }

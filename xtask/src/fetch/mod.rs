@@ -1,4 +1,4 @@
-//! Brings foreign programs (QEMU, kernels, tshark, DPDK) without installing them.
+//! Brings foreign programs (QEMU, kernels, tshark, DPDK, Open vSwitch) without installing them.
 //!
 //! ```text
 //! the host's apt configuration ──> target/tools/apt/{apt.conf,sources.list,lists,cache}   own state, own cache
@@ -54,6 +54,8 @@ pub(crate) enum Set {
     Nat64,
     /// DPDK 22.11: dpdk-testpmd and its drivers
     Dpdk,
+    /// Open vSwitch 3.1 over DPDK: its two daemons and what configures them
+    Ovs,
     /// What makes a bare Debian
     Bare,
 }
@@ -121,6 +123,8 @@ impl Set {
             Set::Nat64 => ("nat64", "bookworm", &["tayga"], "tayga"),
             Set::CloudInit => ("cloud-init", "bookworm", &["cloud-init"], ""),
             Set::Dpdk => ("dpdk", "bookworm", &["dpdk-dev", "dpdk"], ""),
+            // It works without any driver but the rings that its packets' memory is kept in.
+            Set::Ovs => ("ovs", "bookworm", &["openvswitch-switch-dpdk", "librte-mempool-ring23"], ""),
             Set::Bare => ("bare", "bookworm", &["debootstrap"], ""),
         };
         Recipe {

@@ -1,0 +1,82 @@
+//! Who forwards: each back-end listens on two sockets and works on core 0.
+
+mod forwarding;
+mod ours;
+mod ovs;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::case::{Case, Peer};
+
+/// A back-end that runs. It ends when dropped.
+pub trait Backend {
+    /// Where its two ports listen.
+    fn sockets(&self) -> &[PathBuf; 2];
+
+    /// Its work is counted from here.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be asked.
+    fn begin(&mut self) -> Result<()>;
+
+    /// What it did since [`Backend::begin`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be asked, or did nothing.
+    fn end(&mut self) -> Result<Worked>;
+
+    /// Packets it finds when it finds any, for a back-end whose counting of them costs something: with the load still on.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be asked.
+    fn bursts(&mut self) -> Result<Option<f64>> {
+        Ok(None)
+    }
+}
+
+/// A back-end's own count.
+#[derive(Clone, Copy, Debug)]
+pub struct Worked {
+    /// Busy cycles for each packet.
+    pub cycles: f64,
+    /// Packets it found when it found any, if it counts that all the time.
+    pub per_poll: Option<f64>,
+}
+
+/// Who is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// This program, from the file, under a label.
+    Ours(String, PathBuf),
+    /// Somebody else's.
+    Peer(Peer),
+}
+
+impl Who {
+    /// For a table.
+    pub fn name(&self) -> String {
+        match self {
+            Who::Ours(label, _) => label.clone(),
+            Who::Peer(Peer::Testpmd) => "testpmd".into(),
+            Who::Peer(Peer::Ovs) => "OVS-DPDK".into(),
+        }
+    }
+
+    /// Starts it for `case`; what it says goes to `evidence`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not listen in time.
+    pub fn start(&self, case: &Case, evidence: &Path) -> Result<Box<dyn Backend>> {
+        Ok(match self {
+            Who::Ours(_, binary) => Box::new(ours::Ours::start(binary, case, evidence)?),
+            Who::Peer(Peer::Testpmd) => Box::new(forwarding::Forwarding::start(evidence)?),
+            Who::Peer(Peer::Ovs) => Box::new(ovs::Ovs::start(evidence)?),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! `vhost-ila run` between two tenants of one network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{Backend, Worked};
+use crate::bench::case::Case;
+use crate::bench::machine::remove;
+use crate::process::{Owned, output, wait_for};
+use crate::sandbox;
+
+/// Everything on: nothing is left out of the walk because it is measured.
+const CONFIG: &str = r#"
+[host]
+name = "bench"
+locator = "2001:db8:0:1::/64"
+sir = "2001:db8:51::/64"
+runtime = "/run/vhost-ila/bench"
+spin = "1s"
+[uplink]
+kind = "none"
+mtu = 9000
+[network.blue]
+vni = 1001
+ipv4 = "10.1.0.0/16"
+ipv6 = "2001:db8:b1:e::/96"
+[attachment.a]
+network = "blue"
+kind = "vhost-user"
+socket = "a.sock"
+mode = "server"
+mac = "02:00:00:00:00:01"
+addresses = ["10.1.0.1", "2001:db8:b1:e::1"]
+[attachment.b]
+network = "blue"
+kind = "vhost-user"
+socket = "b.sock"
+mode = "server"
+mac = "02:00:00:00:00:02"
+addresses = ["10.1.0.2", "2001:db8:b1:e::2"]
+"#;
+
+/// The worker's counters, summed over workers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    cycles: u64,
+    packets: u64,
+    polls: u64,
+}
+
+/// The running daemon.
+pub(super) struct Ours {
+    binary: PathBuf,
+    config: PathBuf,
+    runtime: PathBuf,
+    sockets: [PathBuf; 2],
+    process: Owned,
+    before: Counters,
+}
+
+impl Ours {
+    pub(super) fn start(binary: &Path, _case: &Case, evidence: &Path) -> Result<Ours> {
+        let runtime = Path::new(sandbox::RUNTIME).join("bench");
+        fs::create_dir_all(&runtime)?;
+        let config = evidence.join("host.toml");
+        fs::write(&config, CONFIG)?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(binary).arg("run").arg("--config").arg(&config);
+        let mut process = Owned::spawn("vhost-ila", command, &evidence.join("vhost-ila.log"))?;
+        let sockets = ["a.sock", "b.sock"].map(|name| runtime.join(name));
+        wait_for("vhost-ila's sockets", Duration::from_secs(20), || {
+            process.must_run()?;
+            Ok(sockets.iter().all(|socket| socket.exists()).then_some(()))
+        })?;
+        let before = Counters::default();
+        Ok(Ours { binary: binary.to_owned(), config, runtime, sockets, process, before })
+    }
+
+    fn counters(&mut self) -> Result<Counters> {
+        self.process.must_run()?;
+        let mut show = Command::new(&self.binary);
+        show.args(["show", "counters", "--json", "--config"]).arg(&self.config);
+        let counters: Value = serde_json::from_str(&output(show)?)?;
+        let workers = counters["workers"].as_array().context("`show counters` has workers")?;
+        let sum = |key: &str| workers.iter().filter_map(|worker| worker[key].as_u64()).sum();
+        Ok(Counters { cycles: sum("busy_cycles"), packets: sum("packets"), polls: sum("busy_polls") })
+    }
+}
+
+impl Backend for Ours {
+    fn sockets(&self) -> &[PathBuf; 2] {
+        &self.sockets
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.before = self.counters()?;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<Worked> {
+        let (before, after) = (self.before, self.counters()?);
+        #[expect(clippy::cast_precision_loss, reason = "counts of seconds are far below 2^52")]
+        let since = |count: fn(&Counters) -> u64| count(&after).saturating_sub(count(&before)) as f64;
+        let packets = since(|counters| counters.packets);
+        ensure!(packets > 10_000.0, "{packets} packets: nothing circulates");
+        Ok(Worked {
+            cycles: since(|counters| counters.cycles) / packets,
+            per_poll: Some(packets / since(|counters| counters.polls)),
+        })
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        // A killed daemon leaves its sockets; what cannot be removed is seen by the next one, which refuses to start.
+        drop(self.process.end(rustix::process::Signal::KILL, Duration::from_secs(5)));
+        for socket in ["a.sock", "b.sock", "control.sock"] {
+            drop(remove(&self.runtime.join(socket)));
+        }
+    }
+}

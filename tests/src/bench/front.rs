@@ -1,0 +1,100 @@
+//! The load of two neighbours that answer each other: testpmd on core 1, with a virtio-user NIC on each socket of the back-end.
+//!
+//! `5tswap` and `--port-topology=loop`: what arrives at a NIC goes back to its sender, addresses and ports exchanged, as a tenant
+//! could have sent it. 256 frames circulate.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::case::Case;
+use super::figures::Measured;
+use crate::testpmd::{self, Pages, Testpmd};
+
+/// The virtual gateway's address, which every tenant sends to.
+const GATEWAY: &str = "02:49:4c:41:00:01";
+
+/// How long testpmd may take to start, and to answer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The running front-end.
+pub struct Swap {
+    testpmd: Testpmd,
+    frame_bytes: u32,
+}
+
+impl Swap {
+    /// Attaches to `sockets` and lets the frames of `case` go.
+    ///
+    /// # Errors
+    ///
+    /// Fails when testpmd does not start.
+    pub fn start(case: &Case, sockets: &[PathBuf; 2], evidence: &Path) -> Result<Swap> {
+        let mut command = testpmd::command("fe", Pages::Huge(256), "0@1,1@1")?;
+        for (number, socket) in sockets.iter().enumerate() {
+            let mac = format!("02:00:00:00:00:0{}", number + 1);
+            let device =
+                format!("net_virtio_user{number},path={},queue_size=1024,mac={mac}", socket.display());
+            command.args(["--vdev", &device]);
+        }
+        command.args(["--", "-i", "--forward-mode=5tswap", "--port-topology=loop", "--nb-cores=1"]);
+        command.args(["--txd=1024", "--rxd=1024", "--total-num-mbufs=20000", "--tx-ip=10.1.0.1,10.1.0.2"]);
+        command.args([format!("--eth-peer=0,{GATEWAY}"), format!("--eth-peer=1,{GATEWAY}")]);
+        if case.frame_bytes() > 1518 {
+            command.args(["--max-pkt-len=9018", "--enable-scatter", "--tx-offloads=0x8000"]);
+        }
+        let mut testpmd = Testpmd::start(command, &evidence.join("front-end.log"))?;
+        let segments: Vec<String> = case.segments.iter().map(u16::to_string).collect();
+        testpmd.ask(
+            &format!("set txpkts {}\nshow config txpkts", segments.join(",")),
+            "Number of segments",
+            1,
+            LIMIT,
+        )?;
+        testpmd.say("start tx_first 8")?;
+        Ok(Swap { testpmd, frame_bytes: case.frame_bytes() })
+    }
+
+    /// Rates are counted from here.
+    ///
+    /// # Errors
+    ///
+    /// Fails when testpmd does not answer.
+    pub fn begin(&mut self) -> Result<()> {
+        self.rates().map(drop)
+    }
+
+    /// What arrived since [`Swap::begin`], by testpmd's own clock: million packets and gigabytes a second.
+    ///
+    /// # Errors
+    ///
+    /// Fails when testpmd does not answer, or nothing circulates.
+    pub fn end(&mut self) -> Result<(f64, f64)> {
+        let pps = self.rates()?;
+        ensure!(pps > 10_000.0, "{pps} packets a second: nothing circulates");
+        Ok((pps / 1e6, pps * f64::from(self.frame_bytes) / 1e9))
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not end.
+    pub fn finish(mut self) -> Result<()> {
+        self.testpmd.say("stop")?;
+        self.testpmd.finish().map(drop)
+    }
+
+    /// Packets a second that both ports received since the last time.
+    fn rates(&mut self) -> Result<f64> {
+        // Two ports, each with a line of hashes behind it.
+        let said = self.testpmd.ask("show port stats all", "Tx-pps:", 2, LIMIT)?;
+        Ok(testpmd::numbers_after(&said, "Rx-pps:").iter().sum())
+    }
+}
+
+/// What comes of a front-end's count, a back-end's count and the time that was stolen meanwhile.
+pub fn measured((mpps, bytes): (f64, f64), cycles: f64, per_poll: Option<f64>, stolen: u64) -> Measured {
+    Measured { cycles, per_poll, mpps, bytes, stolen }
+}
