@@ -128,7 +128,7 @@ impl Worker {
     }
 
     /// Looks at everything once; whether there was anything.
-    fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self) -> bool {
         let begin = cpu::cycles();
         let now = self.start.elapsed();
         self.out.walker.begin(now);
@@ -376,7 +376,7 @@ impl Worker {
         true
     }
 
-    fn start(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
+    pub(super) fn start(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
         // The control thread stops a ring before it starts it anew; were it to forget, the old one must not stay in epoll.
         drop(self.stop(port, queue.role()));
         match queue {

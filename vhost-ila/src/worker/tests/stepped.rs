@@ -1,0 +1,235 @@
+//! A worker without a thread: the test hands it rings and takes its turns, so what a turn costs can be counted and repeats.
+//!
+//! ```text
+//!   Port: memory and drivers of one guest ──rings, kicks──> Stepped: Worker::start, Worker::turn
+//! ```
+
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+
+use nve_core::pipeline::Receiver;
+use rustix::event::{EventfdFlags, eventfd};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, UdpPacket, UdpRepr};
+
+use super::*;
+use crate::device::event::PeerEvent;
+use crate::device::handover::{Events, Queue, ReceiveQueue, TransmitQueue, WorkerLink};
+use crate::device::memory::Payload;
+use crate::device::net_header::{NetHeader, SenderOffloads};
+use crate::device::ring::{ReceiveRing, RingSpec, TransmitRing};
+use crate::punt::{ThreadEnd, ends};
+
+/// Entries of a ring.
+pub(super) const ENTRIES: u16 = 256;
+/// Bytes that a ring may take, and from one buffer to the next.
+const RING: u64 = 0x4000;
+const STRIDE: u64 = 2048;
+/// Guest memory of a pair of rings and their buffers.
+const PAIR: u64 = 2 * RING + 2 * STRIDE * ENTRIES as u64;
+
+/// An uplink in memory: it gives the same packet so often, and counts what it is given.
+#[derive(Clone, Default)]
+pub(super) struct Fabric(Arc<Mutex<Wire>>);
+
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) packet: Vec<u8>,
+    pub(super) left: usize,
+    pub(super) sent: usize,
+}
+
+impl Fabric {
+    pub(super) fn wire(&self) -> std::sync::MutexGuard<'_, Wire> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Uplink for Fabric {
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn receive(&mut self, to: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>> {
+        let mut wire = self.wire();
+        let Some(left) = wire.left.checked_sub(1) else { return Ok(None) };
+        wire.left = left;
+        to[..wire.packet.len()].copy_from_slice(&wire.packet);
+        Ok(Some((wire.packet.len(), NetHeader::default())))
+    }
+
+    fn send(&mut self, _: NetHeader, _: &[u8], _: Payload<'_>) -> io::Result<()> {
+        self.wire().sent += 1;
+        Ok(())
+    }
+}
+
+/// The worker and what it would not run without.
+pub(super) struct Stepped {
+    pub(super) worker: Worker,
+    pub(super) nve: Arc<Nve>,
+    pub(super) fabric: Fabric,
+    _link: WorkerLink,
+    _redirects: redirect::Service,
+    _punt: ThreadEnd,
+}
+
+impl Stepped {
+    pub(super) fn new(nve: Arc<Nve>) -> Self {
+        let fabric = Fabric::default();
+        let (link, inbox) = handover::link().unwrap();
+        let (punts, punt) = ends(1).unwrap();
+        let (redirects, notes) = redirect::Service::start(Arc::clone(&nve)).unwrap();
+        let ways = Ways { uplink: Box::new(fabric.clone()), outside: None };
+        let ends = (punts.into_iter().next().unwrap(), notes);
+        let counters = Arc::default();
+        let worker = Worker::new(Arc::clone(&nve), inbox, ways, ends, Duration::ZERO, counters).unwrap();
+        Self { worker, nve, fabric, _link: link, _redirects: redirects, _punt: punt }
+    }
+
+    /// A guest of `pairs` pairs behind attachment vm`n`, its receive rings full of buffers.
+    pub(super) fn attach(&mut self, n: u8, pairs: u8) -> Port {
+        let port = self.nve.port(&format!("vm{n}")).unwrap();
+        let ram = Ram::new(&[(0, PAIR * u64::from(pairs))]);
+        let memory = ram.device_view();
+        let status = Arc::new(Status::new(Offer::new(pairs, &[])));
+        let mut guest = Port { ram, pairs: Vec::new() };
+        for pair in 0..pairs {
+            let base = PAIR * u64::from(pair);
+            let kick = File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+            let watched = PeerEvent::new(kick.try_clone().unwrap()).unwrap();
+            let mut ends = Pair {
+                base,
+                tx: Driver::new(base, ENTRIES),
+                rx: Driver::new(base + RING, ENTRIES),
+                _kick: kick,
+                sent: 0,
+            };
+            let receive = |i: u16| Buffer { gpa: ends.buffer(i), len: STRIDE as u32, writable: true };
+            let buffers: Vec<_> = (0..ENTRIES).map(receive).collect();
+            for buffer in buffers {
+                ends.rx.offer(&guest.ram, &[buffer]);
+            }
+            ends.rx.expose(&guest.ram);
+            let spec = |addresses| RingSpec {
+                memory: Arc::clone(&memory),
+                addresses,
+                size: ENTRIES,
+                event_idx: true,
+                indirect: true,
+                log: None,
+            };
+            let receive = Queue::Receive(Box::new(ReceiveQueue {
+                pair,
+                ring: ReceiveRing::new(&spec(ends.rx.front_end_addresses()), true).unwrap(),
+                events: Events::default(),
+                verified: true,
+                fault: None,
+                status: Arc::clone(&status),
+            }));
+            let transmit = Queue::Transmit(Box::new(TransmitQueue {
+                pair,
+                ring: TransmitRing::new(&spec(ends.tx.front_end_addresses())).unwrap(),
+                events: Events { kick: Some(watched), ..Events::default() },
+                allowed: SenderOffloads::ALL,
+                enabled: true,
+                fault: None,
+                status: Arc::clone(&status),
+            }));
+            self.worker.start(port, receive).unwrap();
+            self.worker.start(port, transmit).unwrap();
+            guest.pairs.push(ends);
+        }
+        self.nve.set_receiver(port, Receiver { up: true, csum: true, ..Receiver::default() });
+        guest
+    }
+}
+
+/// A guest: memory, and a driver for each ring.
+pub(super) struct Port {
+    pub(super) ram: Ram,
+    pub(super) pairs: Vec<Pair>,
+}
+
+/// A guest's half of a pair of rings.
+pub(super) struct Pair {
+    base: u64,
+    tx: Driver,
+    rx: Driver,
+    /// Held, as a driver does.
+    _kick: File,
+    sent: u16,
+}
+
+impl Pair {
+    /// Where receive buffer `i` lies; those to send from are behind all of them.
+    fn buffer(&self, i: u16) -> u64 {
+        self.base + 2 * RING + STRIDE * u64::from(i)
+    }
+
+    /// Queues `count` times `frame`, with a virtio-net header that asks for nothing; the device sees them.
+    pub(super) fn send(&mut self, ram: &Ram, frame: &[u8], count: u16) {
+        self.tx.take_used(ram);
+        for _ in 0..count {
+            let gpa = self.buffer(ENTRIES) + STRIDE * u64::from(self.sent % ENTRIES);
+            ram.write(gpa, &[0; 12]);
+            ram.write(gpa + 12, frame);
+            self.tx.offer(ram, &[Buffer { gpa, len: 12 + frame.len() as u32, writable: false }]);
+            self.sent = self.sent.wrapping_add(1);
+        }
+        self.tx.expose(ram);
+    }
+
+    /// Takes the frames that came, and offers their buffers again; how many there were.
+    pub(super) fn receive(&mut self, ram: &Ram) -> usize {
+        let used = self.rx.take_used(ram);
+        // IN_ORDER: the buffers come back in the order of the descriptors, each at its own place.
+        for (head, _) in &used {
+            let gpa = self.buffer(*head as u16);
+            self.rx.offer(ram, &[Buffer { gpa, len: STRIDE as u32, writable: true }]);
+        }
+        self.rx.expose(ram);
+        used.len()
+    }
+}
+
+/// A datagram of `len` bytes of Ethernet from vm`from` to `to`, which is an address of its family, with its checksums.
+pub(super) fn frame(from: u8, to: &str, len: usize) -> Vec<u8> {
+    let to: IpAddress = to.parse::<std::net::IpAddr>().unwrap().into();
+    let udp = UdpRepr { src_port: 1000, dst_port: 2000 };
+    let mut bytes = vec![0; len];
+    bytes[..6].copy_from_slice(&[0x02, 0x49, 0x4c, 0x41, 0x00, 0x01]);
+    bytes[6..12].copy_from_slice(&mac(from));
+    let checksums = ChecksumCapabilities::default();
+    let (at, source): (usize, IpAddress) = match to {
+        IpAddress::Ipv4(dst_addr) => {
+            bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+            let src_addr = [10, 1, 0, from].into();
+            let repr = Ipv4Repr {
+                src_addr,
+                dst_addr,
+                next_header: IpProtocol::Udp,
+                payload_len: len - 34,
+                hop_limit: 64,
+            };
+            repr.emit(&mut Ipv4Packet::new_unchecked(&mut bytes[14..]), &checksums);
+            (34, src_addr.into())
+        }
+        IpAddress::Ipv6(dst_addr) => {
+            bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+            let src_addr: std::net::Ipv6Addr = format!("2001:db8:b1:e::{from}").parse().unwrap();
+            let repr = Ipv6Repr {
+                src_addr,
+                dst_addr,
+                next_header: IpProtocol::Udp,
+                payload_len: len - 54,
+                hop_limit: 64,
+            };
+            repr.emit(&mut Ipv6Packet::new_unchecked(&mut bytes[14..]));
+            (54, src_addr.into())
+        }
+    };
+    let mut packet = UdpPacket::new_unchecked(&mut bytes[at..]);
+    udp.emit(&mut packet, &source, &to, len - at - 8, |payload| payload.fill(7), &checksums);
+    bytes
+}
