@@ -7,12 +7,15 @@
 //!   key := new, `changes` += 1, value := new; a reader that sees `changes` move starts over. So a reader repeats only when the writer has
 //!   completed a change in that very bucket, and never waits for one that stopped half-way.
 //! * Updating a key is a single store of its value.
+//! * All buckets of a chain but the last are full: what leaves one is replaced from the last. Such a key is in both places first, then the
+//!   first bucket's `changes` += 1, then it leaves the last; so a reader that misses a key and sees those `changes` move starts over.
 //!
 //! ```text
 //!   hash(key) ──> bucket: 64 bytes, aligned          overflow buckets, from the same array
 //!                 │changes│next│k v│k v│k v│ ──next──> │changes│next│k v│k v│k v│
 //! ```
 
+use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -24,6 +27,10 @@ use crate::policy::LocatorId;
 
 /// Entries per bucket: what fits a cache line beside `changes` and `next`.
 const WAYS: usize = 3;
+
+/// Identifiers to a bucket that hashes lead to, when the table is full: 5 to 2. The denser, the more chains are longer than one bucket: one
+/// key in six lies behind its first bucket at full load, one in twenty-five at half.
+const LOAD: (usize, usize) = (5, 2);
 
 /// A chain that long cannot come about with a seeded hash; it bounds the walk.
 const LONGEST_CHAIN: usize = 64;
@@ -92,7 +99,9 @@ struct Slot {
 
 /// What only the writer touches.
 struct Writer {
-    /// Overflow buckets that no chain holds.
+    /// Overflow buckets that no chain has held yet.
+    fresh: Range<u64>,
+    /// Those that no chain holds any more.
     spare: Vec<u64>,
     entries: usize,
 }
@@ -100,8 +109,8 @@ struct Writer {
 /// The table; shared by all workers and the control side.
 pub struct MappingTable {
     buckets: Box<[Bucket]>,
-    /// Primary buckets minus one; their number is a power of two.
-    mask: u64,
+    /// Buckets that hashes lead to; the others are for overflow.
+    primary: u64,
     seed: u64,
     capacity: usize,
     writer: Mutex<Writer>,
@@ -113,28 +122,38 @@ impl core::fmt::Debug for MappingTable {
     }
 }
 
+/// Overflow buckets for so many primary ones. A random hash at full load takes 0.257 for each (Poisson, at [`LOAD`]), give or take the
+/// square root of their number; small tables, whose luck varies more, have one for each.
+fn overflow(primary: usize) -> usize {
+    primary * 27 / 100 + primary.min(1024)
+}
+
 impl MappingTable {
-    /// Room for `capacity` identifiers, about 60 bytes each.
+    /// Room for `capacity` identifiers, 33 bytes each where there are many.
     pub fn with_capacity(capacity: usize) -> Self {
-        let primary = (capacity / 2).next_power_of_two().max(8);
-        let overflow = capacity / WAYS + 1;
-        let buckets = (0..primary + overflow).map(|_| Bucket::default()).collect();
-        let spare = (primary as u64..(primary + overflow) as u64).rev().collect();
+        let primary = capacity.saturating_mul(LOAD.1) / LOAD.0 + 8;
+        Self::with_buckets(primary, overflow(primary), capacity)
+    }
+
+    /// Of so many buckets that hashes lead to, and so many for overflow.
+    pub(super) fn with_buckets(primary: usize, overflow: usize, capacity: usize) -> Self {
+        let fresh = primary as u64..(primary + overflow) as u64;
         Self {
-            buckets,
-            mask: primary as u64 - 1,
+            buckets: (0..fresh.end).map(|_| Bucket::default()).collect(),
+            primary: fresh.start,
             seed: RandomState::new().build_hasher().finish() | 1,
             capacity,
-            writer: Mutex::new(Writer { spare, entries: 0 }),
+            writer: Mutex::new(Writer { fresh, spare: Vec::new(), entries: 0 }),
         }
     }
 
     #[inline]
     fn index(&self, key: u64) -> u64 {
-        // Multiply, fold, multiply: every bit of a VNID and of an address reaches the index; the seed is unknown to tenants.
+        // Multiply and fold, so that every bit of a VNID and of an address reaches the upper half, which is then taken as a fraction of all
+        // hashes, of the buckets; the seed is unknown to tenants.
         let wide = u128::from(key ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let folded = (wide >> 64) as u64 ^ wide as u64;
-        (folded ^ folded >> 32) & self.mask
+        ((u128::from(folded) * u128::from(self.primary)) >> 64) as u64
     }
 
     #[inline]
@@ -152,16 +171,36 @@ impl MappingTable {
     #[inline]
     pub fn get(&self, identifier: Identifier) -> Option<Target> {
         let key = identifier.bits();
-        let mut index = self.index(key);
-        for _ in 0..LONGEST_CHAIN {
-            let bucket = self.bucket(index)?;
-            if let Some(value) = bucket.get(key) {
-                return Target::unpack(value);
+        let first = self.bucket(self.index(key))?;
+        let before = first.changes.load(Acquire);
+        if let Some(value) = first.get(key) {
+            return Target::unpack(value);
+        }
+        if first.next.load(Acquire) == 0 && first.changes.load(Acquire) == before {
+            return None;
+        }
+        self.get_behind(first, key, before)
+    }
+
+    /// Of a key that the first bucket of its chain did not have, when that had changed so often.
+    fn get_behind(&self, first: &Bucket, key: u64, mut before: u64) -> Option<Target> {
+        // A repeat needs a key of this chain to have come or moved meanwhile; 64 in a row are given up, as an absent key.
+        for _ in 0..64 {
+            let mut bucket = first;
+            for _ in 0..LONGEST_CHAIN {
+                if let Some(value) = bucket.get(key) {
+                    return Target::unpack(value);
+                }
+                match bucket.next.load(Acquire) {
+                    0 => break,
+                    next => bucket = self.bucket(next)?,
+                }
             }
-            index = bucket.next.load(Acquire);
-            if index == 0 {
+            let now = first.changes.load(Acquire);
+            if now == before {
                 return None;
             }
+            before = now;
         }
         None
     }
@@ -200,7 +239,7 @@ impl MappingTable {
         let (bucket, slot) = match (free, last) {
             (Some(free), _) => free,
             (None, Some(last)) if index == 0 => {
-                let fresh = writer.spare.pop().ok_or(TableFull)?;
+                let fresh = writer.spare.pop().or_else(|| writer.fresh.next()).ok_or(TableFull)?;
                 let bucket = self.bucket(fresh).ok_or(TableFull)?;
                 bucket.next.store(0, Relaxed);
                 last.next.store(fresh, Release);
@@ -217,35 +256,38 @@ impl MappingTable {
     pub fn remove(&self, identifier: Identifier) -> Option<Target> {
         let key = identifier.bits();
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut index = self.index(key);
-        let mut previous: Option<&Bucket> = None;
+        let first = self.bucket(self.index(key))?;
+        let (mut found, mut before_last, mut last) = (None, None, (0, first));
         for _ in 0..LONGEST_CHAIN {
-            let bucket = self.bucket(index)?;
-            let next = bucket.next.load(Relaxed);
-            for slot in &bucket.slots {
-                let old = slot.value.load(Relaxed);
-                if slot.key.load(Relaxed) != key || old == 0 {
-                    continue;
+            found = found.or_else(|| last.1.slot_of(key).map(|slot| (last.1, slot)));
+            match last.1.next.load(Relaxed) {
+                0 => break,
+                next => {
+                    before_last = Some(last.1);
+                    last = (next, self.bucket(next)?);
                 }
-                slot.value.store(0, Release);
-                writer.entries -= 1;
-                // An empty last bucket goes back to the spares. A reader still in it finds keys of another chain there, or none.
-                if let Some(previous) = previous
-                    && next == 0
-                    && bucket.slots.iter().all(|slot| slot.value.load(Relaxed) == 0)
-                {
-                    previous.next.store(0, Release);
-                    writer.spare.push(index);
-                }
-                return Target::unpack(old);
             }
-            if next == 0 {
-                return None;
-            }
-            previous = Some(bucket);
-            index = next;
         }
-        None
+        let (bucket, slot) = found?;
+        let old = slot.value.load(Relaxed);
+        slot.value.store(0, Release);
+        writer.entries -= 1;
+        let (index, last) = last;
+        let mut rest = last.slots.iter().filter(|slot| slot.value.load(Relaxed) != 0);
+        let moved = rest.next().filter(|_| !core::ptr::eq(bucket, last));
+        if let Some(moved) = moved {
+            bucket.replace(slot, moved.key.load(Relaxed), moved.value.load(Relaxed));
+            first.changed();
+            moved.value.store(0, Release);
+        }
+        // An empty last bucket goes back to the spares. A reader still in it finds keys of another chain there, or none.
+        if let Some(before_last) = before_last
+            && last.slots.iter().all(|slot| slot.value.load(Relaxed) == 0)
+        {
+            before_last.next.store(0, Release);
+            writer.spare.push(index);
+        }
+        Target::unpack(old)
     }
 
     /// Every identifier and where it lives, in no order. Changes made meanwhile may or may not be seen.
@@ -265,6 +307,10 @@ impl MappingTable {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+    /// Memory that its buckets take.
+    pub fn bytes(&self) -> usize {
+        core::mem::size_of_val(&*self.buckets)
     }
     /// Identifiers it has room for.
     pub fn capacity(&self) -> usize {
@@ -291,10 +337,20 @@ impl Bucket {
         None
     }
 
+    /// The slot of `key`, where this bucket has it; for the writer.
+    fn slot_of(&self, key: u64) -> Option<&Slot> {
+        let has = |slot: &&Slot| slot.key.load(Relaxed) == key && slot.value.load(Relaxed) != 0;
+        self.slots.iter().find(has)
+    }
+
     /// Gives `slot`, which is empty, to `key`; in the order the module promises.
     fn replace(&self, slot: &Slot, key: u64, value: u64) {
         slot.key.store(key, Release);
-        self.changes.store(self.changes.load(Relaxed) + 1, Release);
+        self.changed();
         slot.value.store(value, Release);
+    }
+
+    fn changed(&self) {
+        self.changes.store(self.changes.load(Relaxed) + 1, Release);
     }
 }

@@ -63,6 +63,43 @@ fn churn_leaks_no_room() {
     assert_eq!(table.iter().count(), model.len());
 }
 
+/// At full load, whatever the churn, there is a bucket for every chain that needs one.
+#[test]
+fn a_table_at_its_capacity_takes_a_new_key_for_every_one_that_leaves() {
+    const FULL: u32 = 30_000;
+    let table = MappingTable::with_capacity(FULL as usize);
+    (0..FULL).for_each(|n| assert_eq!(table.insert(key(n), target_of(n, 1)), Ok(None)));
+    for n in 0..10 * FULL {
+        assert!(table.remove(key(n)).is_some(), "key {n}");
+        assert_eq!(table.insert(key(n + FULL), target_of(n + FULL, 1)), Ok(None), "after {n} moves");
+    }
+    assert!((10 * FULL..11 * FULL).all(|n| table.get(key(n)) == Some(target_of(n, 1))));
+    assert_eq!((table.len(), table.iter().count()), (FULL as usize, FULL as usize));
+}
+
+/// Every key in one chain: what leaves from its middle is replaced from its end, and its buckets come back.
+#[test]
+fn keys_that_collide_are_all_found_and_their_chain_shrinks_with_them() {
+    let table = MappingTable::with_buckets(1, 40, 120);
+    for round in 0..20 {
+        (0..120).for_each(|n| assert_eq!(table.insert(key(n), target_of(n, round)), Ok(None)));
+        assert_eq!(table.insert(key(120), target_of(120, 0)), Err(TableFull));
+        for n in (0..120).filter(|n| n % 7 != 0) {
+            assert_eq!(table.remove(key(n)), Some(target_of(n, round)));
+            let left = (0..120).filter(|other| other % 7 == 0 || *other > n);
+            assert!(left.clone().all(|other| table.get(key(other)) == Some(target_of(other, round))), "{n}");
+        }
+        (0..120).filter(|n| n % 7 == 0).for_each(|n| drop(table.remove(key(n))));
+        assert!(table.is_empty() && (0..120).all(|n| table.get(key(n)).is_none()));
+    }
+}
+
+#[test]
+fn a_table_of_many_takes_33_bytes_for_each() {
+    let bytes = MappingTable::with_capacity(1_000_000).bytes();
+    assert!((32_000_000..33_500_000).contains(&bytes), "{bytes}");
+}
+
 #[test]
 fn a_bucket_is_one_aligned_cache_line() {
     let table = MappingTable::with_capacity(10);
@@ -73,7 +110,17 @@ fn a_bucket_is_one_aligned_cache_line() {
 /// nor miss a key that is always there.
 #[test]
 fn readers_never_see_half_a_change() {
-    let table = Arc::new(MappingTable::with_capacity(16));
+    readers_find_what_is_there(MappingTable::with_capacity(16));
+}
+
+/// The same in long chains, whose keys move as others leave.
+#[test]
+fn readers_find_keys_that_move_within_their_chain() {
+    readers_find_what_is_there(MappingTable::with_buckets(2, 20, 40));
+}
+
+fn readers_find_what_is_there(table: MappingTable) {
+    let table = Arc::new(table);
     for n in 0..4 {
         table.insert(key(n), target_of(n, 0)).unwrap();
     }
