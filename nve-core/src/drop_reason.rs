@@ -146,4 +146,10 @@ drop_reasons! {
     ReceiverDown = "receiver-down",
     /// The uplink would not take it.
     UplinkFull = "uplink-full",
+    /// Nobody has attached to the uplink's socket, or its receive rings do not run.
+    UplinkDown = "uplink-down",
+    /// Which MAC the next hop of the fabric has is not known, yet or any more.
+    NextHopUnknown = "next-hop-unknown",
+    /// From the fabric's link: an Ethernet frame to another station than ours, or no neighbour discovery to a group.
+    ForeignMac = "foreign-mac",
 }

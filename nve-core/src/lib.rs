@@ -21,6 +21,7 @@ pub mod addr;
 pub mod counters;
 pub mod drop_reason;
 pub mod gateway;
+pub mod link;
 pub mod packet;
 pub mod pipeline;
 pub mod policy;

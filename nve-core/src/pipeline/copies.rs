@@ -86,7 +86,7 @@ impl Copies {
             match towards {
                 Towards::Here(listening) => deliver::to_port(walk, &listening, offload)?,
                 Towards::Host(_) if !is_neutral(walk, group) => deliver::unmodified_to_uplink(offload)?,
-                Towards::Host(_) => {}
+                Towards::Host(_) => deliver::to_uplink(walk.nve, offload).map_err(Stop::Again)?,
             }
         }
         Ok(count)
@@ -236,7 +236,7 @@ fn copy6(
         Towards::Host(host) => {
             let mtu = path_mtu(walk, Target::Remote(host, None), question.ip_len as usize);
             let wire = wire_address(walk, group, host)?;
-            (0, mtu, wire.ipv6(), deliver::give_back_hop(WIRE_HOP_LIMIT))
+            (0, mtu, wire.ipv6(), deliver::give_back_hop(walk.world, WIRE_HOP_LIMIT))
         }
     };
     let (l4, total) = (usize::from(question.l4), question.ip_len as usize);

@@ -7,11 +7,12 @@ use core::net::Ipv6Addr;
 
 use super::look_up::Recipient;
 use super::walk::{Stop, Walk};
-use super::{Again, Scratch};
+use super::{Again, Nve, PortId, Receiver, Scratch};
 use crate::DropReason;
 use crate::gateway::GATEWAY_MAC;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
-use crate::packet::{ChecksumState, ETHERNET_LEN, GsoKind, Offload};
+use crate::packet::{ChecksumState, ETHERNET_LEN, Offload};
+use crate::policy::World;
 
 /// EtherTypes written here.
 pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
@@ -28,19 +29,22 @@ pub(crate) fn to_port<'w>(
     if !receiver.up {
         return Err(DropReason::ReceiverDown.into());
     }
-    if let Some(gso) = offload.gso {
-        let (takes, ecn) = match gso.kind {
-            GsoKind::TcpV4 { ecn } => (receiver.tso4, ecn),
-            GsoKind::TcpV6 { ecn } => (receiver.tso6, ecn),
-            GsoKind::UdpL4 => (receiver.uso, false),
-        };
-        if !takes || !receiver.csum || (ecn && !receiver.ecn) {
-            return Err(Stop::Again(Again::Segments));
-        }
-    } else if !receiver.csum && is_partial(offload) {
-        return Err(Stop::Again(Again::Checksum));
+    receiver.takes(offload).map_err(Stop::Again)
+}
+
+/// Whether the fabric takes a packet with `offload`, which is of the packet as it leaves, or of the tenant's that it is made of.
+#[inline]
+pub(crate) fn to_uplink(nve: &Nve, offload: &Offload) -> Result<(), Again> {
+    if *offload == Offload::NONE {
+        return Ok(());
     }
-    Ok(())
+    let receiver = nve.receiver(PortId::FABRIC);
+    if !receiver.up {
+        // Nothing is finished for nobody: the shell drops it.
+        return Ok(());
+    }
+    // Whatever leaves is IPv6.
+    Receiver { tso4: receiver.tso6, ..receiver }.takes(offload)
 }
 
 /// Whether the fabric may be given a packet with `offload` as it is: with C = 0 a network card would re-seed it from the wire's
@@ -110,15 +114,15 @@ pub(crate) fn set_hop_limit(scratch: &mut Scratch, hop_limit: u8) {
     }
 }
 
-/// Gives back, before the TUN, the hop that this host's own forwarding will spend behind it; 255 stays (design, section 5, "Hop count").
+/// Gives back, before the uplink, the hops that this host's own forwarding will spend behind it; 255 stays (design, section 5, "Hop count").
 #[inline]
-pub(crate) fn give_back_hop(hop_limit: u8) -> u8 {
-    hop_limit.saturating_add(1)
+pub(crate) fn give_back_hop(world: &World, hop_limit: u8) -> u8 {
+    hop_limit.saturating_add(world.uplink_hops)
 }
 
-/// Gives back, behind the TUN, the hop that this host's own forwarding has spent. Never 255: whoever on the fabric sends with 255
+/// Gives back, behind the uplink, the hops that this host's own forwarding has spent. Never 255: whoever on the fabric sends with 255
 /// must not seem to be on the tenant's link (RFC 5082).
 #[inline]
-pub(crate) fn give_back_spent_hop(hop_limit: u8) -> u8 {
-    if hop_limit < 254 { hop_limit + 1 } else { hop_limit }
+pub(crate) fn give_back_spent_hop(world: &World, hop_limit: u8) -> u8 {
+    hop_limit.saturating_add(world.uplink_hops).min(254)
 }

@@ -30,7 +30,7 @@ use crate::addr::{Identifier, Locator, SirPrefix};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame};
-use crate::policy::{Endpoint, Network, Nobody, Realm, Traffic, Unruled};
+use crate::policy::{Endpoint, Network, Nobody, Realm, Traffic, Unruled, World};
 use crate::tables::Target;
 
 /// Who sends.
@@ -119,8 +119,11 @@ pub(crate) fn ipv6(
     if way.finish {
         deliver::unmodified_to_uplink(&frame.offload)?;
     }
-    let shown =
-        deliver::Readdressed { header, destination: way.address, hop_limit: way.hop_limit(hop_limit) };
+    let shown = deliver::Readdressed {
+        header,
+        destination: way.address,
+        hop_limit: way.hop_limit(walk.world, hop_limit),
+    };
     deliver::write_ipv6(scratch, 0, shown);
     let tail = ETHERNET_LEN + HEADER_LEN..ETHERNET_LEN + header.total_len();
     let packet = Rewritten { head: 0..HEADER_LEN, tail, offload: frame.offload, more: false };
@@ -177,7 +180,7 @@ pub(crate) fn ipv4(
     if way.finish {
         deliver::unmodified_to_uplink(&translated.offload)?;
     }
-    deliver::redirect_ipv6(scratch, way.address, |hops| way.hop_limit(hops));
+    deliver::redirect_ipv6(scratch, way.address, |hops| way.hop_limit(walk.world, hops));
     let fate = send(walk, leaving.port, way.here, translated, frame, scratch)?;
     to_host(walk, &way, fate, frame, scratch)
 }
@@ -253,8 +256,8 @@ struct Way {
 
 impl Way {
     /// What the packet has before the TUN, of what its receiver is to have.
-    fn hop_limit(&self, hops: u8) -> u8 {
-        if self.here { hops } else { deliver::give_back_hop(hops) }
+    fn hop_limit(&self, world: &World, hops: u8) -> u8 {
+        if self.here { hops } else { deliver::give_back_hop(world, hops) }
     }
 }
 

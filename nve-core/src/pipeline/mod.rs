@@ -104,6 +104,11 @@ pub const MAX_PORTS: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct PortId(pub u16);
 
+impl PortId {
+    /// No attachment: the device by which the fabric is reached, where the uplink is one with rings. It comes behind all attachments.
+    pub const FABRIC: Self = Self(MAX_PORTS as u16);
+}
+
 /// Where a packet comes from; also said of where it went.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Origin {

@@ -22,14 +22,15 @@ use super::announce::Announcements;
 use super::departure::Departures;
 use super::learned::{Learned, Lessons, Source};
 use super::presence::{Presence, Presences};
-use super::{MAX_PORTS, PortId};
+use super::{Again, MAX_PORTS, PortId};
 use crate::addr::{Identifier, Kind, Locator};
 use crate::counters::{PortTotals, Totals, WorkerCells};
+use crate::packet::{ChecksumState, GsoKind, Offload};
 use crate::policy::{Attachment, Away, Cell, LocatorId, Network, Numbers, Reach, World, identifier_in};
 use crate::setup::{CheckedSetup, Realm, task_identifier};
 use crate::tables::{Groups, MappingTable, TableFull, Target};
 
-/// What the guest behind an attachment can take, as its driver negotiated it.
+/// What the guest behind an attachment can take, as its driver negotiated it; or the fabric ([`PortId::FABRIC`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Receiver {
     /// Its receive ring runs.
@@ -47,6 +48,27 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// The kernel behind a TUN finishes what it is given itself.
+    pub const KERNEL: Self = Self { up: true, csum: true, tso4: true, tso6: true, ecn: true, uso: false };
+
+    /// Whether a packet with `offload` may be given to it as it is, or what must be finished in software first.
+    #[inline]
+    pub(super) fn takes(self, offload: &Offload) -> Result<(), Again> {
+        if let Some(gso) = offload.gso {
+            let (takes, ecn) = match gso.kind {
+                GsoKind::TcpV4 { ecn } => (self.tso4, ecn),
+                GsoKind::TcpV6 { ecn } => (self.tso6, ecn),
+                GsoKind::UdpL4 => (self.uso, false),
+            };
+            if !takes || !self.csum || (ecn && !self.ecn) {
+                return Err(Again::Segments);
+            }
+        } else if !self.csum && matches!(offload.checksum, ChecksumState::Partial { .. }) {
+            return Err(Again::Checksum);
+        }
+        Ok(())
+    }
+
     fn pack(self) -> u8 {
         [self.up, self.csum, self.tso4, self.tso6, self.ecn, self.uso]
             .iter()
@@ -188,13 +210,15 @@ impl Nve {
             announcements: Announcements::default(),
             presences: Presences::default(),
             departures: Departures::default(),
-            receivers: (0..MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
+            receivers: (0..=MAX_PORTS).map(|_| AtomicU8::new(0)).collect(),
             triangles: AtomicBool::new(false),
             registry: Mutex::new(registry),
             workers: Mutex::default(),
         };
         let applied = nve.apply(setup);
         debug_assert_eq!(applied, Ok(()));
+        // A TUN, unless somebody says otherwise.
+        nve.set_receiver(PortId::FABRIC, Receiver::KERNEL);
         Arc::new(nve)
     }
 
@@ -275,9 +299,13 @@ impl Nve {
     pub fn world(&self) -> Arc<World> {
         self.world.load_full()
     }
-    /// The MTU told to the guest behind `port`: virtio config space, DHCP option 26, RA; of a task, its TUN's. Zero where there is no such port.
+    /// The MTU told to the guest behind `port`: virtio config space, DHCP option 26, RA; of a task, its TUN's; the uplink's own of [`PortId::FABRIC`]. Zero
+    /// where there is no such port.
     pub fn mtu(&self, port: PortId) -> u16 {
         let world = self.world.load();
+        if port == PortId::FABRIC {
+            return world.uplink_mtu;
+        }
         let Some(attachment) = world.attachment(port) else { return 0 };
         match world.network(attachment.network) {
             Some(network) => network.mtu,

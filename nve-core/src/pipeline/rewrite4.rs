@@ -116,7 +116,7 @@ pub(crate) fn from_tenant(
             if !wire.is_neutral() {
                 deliver::unmodified_to_uplink(&translated.offload)?;
             }
-            deliver::redirect_ipv6(scratch, wire.ipv6(), deliver::give_back_hop);
+            deliver::redirect_ipv6(scratch, wire.ipv6(), |hops| deliver::give_back_hop(walk.world, hops));
             to_uplink(walk, admitted.attachment.port, translated, scratch)
         }
         Target::Local(port) => {
@@ -139,7 +139,7 @@ fn to_router(
 ) -> Result<Fate, Stop> {
     let translated = to_v6(walk, admitted.network, &admitted.network.translation, frame, scratch)?;
     let hop_limit = scratch.head.get(7).copied().unwrap_or_default();
-    deliver::set_hop_limit(scratch, deliver::give_back_hop(hop_limit));
+    deliver::set_hop_limit(scratch, deliver::give_back_hop(walk.world, hop_limit));
     to_uplink(walk, admitted.attachment.port, translated, scratch)
 }
 
@@ -323,7 +323,7 @@ pub(crate) fn copy_to_host(
     if !wire.is_neutral() {
         deliver::unmodified_to_uplink(&translated.offload)?;
     }
-    deliver::redirect_ipv6(scratch, wire.ipv6(), |_| deliver::give_back_hop(hop_limit));
+    deliver::redirect_ipv6(scratch, wire.ipv6(), |_| deliver::give_back_hop(walk.world, hop_limit));
     if !translated.is_one_piece() {
         begin_pieces(walk, Origin::Uplink, &translated);
         return next_piece_of_pending(walk, scratch)

@@ -52,7 +52,7 @@ pub(crate) fn from_tenant(
             if !wire.is_neutral() {
                 deliver::unmodified_to_uplink(&frame.offload)?;
             }
-            let hop_limit = deliver::give_back_hop(header.hop_limit());
+            let hop_limit = deliver::give_back_hop(walk.world, header.hop_limit());
             let shown = deliver::Readdressed { header, destination: wire.ipv6(), hop_limit };
             deliver::write_ipv6(scratch, 0, shown);
             let offload = frame.offload;
@@ -83,7 +83,7 @@ fn to_router(
     if header.hop_limit() == 0 {
         return Err(DropReason::HopLimit.into());
     }
-    let hop_limit = deliver::give_back_hop(header.hop_limit());
+    let hop_limit = deliver::give_back_hop(walk.world, header.hop_limit());
     deliver::write_ipv6(
         scratch,
         0,

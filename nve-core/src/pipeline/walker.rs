@@ -11,11 +11,13 @@ use smoltcp::wire::EthernetAddress;
 use super::question::{Question, from_outside, from_tenant, from_wire};
 use super::triangle::{Triangle, Triangles};
 use super::walk::{Pending, Stop, Walk};
-use super::{Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, around, copies, decide, refuse, rewrite4};
+use super::{
+    Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, around, copies, decide, deliver, refuse, rewrite4,
+};
 use crate::DropReason;
 use crate::counters::{PortCounters, WorkerCells};
 use crate::gateway::{self, GatewayContext, Limits};
-use crate::packet::Frame;
+use crate::packet::{Frame, Offload};
 use crate::policy::World;
 use crate::tables::Groups;
 
@@ -107,6 +109,12 @@ impl Walker {
     pub fn decide(&mut self, question: Question, frame: &Frame<'_>, scratch: &mut Scratch) -> Fate {
         let mut walk = self.parts();
         let fate = match decide(&mut walk, &question, frame, scratch) {
+            Ok(Fate::Uplink(packet)) if packet.offload != Offload::NONE => {
+                match deliver::to_uplink(walk.nve, &packet.offload) {
+                    Ok(()) => Fate::Uplink(packet),
+                    Err(again) => return Fate::Again(again),
+                }
+            }
             Ok(fate) => fate,
             Err(Stop::Again(again)) => return Fate::Again(again),
             Err(Stop::Drop(reason)) => Fate::Drop(reason),

@@ -52,12 +52,12 @@ pub(crate) fn arrived(
     let header = Ipv6::read(frame, 0)?;
     match from_wire(walk, question, frame)? {
         Wanted::Here(receiving) => {
-            let hop_limit = deliver::give_back_spent_hop(header.hop_limit());
+            let hop_limit = deliver::give_back_spent_hop(walk.world, header.hop_limit());
             let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
             to_attachment(walk, &receiving, arriving, scratch)
         }
         Wanted::Task(task) => {
-            let hop_limit = deliver::give_back_spent_hop(header.hop_limit());
+            let hop_limit = deliver::give_back_spent_hop(walk.world, header.hop_limit());
             let arriving = Arriving { question, frame, header, hop_limit, whence: Whence::Fabric };
             enter::to_task(walk, &task, arriving, scratch)
         }

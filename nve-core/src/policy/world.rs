@@ -126,6 +126,8 @@ pub struct World {
     pub checksum: ChecksumMode,
     /// Bytes of the largest IPv6 packet the uplink takes.
     pub uplink_mtu: u16,
+    /// Hops that this host's own kernel spends between us and the fabric.
+    pub(crate) uplink_hops: u8,
     /// What becomes of packets to an address without a mapping.
     pub unknown: Unknown,
     /// What becomes of packets for identifiers that have moved away.
@@ -199,6 +201,7 @@ impl World {
             sir: host.sir,
             checksum: host.checksum,
             uplink_mtu: host.uplink_mtu,
+            uplink_hops: setup.uplink_hops,
             unknown: host.unknown,
             stragglers: setup.moves.stragglers,
             grace: setup.moves.grace,

@@ -240,6 +240,9 @@ pub struct Setup {
     /// What is the fabric's: aggregates of locators, of networks' /96s and of hosts' own addresses, known here or not. Nothing in it is
     /// outside.
     pub fabric: Vec<Ipv6Cidr>,
+    /// Hops that this host's own kernel spends between us and the fabric, each way: 1 with a TUN, which is the default; 0 where the uplink
+    /// is the link itself.
+    pub uplink_hops: u8,
 }
 
 impl Setup {
@@ -260,6 +263,7 @@ impl Setup {
             crossings: Vec::new(),
             peers: Vec::new(),
             fabric: Vec::new(),
+            uplink_hops: 1,
         }
     }
 

@@ -47,7 +47,7 @@ pub fn run(source: StaticFile) -> Result<String> {
     let host = &config.setup.setup().host;
     log::info!("host {}: locator {}, domain {}", host.name, host.locator, host.sir);
     // Where sockets belong to others, those must be able to walk through to them.
-    let mode = if config.devices.iter().any(|device| device.user.is_some()) { 0o711 } else { 0o700 };
+    let mode = if config.sockets().any(|device| device.user.is_some()) { 0o711 } else { 0o700 };
     make_runtime_directory(&config.runtime, mode)?;
     // First of the sockets: it tells whether another daemon runs here.
     let control = config.control_socket();

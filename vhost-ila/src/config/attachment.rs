@@ -8,17 +8,23 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nve_core::setup::{Attachment, Task};
+use toml::Spanned;
 
 use super::raw::{RawAttachment, Text};
 use super::value::Judge;
 use super::{
-    CONTROL_SOCKET, DeviceConfig, PLUG_SOCKET, Place, Problem, Refused, SocketMode, instance, nearest,
+    CONTROL_SOCKET, DeviceConfig, PLUG_SOCKET, Place, Problem, Refused, SocketMode, UplinkConfig, instance,
+    nearest,
 };
 use crate::device::features::{DEFAULT_PAIRS, FEATURES, MAX_PAIRS, Offer};
 use crate::device::memory::MAX_BYTES;
 
 /// `sun_path` without its terminating zero.
-const MAX_SOCKET_PATH: usize = 107;
+pub(super) const MAX_SOCKET_PATH: usize = 107;
+
+/// The words of `mode`.
+pub(super) const MODES: &[(&str, SocketMode)] =
+    &[("server", SocketMode::Server), ("client", SocketMode::Client)];
 
 /// One attachment, its values checked.
 pub(super) enum Attached {
@@ -131,10 +137,7 @@ fn tenant(judge: &mut Judge<'_>, name: &Text, raw: &RawAttachment) -> Option<Att
     let name = name.get_ref();
     let at = |key: &str| format!("attachment.{name}.{key}");
     let mode = match &raw.mode {
-        Some(text) => {
-            let words = [("server", SocketMode::Server), ("client", SocketMode::Client)];
-            judge.keyword(&at("mode"), text, &words)
-        }
+        Some(text) => judge.keyword(&at("mode"), text, MODES),
         None => Some(SocketMode::default()),
     };
     let user = judge.optional(&raw.user, |judge, text| judge.user(&at("user"), text));
@@ -145,7 +148,8 @@ fn tenant(judge: &mut Judge<'_>, name: &Text, raw: &RawAttachment) -> Option<Att
     let mac = judge.mac(&at("mac"), mac_text);
     let hostname = judge.optional(&raw.hostname, |judge, text| judge.domain(&at("hostname"), text));
     let instance = instance::section(judge, &at, raw);
-    let offer = offer(judge, &at, raw);
+    let packed = raw.packed.as_ref().is_some_and(|packed| *packed.get_ref());
+    let offer = offer(judge, &at, (raw.queues.as_ref(), &raw.without, packed));
     let remedy = "write an IPv4 or IPv6 address without a prefix length";
     let addresses = addresses(judge, &at("addresses"), raw, remedy);
     let macs: Vec<Option<_>> = raw.macs.iter().map(|text| judge.mac(&at("macs"), text)).collect();
@@ -174,15 +178,19 @@ fn tenant(judge: &mut Judge<'_>, name: &Text, raw: &RawAttachment) -> Option<Att
 }
 
 /// `queues`, `without` and `packed`.
-fn offer(judge: &mut Judge<'_>, at: &impl Fn(&str) -> String, raw: &RawAttachment) -> Option<Offer> {
-    let pairs = match &raw.queues {
+pub(super) fn offer(
+    judge: &mut Judge<'_>,
+    at: &impl Fn(&str) -> String,
+    (queues, without, packed): (Option<&Spanned<i64>>, &[Text], bool),
+) -> Option<Offer> {
+    let pairs = match queues {
         Some(queues) => judge.number(&at("queues"), queues, 1..=u16::from(MAX_PAIRS)),
         None => Some(u16::from(DEFAULT_PAIRS)),
     };
     let pairs = pairs.and_then(|pairs| u8::try_from(pairs).ok());
     let switches = || FEATURES.iter().filter(|feature| feature.switch);
     let mut off = Vec::new();
-    for text in &raw.without {
+    for text in without {
         let known = switches().find(|feature| feature.name == text.get_ref());
         if known.is_none() {
             let what = format!("{}: there is no feature \"{}\" to switch off", at("without"), text.get_ref());
@@ -197,7 +205,6 @@ fn offer(judge: &mut Judge<'_>, at: &impl Fn(&str) -> String, raw: &RawAttachmen
         off.push(known);
     }
     let offer = Offer::new(pairs?, &off.into_iter().collect::<Option<Vec<_>>>()?);
-    let packed = raw.packed.as_ref().is_some_and(|packed| *packed.get_ref());
     Some(if packed { offer.with_packed_rings() } else { offer })
 }
 
@@ -205,12 +212,15 @@ fn offer(judge: &mut Judge<'_>, at: &impl Fn(&str) -> String, raw: &RawAttachmen
 pub(super) fn devices(
     attachments: &[Attachment],
     sockets: Vec<Socket>,
-    runtime: &Path,
+    (runtime, uplink): (&Path, &UplinkConfig),
 ) -> Result<Vec<DeviceConfig>, Refused> {
     let mut problems = Vec::new();
     let mut taken: BTreeMap<PathBuf, String> = BTreeMap::new();
     taken.insert(runtime.join(CONTROL_SOCKET), "the control socket".into());
     taken.insert(runtime.join(PLUG_SOCKET), "the plug socket".into());
+    if let UplinkConfig::VhostUser { device, .. } = uplink {
+        taken.insert(device.socket.clone(), "the uplink".into());
+    }
     let mut devices = Vec::new();
     for (attachment, socket) in attachments.iter().zip(sockets) {
         let path = runtime.join(&socket.path);

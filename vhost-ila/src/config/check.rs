@@ -14,14 +14,12 @@ use smoltcp::wire::Ipv6Cidr;
 use super::GatewayConfig;
 use super::across::{Item, Places};
 use super::attachment::{self, Attached, Socket};
-use super::raw::{
-    RawAuthority, RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, RawUplink, Text,
-};
+use super::raw::{RawAuthority, RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, Text};
 use super::source::Source;
+use super::uplink::{self, Uplink};
 use super::value::Judge;
 use super::{
-    AuthorityConfig, Config, Place, Problem, Refused, UplinkConfig, WorkerConfig, across, nearest, realms,
-    redirect, value,
+    AuthorityConfig, Config, Place, Problem, Refused, WorkerConfig, across, nearest, realms, redirect, value,
 };
 use crate::redirect::RedirectConfig;
 
@@ -40,8 +38,9 @@ struct HostSection {
 #[derive(Default)]
 struct Gathered {
     host: Option<HostSection>,
-    uplink: Option<UplinkConfig>,
+    uplink: Option<Uplink>,
     redirect: Option<RedirectConfig>,
+    redirect_place: Option<Place>,
     gateway: Option<GatewayConfig>,
     gateway_place: Option<Place>,
     authority: AuthorityConfig,
@@ -89,7 +88,11 @@ impl Gathered {
     fn missing_sections(&self, place: &Place, problems: &mut Vec<Problem>) {
         for (section, present, remedy) in [
             ("[host]", self.places.host.is_some(), "add [host] with name, locator and sir"),
-            ("[uplink]", self.places.uplink.is_some(), "add [uplink] with kind = \"tun\" or \"none\""),
+            (
+                "[uplink]",
+                self.places.uplink.is_some(),
+                "add [uplink] with kind = \"tun\", \"vhost-user\" or \"none\"",
+            ),
         ] {
             if !present {
                 let what = format!("{section} is missing");
@@ -114,7 +117,7 @@ impl Gathered {
         {
             self.places.uplink =
                 Some(Item::new(judge.place(uplink.span())).numbers(judge.source(), &uplink.get_ref().mtu));
-            self.uplink = uplink_section(judge, uplink.get_ref());
+            self.uplink = uplink::section(judge, uplink);
         }
         if let Some(authority) = &raw.authority
             && judge.owns("[authority]", authority.span())
@@ -135,6 +138,7 @@ impl Gathered {
                 judge.refuse(redirect.span(), what, remedy);
             }
             self.redirect = redirect::section(judge, redirect.get_ref());
+            self.redirect_place = Some(judge.place(redirect.span()));
         }
         if let Some(gateway) = &raw.gateway
             && judge.owns("[gateway]", gateway.span())
@@ -300,12 +304,14 @@ impl Gathered {
             unreachable!("a section that is missing or wrong is a problem, and problems have been returned");
         };
         let runtime = runtime.map_or(section.runtime, Path::to_owned);
-        gateway_beside_uplink(self.gateway.as_ref(), self.gateway_place.as_ref(), &uplink)?;
+        let uplink = uplink.complete(section.host.locator, &runtime)?;
+        uplink::beside_gateway(self.gateway.as_ref(), self.gateway_place.as_ref(), &uplink)?;
+        uplink::beside_redirect(self.redirect_place.as_ref(), &uplink)?;
         let gateway = self.gateway;
         let mut host = section.host;
         host.uplink_mtu = uplink.mtu();
         let (attachments, sockets): (Vec<_>, Vec<_>) = self.attached.into_iter().unzip();
-        let devices = attachment::devices(&attachments, sockets, &runtime)?;
+        let devices = attachment::devices(&attachments, sockets, (&runtime, &uplink))?;
         let moves = Moves { standby: self.standby, ..section.moves };
         let Self {
             networks,
@@ -335,6 +341,7 @@ impl Gathered {
             crossings,
             peers,
             fabric: section.fabric,
+            uplink_hops: uplink.hops(),
             ..Setup::of(host)
         };
         let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
@@ -402,24 +409,6 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
     Some(HostSection { host, fabric: fabric?, moves, runtime: runtime?, worker })
 }
 
-fn uplink_section(judge: &mut Judge<'_>, raw: &RawUplink) -> Option<UplinkConfig> {
-    let mtu = match &raw.mtu {
-        Some(mtu) => judge.number("uplink.mtu", mtu, 1280..=65535),
-        None => Some(1500),
-    };
-    let tun = judge.keyword("uplink.kind", &raw.kind, &[("tun", true), ("none", false)])?;
-    match &raw.name {
-        Some(name) if !tun => {
-            let what = "uplink.name: an uplink of kind \"none\" has no name".into();
-            judge.refuse(name.span(), what, "remove the line, or write kind = \"tun\"".into());
-            None
-        }
-        Some(name) => Some(UplinkConfig::Tun { name: judge.interface("uplink.name", name)?, mtu: mtu? }),
-        None if tun => Some(UplinkConfig::Tun { name: "ila0".into(), mtu: mtu? }),
-        None => Some(UplinkConfig::None { mtu: mtu? }),
-    }
-}
-
 fn gateway_section(judge: &mut Judge<'_>, raw: &RawGateway) -> Option<GatewayConfig> {
     let tun = match &raw.tun {
         Some(name) => judge.interface("gateway.tun", name),
@@ -427,27 +416,6 @@ fn gateway_section(judge: &mut Judge<'_>, raw: &RawGateway) -> Option<GatewayCon
     };
     let interface = judge.optional(&raw.interface, |judge, name| judge.interface("gateway.interface", name));
     Some(GatewayConfig { tun: tun?, interface: interface? })
-}
-
-/// The gateway's TUN is another interface than the uplink's, and it needs one to pass packets on to.
-fn gateway_beside_uplink(
-    gateway: Option<&GatewayConfig>,
-    place: Option<&Place>,
-    uplink: &UplinkConfig,
-) -> Result<(), Refused> {
-    let (Some(GatewayConfig { tun, .. }), Some(place)) = (gateway, place) else { return Ok(()) };
-    let (what, remedy) = match uplink {
-        UplinkConfig::None { .. } => (
-            "[gateway]: the uplink is of kind \"none\", so nothing could be passed on".to_owned(),
-            "write kind = \"tun\" in [uplink], or remove [gateway]",
-        ),
-        UplinkConfig::Tun { name, .. } if name == tun => (
-            format!("gateway.tun: {tun} is the uplink's interface"),
-            "name another: what comes by it is taken to be from outside",
-        ),
-        UplinkConfig::Tun { .. } => return Ok(()),
-    };
-    Err(Refused::one(Problem { place: place.clone(), what, remedy: remedy.into() }))
 }
 
 fn authority_section(judge: &mut Judge<'_>, raw: &RawAuthority) -> Option<AuthorityConfig> {

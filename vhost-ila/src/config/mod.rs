@@ -26,12 +26,14 @@ mod refused;
 mod source;
 #[cfg(test)]
 mod tests;
+mod uplink;
 mod value;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nve_core::link::NextHop;
 use nve_core::setup::CheckedSetup;
 
 use crate::device::features::Offer;
@@ -153,6 +155,15 @@ impl Config {
         self.sections.objects.get(name).unwrap_or(&self.sections.host)
     }
 
+    /// Every vhost-user socket: the attachments', and the uplink's where it is one.
+    pub fn sockets(&self) -> impl Iterator<Item = &DeviceConfig> {
+        let uplink = match &self.uplink {
+            UplinkConfig::VhostUser { device, .. } => Some(device),
+            UplinkConfig::Tun { .. } | UplinkConfig::None { .. } => None,
+        };
+        self.devices.iter().chain(uplink)
+    }
+
     /// Path of the control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.runtime.join(CONTROL_SOCKET)
@@ -220,6 +231,15 @@ pub enum UplinkConfig {
         /// Bytes of the largest IPv6 packet, 1280..=65535.
         mtu: u16,
     },
+    /// A socket to which an application of the fabric attaches: DPDK's, OVS, VPP.
+    VhostUser {
+        /// The socket, and what the device offers.
+        device: DeviceConfig,
+        /// Who on that link takes what goes to the fabric.
+        next_hop: NextHop,
+        /// Bytes of the largest IPv6 packet, 1280..=65535.
+        mtu: u16,
+    },
     /// No uplink: attachments of this host reach each other only.
     None {
         /// As for a TUN; it decides what tenants are told.
@@ -231,7 +251,15 @@ impl UplinkConfig {
     /// Bytes of the largest packet of the fabric.
     pub const fn mtu(&self) -> u16 {
         match self {
-            Self::Tun { mtu, .. } | Self::None { mtu } => *mtu,
+            Self::Tun { mtu, .. } | Self::VhostUser { mtu, .. } | Self::None { mtu } => *mtu,
+        }
+    }
+
+    /// Hops that this host's own kernel spends between us and the fabric, each way.
+    pub const fn hops(&self) -> u8 {
+        match self {
+            Self::Tun { .. } | Self::None { .. } => 1,
+            Self::VhostUser { .. } => 0,
         }
     }
 }

@@ -71,6 +71,16 @@ pub(super) struct RawUplink {
     pub(super) kind: Text,
     pub(super) name: Option<Text>,
     pub(super) mtu: Option<Spanned<i64>>,
+    pub(super) socket: Option<Text>,
+    pub(super) mode: Option<Text>,
+    pub(super) mac: Option<Text>,
+    pub(super) next_hop: Option<Text>,
+    pub(super) user: Option<Text>,
+    pub(super) memory_max: Option<Text>,
+    pub(super) queues: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) without: Vec<Text>,
+    pub(super) packed: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -275,7 +285,13 @@ mod tests {
     #[test]
     fn a_key_like_no_other_is_refused_with_the_list() {
         let (line, _, remedy) = refusal("[uplink]\nkind = \"tun\"\ncolour = 1\n");
-        assert_eq!((line, remedy.as_str()), (3, "remove it; known here: kind, name, mtu"));
+        assert_eq!(
+            (line, remedy.as_str()),
+            (
+                3,
+                "remove it; known here: kind, name, mtu, socket, mode, mac, next_hop, user, memory_max, queues, without, packed"
+            )
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::*;
 
 mod peers;
 mod realms;
+mod uplink;
 
 const HOST: &str = r#"[host]
 name = "hv1"

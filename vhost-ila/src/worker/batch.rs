@@ -108,9 +108,13 @@ impl Batch {
         let mut broken = queue.ring.take(&mut self.chains).err();
         let mut count = self.chains.len();
         if count > 0 {
-            let origin = Origin::Port(PortId(*port));
+            let origin = if *port == PortId::FABRIC.0 { Origin::Uplink } else { Origin::Port(PortId(*port)) };
             if queue.enabled {
-                self.walk_chains(out, origin, queue);
+                if origin == Origin::Uplink {
+                    self.walk_chains::<true>(out, origin, queue);
+                } else {
+                    self.walk_chains::<false>(out, origin, queue);
+                }
                 if self.chains.len() < count {
                     // What broke it lies behind what is left for the next turn, and is found again.
                     broken = None;
@@ -140,8 +144,15 @@ impl Batch {
         out.counters.signals.add(u64::from(signal));
     }
 
+    /// `FABRIC`: the frames are of a vhost-user uplink, and packets for the walk behind their Ethernet headers.
     #[inline]
-    fn walk_chains(&mut self, out: &mut Outlets, origin: Origin, queue: &mut TransmitQueue) {
+    fn walk_chains<const FABRIC: bool>(
+        &mut self,
+        out: &mut Outlets,
+        origin: Origin,
+        queue: &mut TransmitQueue,
+    ) {
+        let front = front(FABRIC);
         let mut taken = Taken::default();
         let mut segments = 0;
         self.meta.clear();
@@ -151,10 +162,12 @@ impl Batch {
             let mut meta = Meta { len: bytes.saturating_sub(LEN), offload: Offload::NONE, question: None };
             if copied < LEN + ETHERNET_LEN || meta.len > MAX_FRAME {
                 out.walker.dropped(origin, DropReason::Malformed);
-            } else {
+            } else if let Some(len) = packet_len::<FABRIC>(out, &slot.taken[LEN..copied], meta.len) {
+                meta.len = len;
+                let link = front - LEN;
                 let header =
                     slot.taken.first_chunk::<READ_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
-                match header.offload(queue.allowed, ETHERNET_LEN as u16, meta.len) {
+                match header.offload(queue.allowed, ETHERNET_LEN as u16, link + meta.len) {
                     Ok(offload) => {
                         if offload != Offload::NONE {
                             segments += segments_of(&offload, meta.len);
@@ -165,7 +178,8 @@ impl Batch {
                             taken.note(&offload);
                         }
                         meta.offload = offload;
-                        let frame = Frame { head: &slot.taken[LEN..copied], len: meta.len, offload };
+                        let head = &slot.taken[front..copied.min(front + meta.len)];
+                        let frame = Frame { head, len: meta.len, offload };
                         let question = out.walker.classify(origin, &frame);
                         if let Some(at) = out.walker.slot(&question) {
                             cpu::prefetch(at);
@@ -180,16 +194,17 @@ impl Batch {
         if taken.partial > 0 {
             taken.count(&queue.status.uses);
         }
-        self.decide_chains(out, origin);
+        self.decide_chains::<FABRIC>(out, origin);
     }
 
     #[inline]
-    fn decide_chains(&mut self, out: &mut Outlets, origin: Origin) {
+    fn decide_chains<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin) {
+        let front = front(FABRIC);
         self.fates.clear();
         let mut first = 0;
         for (i, meta) in self.meta.iter().enumerate() {
             let slot = &mut self.slots[i];
-            let head = &slot.taken[LEN..LEN + HEAD_LEN.min(meta.len)];
+            let head = &slot.taken[front..(front + meta.len).min(LEN + HEAD_LEN)];
             let frame = Frame { head, len: meta.len, offload: meta.offload };
             let (fate, flow) = match meta.question {
                 None => (Fate::Drop(DropReason::Malformed), 0),
@@ -204,17 +219,17 @@ impl Batch {
             self.fates.push((fate, flow));
             if special {
                 // What was decided before goes first; then this one, at once, while the core still holds its pieces.
-                deliver(out, origin, &self.chains, &self.slots, &self.fates[first..i], first);
+                deliver::<FABRIC>(out, origin, &self.chains, &self.slots, &self.fates[first..i], first);
                 first = i + 1;
-                let source = Source::Chain { chains: &self.chains, index: i };
+                let source = Source::Chain { chains: &self.chains, index: i, front };
                 let slot = &mut self.slots[i];
-                let head = &slot.taken[LEN..LEN + HEAD_LEN.min(meta.len)];
+                let head = &slot.taken[front..(front + meta.len).min(LEN + HEAD_LEN)];
                 let frame = Frame { head, len: meta.len, offload: meta.offload };
                 let fate = &self.fates[i].0;
                 special_delivery(out, &mut self.linear, origin, &frame, fate, &mut slot.scratch, source);
             }
         }
-        deliver(out, origin, &self.chains, &self.slots, &self.fates[first..], first);
+        deliver::<FABRIC>(out, origin, &self.chains, &self.slots, &self.fates[first..], first);
     }
 
     /// What the gateway says unasked.
@@ -356,6 +371,18 @@ impl Batch {
     }
 }
 
+/// Where what the core sees begins in a chain: behind the virtio-net header, and of the fabric's frames behind the Ethernet header.
+#[inline]
+const fn front(fabric: bool) -> usize {
+    if fabric { LEN + ETHERNET_LEN } else { LEN }
+}
+
+/// Bytes of what the core is to see of a frame of `len` bytes that begins with `taken`; `None`: nothing, and that is all done.
+#[inline]
+fn packet_len<const FABRIC: bool>(out: &mut Outlets, taken: &[u8], len: usize) -> Option<usize> {
+    if FABRIC { out.arrives(taken, len) } else { Some(len) }
+}
+
 /// How many segments a frame of `len` bytes comes to, should software have to cut it.
 #[inline]
 fn segments_of(offload: &Offload, len: usize) -> usize {
@@ -374,7 +401,7 @@ fn needs_software(fate: &Fate) -> bool {
 
 /// Delivers plain fates; `first` is the batch index of the first.
 #[inline]
-fn deliver(
+fn deliver<const FABRIC: bool>(
     out: &mut Outlets,
     origin: Origin,
     chains: &Chains,
@@ -385,7 +412,7 @@ fn deliver(
     out.prepare();
     for (i, (fate, flow)) in fates.iter().enumerate() {
         let index = first + i;
-        let source = Source::Chain { chains, index };
+        let source = Source::Chain { chains, index, front: front(FABRIC) };
         out.perform(origin, (fate, *flow), &slots[index].scratch, source);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Ways;
 use super::counters::WorkerCounters;
+use super::fabric::Fabric;
 use super::receivers::Receivers;
 use super::task::TaskNic;
 use super::toll::Tolls;
@@ -15,7 +16,7 @@ use crate::device::cpu;
 use crate::device::event::Notifier;
 use crate::device::handover::{Events, Role};
 use crate::device::memory::Payload;
-use crate::device::net_header::{LEN, NetHeader};
+use crate::device::net_header::NetHeader;
 use crate::device::ring::{Chains, NoRoom, RingFault};
 use crate::device::status::{Status, Uses};
 use crate::punt::WorkerEnd;
@@ -30,24 +31,26 @@ pub(super) struct Port {
     /// Frames of the present batch will go to it.
     expected: bool,
     /// One of its rings has something to publish.
-    touched: bool,
+    pub(super) touched: bool,
 }
 
 /// Where the untouched part of a frame lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source<'a> {
-    /// A chain of a guest; the frame begins behind the virtio-net header.
-    Chain { chains: &'a Chains, index: usize },
+    /// A chain of a guest, or of the fabric; the frame, or the packet, begins `front` bytes into it.
+    Chain { chains: &'a Chains, index: usize, front: usize },
     /// The whole frame, in memory of ours.
     Own(&'a [u8]),
 }
 
 impl<'a> Source<'a> {
     #[inline]
-    fn payload(&self, rewritten: &Rewritten) -> Payload<'a> {
+    pub(super) fn payload(&self, rewritten: &Rewritten) -> Payload<'a> {
         let tail = &rewritten.tail;
         match *self {
-            Self::Chain { chains, index } => chains.payload(index, LEN + tail.start..LEN + tail.end),
+            Self::Chain { chains, index, front } => {
+                chains.payload(index, front + tail.start..front + tail.end)
+            }
             Self::Own(bytes) => Payload::own(bytes.get(tail.clone()).unwrap_or_default()),
         }
     }
@@ -55,7 +58,7 @@ impl<'a> Source<'a> {
     /// Copies the whole frame to the start of `to`; how many bytes there were.
     pub(super) fn linearise(&self, to: &mut [u8]) -> usize {
         match *self {
-            Self::Chain { chains, index } => chains.copy(index, LEN, to),
+            Self::Chain { chains, index, front } => chains.copy(index, front, to),
             Self::Own(bytes) => {
                 let len = bytes.len().min(to.len());
                 to[..len].copy_from_slice(&bytes[..len]);
@@ -72,10 +75,12 @@ pub(super) struct Outlets {
     /// By port number; grows when an attachment's first ring starts.
     pub(super) ports: Vec<Port>,
     /// Ports that this turn wrote to.
-    touched: Vec<u16>,
+    pub(super) touched: Vec<u16>,
     /// Ports that the present batch goes to.
     expected: Vec<u16>,
     pub(super) uplink: Box<dyn Uplink>,
+    /// The fabric, where the uplink is a device with rings.
+    pub(super) fabric: Option<Box<Fabric>>,
     /// The gateway's TUN, where this host is one: packets from outside.
     pub(super) outside: Option<Box<dyn Uplink>>,
     /// What tasks made of the packets they were given.
@@ -89,7 +94,7 @@ pub(super) struct Outlets {
 impl Outlets {
     pub(super) fn new(
         nve: Arc<Nve>,
-        Ways { uplink, outside }: Ways,
+        Ways { uplink, link, outside }: Ways,
         punts: WorkerEnd,
         notifier: Notifier,
         counters: Arc<WorkerCounters>,
@@ -102,6 +107,7 @@ impl Outlets {
             touched: Vec::new(),
             expected: Vec::new(),
             uplink,
+            fabric: link.map(|link| Box::new(Fabric::new(link))),
             outside,
             tolls: Tolls::default(),
             punts,
@@ -127,6 +133,7 @@ impl Outlets {
         let port = match (fate, origin) {
             (Fate::Local(port, _), _) => *port,
             (Fate::Reply(..), Origin::Port(port)) => port,
+            (Fate::Uplink(_), _) if self.fabric.is_some() => PortId::FABRIC,
             _ => return None,
         };
         Some((port.0, self.ports.get_mut(usize::from(port.0))?))
@@ -188,10 +195,10 @@ impl Outlets {
             Fate::Local(port, rewritten) => {
                 self.give_to_port(origin, (*port, flow), rewritten, scratch, source);
             }
-            Fate::Uplink(rewritten) => self.give_to_uplink(origin, rewritten, scratch, source),
+            Fate::Uplink(rewritten) => self.give_to_uplink((origin, flow), rewritten, scratch, source),
             Fate::Reply(rewritten, _) => match origin {
                 Origin::Port(port) => self.give_to_port(origin, (port, flow), rewritten, scratch, source),
-                Origin::Uplink => self.give_to_uplink(origin, rewritten, scratch, source),
+                Origin::Uplink => self.give_to_uplink((origin, flow), rewritten, scratch, source),
                 Origin::Outside => self.give_to_outside(rewritten, scratch, source),
             },
             // Counted by the core; asked for again by `again.rs`; punted where the frame is whole.
@@ -285,11 +292,14 @@ impl Outlets {
 
     fn give_to_uplink(
         &mut self,
-        origin: Origin,
+        (origin, flow): (Origin, u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,
     ) {
+        if self.fabric.is_some() {
+            return self.give_to_fabric((origin, flow), rewritten, scratch, source);
+        }
         let head = scratch.head.get(rewritten.head.clone()).unwrap_or_default();
         let header = NetHeader::for_packet(&rewritten.offload, head);
         match self.uplink.send(header, head, source.payload(rewritten)) {
@@ -365,7 +375,7 @@ impl Outlets {
 
 /// What a frame given with more than its bytes used.
 #[cold]
-fn count_given(uses: &Uses, offload: &Offload, buffers: u16, verified: bool) {
+pub(super) fn count_given(uses: &Uses, offload: &Offload, buffers: u16, verified: bool) {
     uses.merged_frames.add(u64::from(buffers > 1));
     match offload.checksum {
         ChecksumState::InPacket => return,

@@ -12,6 +12,7 @@
 //!   sender.rs    what a guest brings: a transmit ring, a control queue
 //!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all
 //!   delivery.rs  one frame to one place: a receive ring, the uplink, or a counter
+//!   fabric.rs    a vhost-user uplink: the link's header and neighbour discovery; its rings are as an attachment's
 //!   task.rs      NICs without rings: the TUNs of host tasks
 //!   receivers.rs which receive ring of an attachment, by the frame's flow
 //!   turns.rs     who must sit turns out, for what it has cost
@@ -24,6 +25,7 @@ mod batch;
 pub mod conversation;
 mod counters;
 mod delivery;
+mod fabric;
 mod poll;
 mod receivers;
 mod sender;
@@ -41,8 +43,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use counters::{WorkerCounters, WorkerReport};
-use nve_core::pipeline::Nve;
+use nve_core::link::Link;
+use nve_core::pipeline::{Nve, PortId, Receiver};
 use nve_core::punt::Desks;
+use smoltcp::wire::EthernetAddress;
 
 use crate::config::{DeviceConfig, UplinkConfig};
 use crate::device::handover::{self, WorkerLink};
@@ -80,9 +84,13 @@ impl Daemon {
         let uplink = uplink::open(&config.uplink)?;
         let tun = |name: &String| uplink::Tun::open(name, config.uplink.mtu());
         let outside = config.gateway.as_ref().map(tun).transpose()?;
-        let ways = Ways { uplink, outside: outside.map(|tun| Box::new(tun) as Box<dyn Uplink>) };
+        let outside = outside.map(|tun| Box::new(tun) as Box<dyn Uplink>);
+        let link = link(&config.uplink, &nve);
         let desks = desks(&nve);
-        let handle = Self::start_on(ways, config.spin, nve, desks)?;
+        let mut handle = Self::start_on(Ways { uplink, link, outside }, config.spin, nve, desks)?;
+        if let UplinkConfig::VhostUser { device, .. } = &config.uplink {
+            handle.fabric = Some(handle.serve_fabric(device)?);
+        }
         handle.apply(&config.devices)?;
         Ok(handle)
     }
@@ -93,7 +101,7 @@ impl Daemon {
     /// The system's.
     pub fn start_with(uplink: Box<dyn Uplink>, spin: Duration, nve: Arc<Nve>) -> io::Result<DaemonHandle> {
         let desks = desks(&nve);
-        Self::start_on(Ways { uplink, outside: None }, spin, nve, desks)
+        Self::start_on(Ways { uplink, link: None, outside: None }, spin, nve, desks)
     }
 
     /// The same, with what serves the slow path.
@@ -109,7 +117,8 @@ impl Daemon {
         let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || worker.run())?;
         let thread = Mutex::new(Some(thread));
         let tasks = Arc::new(Tasks::new(Arc::clone(&nve), link.clone()));
-        Ok(DaemonHandle { nve, link, counters, thread, punt, redirects, servers: Mutex::default(), tasks })
+        let servers = Mutex::default();
+        Ok(DaemonHandle { nve, link, counters, thread, punt, redirects, fabric: None, servers, tasks })
     }
 }
 
@@ -118,9 +127,19 @@ fn desks(nve: &Arc<Nve>) -> Desks {
     Desks::new(Arc::clone(nve), RandomState::new().hash_one(()), punt::random())
 }
 
+/// Our end of the link to the fabric, where the uplink is a device.
+fn link(uplink: &UplinkConfig, nve: &Nve) -> Option<Link> {
+    let UplinkConfig::VhostUser { device, next_hop, .. } = uplink else { return None };
+    // Not the kernel: nobody, until somebody attaches.
+    nve.set_receiver(PortId::FABRIC, Receiver::default());
+    Some(Link::new(EthernetAddress(device.mac), nve.world().locator, *next_hop))
+}
+
 /// Where packets come from and go to that is no attachment.
 struct Ways {
     uplink: Box<dyn Uplink>,
+    /// Our end of the link to the fabric, where the uplink is a device.
+    link: Option<Link>,
     /// The gateway's TUN.
     outside: Option<Box<dyn Uplink>>,
 }
@@ -139,6 +158,8 @@ pub struct DaemonHandle {
     /// The slow path, which ends after the worker.
     punt: punt::Thread,
     redirects: redirect::Service,
+    /// The socket of the fabric, where the uplink is one.
+    fabric: Option<Mutex<Server>>,
     servers: Mutex<BTreeMap<String, Device>>,
     tasks: Arc<Tasks>,
 }
@@ -192,6 +213,18 @@ impl DaemonHandle {
         Server::start(config, port, Arc::clone(&self.nve), self.link.clone())
     }
 
+    fn serve_fabric(&self, config: &DeviceConfig) -> io::Result<Mutex<Server>> {
+        let server = Server::start(config, PortId::FABRIC, Arc::clone(&self.nve), self.link.clone());
+        server.map(Mutex::new).map_err(|e| io::Error::new(e.kind(), format!("the uplink: {e}")))
+    }
+
+    /// What an operator sees of the uplink's device, where it is one.
+    #[must_use]
+    pub fn fabric(&self) -> Option<AttachmentReport> {
+        let server = self.fabric.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(server.status.report("uplink"))
+    }
+
     /// Everything an operator sees of devices and workers.
     #[must_use]
     pub fn status(&self) -> DaemonReport {
@@ -236,6 +269,9 @@ impl DaemonHandle {
     /// Ends every connection and thread; returns when all have ended.
     pub fn stop(&self) {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Some(server) = &self.fabric {
+            server.lock().unwrap_or_else(PoisonError::into_inner).stop();
+        }
         self.link.quit();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
             && thread.join().is_err()

@@ -131,7 +131,7 @@ impl Worker {
     pub(super) fn turn(&mut self) -> bool {
         let begin = cpu::cycles();
         let now = self.start.elapsed();
-        self.out.walker.begin(now);
+        self.out.begin(now);
         // What came from the fabric and the slow path is nobody's turn.
         self.out.tolls.of_batch();
         let mut packets = 0;
@@ -159,6 +159,7 @@ impl Worker {
         let commands = self.commands();
         self.batch.announce(&mut self.out);
         let answers = self.batch.answers(&mut self.out);
+        self.out.ask();
         let mut polls = self.senders.len() as u64;
         if !self.uplink_lost && self.uplink.is_due() {
             polls += 1;
@@ -310,7 +311,7 @@ impl Worker {
         self.out.notifier.flush();
         if !work {
             self.out.counters.sleeps.add(1);
-            self.poll.wait(self.out.walker.until_tick());
+            self.poll.wait(self.out.until_tick());
         }
         self.senders.iter_mut().for_each(|sender| sender.queue.ring.refuse_kicks());
         // Whatever woke us, everything is looked at.
@@ -380,12 +381,18 @@ impl Worker {
         // The control thread stops a ring before it starts it anew; were it to forget, the old one must not stay in epoll.
         drop(self.stop(port, queue.role()));
         match queue {
-            Queue::Receive(queue) => self.out.admit(port).receivers.add(queue),
+            Queue::Receive(queue) => {
+                self.out.admit(port).receivers.add(queue);
+                self.out.attached(port, self.start.elapsed());
+            }
             Queue::Transmit(mut queue) => {
                 self.watch(queue.events.kick.as_ref())?;
                 queue.ring.refuse_kicks();
                 self.out.admit(port);
-                self.turns.admit(port.0);
+                // The fabric is nobody's turn.
+                if port != PortId::FABRIC {
+                    self.turns.admit(port.0);
+                }
                 self.senders.push(Sender { port: port.0, queue });
             }
             Queue::Control(queue) => {
@@ -416,6 +423,7 @@ impl Worker {
             // Nothing of the guest is left, nor of what it commanded.
             receivers.use_pairs(None);
         }
+        self.out.attached(port, self.start.elapsed());
         Some(queue)
     }
 

@@ -9,7 +9,7 @@ const B6: &str = "2001:db8:b1:e::2";
 const ROUTER: &str = "2001:db8:ffff::1";
 
 /// Reasons that no single walk can have, with the test that has them.
-const ELSEWHERE: [(DropReason, &str); 14] = [
+const ELSEWHERE: [(DropReason, &str); 17] = [
     (
         DropReason::PeerChecksum,
         "nve-core/src/pipeline/peer/tests.rs, nve-core/tests/scenarios/linux_peers.rs",
@@ -26,6 +26,9 @@ const ELSEWHERE: [(DropReason, &str); 14] = [
     (DropReason::ReceiverFull, "vhost-ila/src/worker/: a receive ring without room"),
     (DropReason::PuntFull, "vhost-ila/src/worker/tests/punt.rs: a slow path that stalls"),
     (DropReason::UplinkFull, "vhost-ila/src/worker/: an uplink that takes nothing"),
+    (DropReason::UplinkDown, "vhost-ila/src/worker/tests/fabric.rs: an uplink to which nobody is attached"),
+    (DropReason::NextHopUnknown, "vhost-ila/src/worker/tests/fabric.rs: a router that does not answer"),
+    (DropReason::ForeignMac, "nve-core/src/link/tests.rs, vhost-ila/src/worker/tests/fabric.rs"),
     (
         DropReason::GatewayNoRoom,
         "nve-core/src/gateway/tests/any_bytes.rs: a reply buffer that is too small (Scratch never is)",

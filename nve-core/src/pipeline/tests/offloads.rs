@@ -38,6 +38,31 @@ fn a_super_packet_crosses_in_one_piece() {
 }
 
 #[test]
+fn what_the_fabric_lacks_is_finished_in_software() {
+    let mut hv1 = Lab::new(1);
+    let with = |csum, tso6| Receiver { up: true, csum, tso6, tso4: !tso6, ..Receiver::default() };
+    for (a, b, _) in PAIRS {
+        let mut partial = udp(a, b, 100);
+        let left = frames::leave_checksum(&mut partial);
+        let mut large = tcp(a, b, 5000);
+        let segments = frames::leave_segmentation(&mut large, 1400);
+        for (csum, tso6) in [(false, false), (true, false), (true, true)] {
+            hv1.nve.set_receiver(PortId::FABRIC, with(csum, tso6));
+            for (packet, offload, count, whole) in [(&partial, left, 1, csum), (&large, segments, 4, tso6)] {
+                let outs = hv1.send_with("vm1", packet, offload);
+                assert_eq!(outs.len(), if whole { 1 } else { count }, "{a} {csum} {tso6}");
+                for out in outs.iter().filter(|_| !whole) {
+                    assert_eq!(out.offload(), Offload::NONE);
+                    let view = out.ip();
+                    // Neutral: good for the addresses of the wire, too.
+                    assert_eq!(verify(&view, view.source, view.destination), Verdict::Good);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_super_packet_is_judged_by_its_segments() {
     let mut hv1 = Lab::new(1);
     for (a, b, _) in PAIRS {

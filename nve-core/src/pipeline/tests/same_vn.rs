@@ -180,10 +180,24 @@ fn a_hop_limit_of_255_stays_before_the_tun_and_cannot_be_made_behind_it() {
         assert_eq!(hv1.send("vm1", &udp_with(header, "10.1.0.1", "10.1.0.2", 1)).ip().hop_limit, wire);
     }
     let IpAddr::V6(_) = ila_of(2, B6) else { panic!() };
-    for (wire, got) in [(255, 255), (254, 254), (253, 254), (1, 2)] {
+    for (wire, got) in [(255, 254), (254, 254), (253, 254), (1, 2)] {
         let header = Header { hop_limit: wire, ..Header::default() };
         let packet = udp_with(header, A6, &ila_of(2, B6).to_string(), 1);
         assert_eq!(hv2.receive(&packet).ip().hop_limit, got);
+    }
+}
+
+#[test]
+fn where_no_kernel_spends_a_hop_none_is_given_back_and_neighbours_are_as_near() {
+    let on_the_link = |host| Lab::of(Setup { uplink_hops: 0, ..setup(host, ChecksumMode::Neutral) });
+    let (mut hv1, mut hv2) = (on_the_link(1), on_the_link(2));
+    for (source, destination) in [(A6, B6), ("10.1.0.1", "10.1.0.2")] {
+        for (sent, wire, got) in [(255, 255, 254), (254, 254, 254), (64, 64, 64), (1, 1, 1)] {
+            let header = Header { hop_limit: sent, ..Header::default() };
+            let out = hv1.send("vm1", &udp_with(header, source, destination, 1));
+            assert_eq!(out.ip().hop_limit, wire);
+            assert_eq!(hv2.receive(out.packet()).ip().hop_limit, got);
+        }
     }
 }
 

@@ -59,6 +59,9 @@ fn summary(source: &StaticFile, config: &Config) -> String {
     let setup = config.setup.setup();
     let uplink = match &config.uplink {
         UplinkConfig::Tun { name, mtu } => format!("uplink {name} of {mtu} bytes"),
+        UplinkConfig::VhostUser { device, mtu, .. } => {
+            format!("uplink {} of {mtu} bytes", device.socket.display())
+        }
         UplinkConfig::None { .. } => "no uplink".into(),
     };
     format!(

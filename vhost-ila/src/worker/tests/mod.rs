@@ -3,6 +3,7 @@
 mod connections;
 mod costly;
 mod dirty_log;
+mod fabric;
 mod hostile;
 mod instructions;
 mod life_cycle;

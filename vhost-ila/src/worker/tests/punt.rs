@@ -82,9 +82,13 @@ impl Stand {
         let (gate, forgotten) = <(Arc<Mutex<()>>, Arc<Mutex<Vec<PortId>>>)>::default();
         let double = Double { gate: Arc::clone(&gate), forgotten: Arc::clone(&forgotten) };
         let uplink = uplink::open(&UplinkConfig::None { mtu: 1500 }).unwrap();
-        let daemon =
-            Daemon::start_on(Ways { uplink, outside: None }, Duration::ZERO, Arc::clone(&nve), double)
-                .unwrap();
+        let daemon = Daemon::start_on(
+            Ways { uplink, link: None, outside: None },
+            Duration::ZERO,
+            Arc::clone(&nve),
+            double,
+        )
+        .unwrap();
         daemon.apply(&[device(dir.path(), 1), device(dir.path(), 2)]).unwrap();
         let lab = Lab { dir, nve, daemon };
         let (a, b) = (Guest::connect(&lab.socket(1)), Guest::connect(&lab.socket(2)));
