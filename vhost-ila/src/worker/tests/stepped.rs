@@ -80,7 +80,7 @@ impl Stepped {
         let (link, inbox) = handover::link().unwrap();
         let (punts, punt) = ends(1).unwrap();
         let (redirects, notes) = redirect::Service::start(Arc::clone(&nve)).unwrap();
-        let ways = Ways { uplink: Box::new(fabric.clone()), outside: None };
+        let ways = Ways { uplink: Box::new(fabric.clone()), link: None, outside: None };
         let ends = (punts.into_iter().next().unwrap(), notes);
         let counters = Arc::default();
         let worker = Worker::new(Arc::clone(&nve), inbox, ways, ends, Duration::ZERO, counters).unwrap();
@@ -115,7 +115,10 @@ impl Stepped {
                 memory: Arc::clone(&memory),
                 addresses,
                 size: ENTRIES,
+                packed: false,
+                base: None,
                 event_idx: true,
+                in_order: false,
                 indirect: true,
                 log: None,
             };
