@@ -116,6 +116,11 @@ impl Identifier {
     pub const fn bits(self) -> u64 {
         self.0
     }
+    /// That of the same type and network with other low 32 bits: of types 2 and 3, another address.
+    #[inline]
+    pub(crate) const fn with_low(self, low: u32) -> Self {
+        Self(self.0 >> 32 << 32 | low as u64)
+    }
     /// Bits 64 to 66 of the address: 0 to 4.
     #[inline]
     pub const fn type_number(self) -> u8 {

@@ -13,7 +13,7 @@ use super::question::{self, Form};
 use super::rewrite4::next_piece_of_pending;
 use super::walk::{Stop, Walk};
 use super::wire::Arriving;
-use super::{Again, Fate, Rewritten, Scratch};
+use super::{Again, Fate, Question, Rewritten, Scratch};
 use crate::DropReason;
 use crate::packet::Frame;
 use crate::packet::ipv6::Ipv6;
@@ -52,7 +52,8 @@ fn turn(
     let have = turned.iter_mut().zip(copied).map(|(to, from)| *to = *from).count();
     let bytes = turned.get(..have).unwrap_or_default();
     let arrived = Frame { head: bytes, len: packet.len(), offload: packet.offload };
-    let question = question::from_wire(walk.world, &arrived);
+    let mut question = Question::default();
+    question::from_wire(walk.world, &arrived, &mut question);
     match question.form {
         // From here: made as the draft has it.
         Form::Arrived | Form::ArrivedTwisted => {}

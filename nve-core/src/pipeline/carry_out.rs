@@ -170,7 +170,7 @@ impl CarryOut {
         self.joined.clear();
         self.joined.extend_from_slice(self.scratch.head.get(piece.head.clone()).unwrap_or_default());
         self.joined.extend_from_slice(bytes.get(piece.tail.clone()).unwrap_or_default());
-        walker.delivered(origin, to, self.joined.len());
+        walker.delivered(to, 1, self.joined.len() as u64);
         tell(match fate {
             Fate::Local(port, _) => Outcome::Local(*port, &self.joined, piece.offload),
             Fate::Uplink(_) => Outcome::Uplink(&self.joined, piece.offload),

@@ -25,7 +25,12 @@ pub(crate) fn to_port<'w>(
     recipient: &impl Recipient<'w>,
     offload: &Offload,
 ) -> Result<(), Stop> {
-    let receiver = walk.nve.receiver(recipient.attachment().port);
+    takes(walk.nve.receiver(recipient.attachment().port), offload)
+}
+
+/// Whether `receiver` does.
+#[inline]
+pub(crate) fn takes(receiver: Receiver, offload: &Offload) -> Result<(), Stop> {
     if !receiver.up {
         return Err(DropReason::ReceiverDown.into());
     }
@@ -74,10 +79,16 @@ pub(crate) fn write_ethernet<'w>(
     ether_type: [u8; 2],
 ) {
     if let Some(header) = scratch.head.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<ETHERNET_LEN>()) {
-        header[..6].copy_from_slice(&recipient.mac());
-        header[6..12].copy_from_slice(GATEWAY_MAC.as_bytes());
-        header[12..].copy_from_slice(&ether_type);
+        put_ethernet(header, recipient.mac(), ether_type);
     }
+}
+
+/// The Ethernet header of a frame from the gateway.
+#[inline]
+pub(crate) fn put_ethernet(header: &mut [u8; ETHERNET_LEN], to: [u8; 6], ether_type: [u8; 2]) {
+    header[..6].copy_from_slice(&to);
+    header[6..12].copy_from_slice(GATEWAY_MAC.as_bytes());
+    header[12..].copy_from_slice(&ether_type);
 }
 
 /// An IPv6 header, with another destination and hop limit.

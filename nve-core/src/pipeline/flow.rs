@@ -76,6 +76,8 @@ mod tests {
             fragment,
             l4,
             ip_len: 28,
+            plain: false,
+            bucket: 0,
             key: None,
         }
     }

@@ -13,7 +13,7 @@ use super::group::Group;
 use super::learned::may_live_elsewhere;
 use super::question::Form;
 use super::walk::{Stop, Walk};
-use super::{PortId, Presence, Question, choice};
+use super::{Nve, PortId, Presence, Question, choice};
 use crate::DropReason;
 use crate::addr::{Identifier, Kind, Neutral};
 use crate::packet::Frame;
@@ -43,6 +43,29 @@ impl<'w> Receiving<'w> {
             false => mac_beyond(walk, attachment, network, identifier).ok_or(DropReason::NoMapping)?,
         };
         Ok(Self { attachment, network, network_id: attachment.network, identifier, mac })
+    }
+}
+
+/// An attachment that is here and holds an identifier by itself: proof for the shortcut of `neighbour.rs`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plainly<'w>(&'w Attachment);
+
+impl<'w> Plainly<'w> {
+    /// Whoever has `identifier`, which is kept in this bucket of the table.
+    #[inline]
+    pub(crate) fn at(nve: &Nve, world: &'w World, (identifier, bucket): (Identifier, u32)) -> Option<Self> {
+        let Some(Target::Local(port)) = nve.table.get_in(bucket, identifier) else { return None };
+        world.attachment(port).filter(|attachment| attachment.holds(identifier)).map(Self)
+    }
+    /// Its number.
+    #[inline]
+    pub(crate) fn port(self) -> PortId {
+        self.0.port
+    }
+    /// Its own MAC.
+    #[inline]
+    pub(crate) fn mac(self) -> [u8; 6] {
+        self.0.mac.0
     }
 }
 

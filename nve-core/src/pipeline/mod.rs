@@ -7,7 +7,7 @@
 //!   answer   answer.rs: ARP, NDP, RS, DHCP, echo by gateway/
 //!   admit    admit.rs: MAC and address are the attachment's           judge.rs: may the source's VN reach it?
 //!   look up  look_up.rs: identifier -> mapping                        look_up.rs: identifier local?   quote.rs: ICMPv6 errors
-//!   rewrite  rewrite6.rs, rewrite4.rs (neighbour4.rs): new head       rewrite6.rs, rewrite4.rs; wire.rs: router role
+//!   rewrite  rewrite6.rs, rewrite4.rs (neighbour.rs): new head       rewrite6.rs, rewrite4.rs; wire.rs: router role
 //!   deliver  deliver.rs: what the receiver takes; shell: one copy     deliver.rs; shell: one copy
 //!   cross    leave.rs: to and from another realm, from a task         enter.rs; around.rs: on this host, as through the wire
 //!   copy     group.rs, copies.rs: to many of its network              group.rs, copies.rs
@@ -44,7 +44,7 @@ mod judge;
 mod learned;
 mod leave;
 mod look_up;
-mod neighbour4;
+mod neighbour;
 mod nve;
 mod peer;
 mod presence;
@@ -71,30 +71,38 @@ use admit::Sender;
 use question::Form;
 use walk::{Stop, Walk};
 
-/// The walk after classification; every step that refuses ends it.
+/// The walk after classification; every step that refuses ends it. The fate is written where it stays: one that travels in results is
+/// put together in small pieces and copied in large ones, which waits for the cache.
 #[inline]
-fn decide(walk: &mut Walk<'_>, q: &Question, frame: &Frame<'_>, scratch: &mut Scratch) -> Result<Fate, Stop> {
+fn decide(
+    walk: &mut Walk<'_>,
+    q: &Question,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+    fate: &mut Fate,
+) -> Result<(), Stop> {
     match q.form {
-        Form::Refused(reason) => Err(Stop::Drop(reason)),
-        Form::Incomplete => Err(Stop::Again(Again::Whole)),
         Form::Peer4 => {
             let header = Ipv4::read(frame, ETHERNET_LEN)?;
             let admitted = Sender::of(walk, q)?.bearing(frame)?.admit4(walk.nve, header.source())?;
-            rewrite4::from_tenant(walk, &admitted, q, header, frame, scratch)
+            return rewrite4::from_tenant(walk, &admitted, q, header, (frame, scratch, fate));
         }
         Form::Peer6 => {
             let header = Ipv6::read(frame, ETHERNET_LEN)?;
             let admitted = Sender::of(walk, q)?.bearing(frame)?.admit6(walk.nve, header.source())?;
-            rewrite6::from_tenant(walk, &admitted, q, header, frame, scratch)
+            return rewrite6::from_tenant(walk, &admitted, q, header, (frame, scratch, fate));
         }
-        Form::Task => leave::from_task(walk, q, frame, scratch),
-        Form::Arrived => wire::arrived(walk, q, frame, scratch),
-        Form::ArrivedTwisted => peer::arrived(walk, q, frame, scratch),
-        Form::Routed => wire::routed(walk, q, frame, scratch),
+        Form::Refused(reason) => return Err(Stop::Drop(reason)),
+        Form::Incomplete => return Err(Stop::Again(Again::Whole)),
+        Form::Task => *fate = leave::from_task(walk, q, frame, scratch)?,
+        Form::Arrived => *fate = wire::arrived(walk, q, frame, scratch)?,
+        Form::ArrivedTwisted => *fate = peer::arrived(walk, q, frame, scratch)?,
+        Form::Routed => *fate = wire::routed(walk, q, frame, scratch)?,
         Form::Gateway | Form::Elsewhere4 | Form::Elsewhere6 | Form::Options6 => {
-            answer::answer(walk, q, frame, scratch)
+            *fate = answer::answer(walk, q, frame, scratch)?;
         }
     }
+    Ok(())
 }
 
 /// Attachments one host serves at most.

@@ -1,7 +1,7 @@
 //! What is asked about a packet: where its headers are, and the key of its destination. Parse only; nothing is admitted here.
 //!
 //! What must stay true: a question is made from the frame's head alone and touches no table that does not fit a cache, so that a batch of
-//! questions can be made before the first table line is needed.
+//! questions can be made before the first table line is needed. It is written field by field to where it stays.
 //!
 //! ```text
 //!   from a port:   ARP, ND ────────────────> Gateway        own VN's peer ──> Peer4, Peer6 (key)      all else ──> Elsewhere
@@ -11,6 +11,7 @@
 
 use core::net::Ipv6Addr;
 
+use super::neighbour::{is_plain4, is_plain6};
 use super::{Origin, PortId};
 use crate::DropReason;
 use crate::addr::{Identifier, Kind, Neutral};
@@ -34,6 +35,10 @@ pub struct Question {
     pub(crate) l4: u16,
     /// Bytes of the IP packet by its own header; never more than the frame has.
     pub(crate) ip_len: u32,
+    /// Nothing in it needs the walk: see `neighbour.rs`.
+    pub(crate) plain: bool,
+    /// Where the table keeps `key`, if anywhere.
+    pub(crate) bucket: u32,
     /// Who it is for, where the form says so.
     pub(crate) key: Option<Identifier>,
 }
@@ -67,10 +72,28 @@ pub(crate) enum Form {
     Routed,
 }
 
+impl Default for Question {
+    /// Nobody's.
+    fn default() -> Self {
+        Self::bare(Origin::Uplink, Form::Refused(DropReason::Malformed))
+    }
+}
+
 impl Question {
     #[inline]
     fn bare(origin: Origin, form: Form) -> Self {
-        Self { origin, form, protocol: 0, has_transport: false, fragment: false, l4: 0, ip_len: 0, key: None }
+        Self {
+            origin,
+            form,
+            protocol: 0,
+            has_transport: false,
+            fragment: false,
+            l4: 0,
+            ip_len: 0,
+            plain: false,
+            bucket: 0,
+            key: None,
+        }
     }
 
     #[inline]
@@ -93,18 +116,26 @@ impl Question {
 
 /// Classifies an Ethernet frame from `port`.
 #[inline]
-pub(crate) fn from_tenant(world: &World, port: PortId, frame: &Frame<'_>) -> Question {
+pub(crate) fn from_tenant(world: &World, port: PortId, frame: &Frame<'_>, question: &mut Question) {
     let origin = Origin::Port(port);
     let network = world.attachment(port).and_then(|attachment| world.network(attachment.network));
-    let Some(network) = network else { return from_task(world, port, frame) };
-    let question = match frame.head.get(12..ETHERNET_LEN) {
-        Some([0x08, 0x00]) => tenant_ipv4(origin, network, frame),
-        Some([0x86, 0xdd]) => tenant_ipv6(origin, network, frame),
-        Some([0x08, 0x06]) => Ok(Question::bare(origin, Form::Gateway)),
+    let Some(network) = network else {
+        *question = from_task(world, port, frame);
+        return;
+    };
+    let read = match frame.head.get(12..ETHERNET_LEN) {
+        Some([0x08, 0x00]) => tenant_ipv4(origin, network, frame, question),
+        Some([0x86, 0xdd]) => tenant_ipv6(origin, network, frame, question),
+        Some([0x08, 0x06]) => {
+            *question = Question::bare(origin, Form::Gateway);
+            return;
+        }
         Some(_) => Err(Unread::Refused(DropReason::EtherType)),
         None => Err(Unread::Refused(DropReason::Malformed)),
     };
-    question.unwrap_or_else(|unread| Question::unread(origin, unread))
+    if let Err(unread) = read {
+        *question = Question::unread(origin, unread);
+    }
 }
 
 /// Classifies a frame of whoever is in no network: of a task, or nobody.
@@ -125,7 +156,8 @@ fn from_task(world: &World, port: PortId, frame: &Frame<'_>) -> Question {
 fn task_ipv6(world: &World, origin: Origin, frame: &Frame<'_>) -> Result<Question, Unread> {
     let header = Ipv6::read(frame, ETHERNET_LEN)?;
     let key = Endpoint::called(world, header.destination()).ok().and_then(|to| to.identifier);
-    let question = ipv6_question(origin, frame, ETHERNET_LEN, header, Form::Task, key)?;
+    let mut question = Question::default();
+    ipv6_question(origin, (frame, ETHERNET_LEN), header, (Form::Task, key), &mut question)?;
     // Nobody is on a task's link to discover.
     match question.is_neighbour_discovery(frame, ETHERNET_LEN)? {
         true => Err(Unread::Refused(DropReason::NdUnanswered)),
@@ -134,7 +166,12 @@ fn task_ipv6(world: &World, origin: Origin, frame: &Frame<'_>) -> Result<Questio
 }
 
 #[inline]
-fn tenant_ipv4(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Question, Unread> {
+fn tenant_ipv4(
+    origin: Origin,
+    network: &Network,
+    frame: &Frame<'_>,
+    question: &mut Question,
+) -> Result<(), Unread> {
     let header = Ipv4::read(frame, ETHERNET_LEN)?;
     let destination = header.destination();
     let is_peer = network.has_peer4(destination) || network.further().leads_out4(destination);
@@ -142,7 +179,7 @@ fn tenant_ipv4(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Q
     if header.protocol() == protocol::UDP && header.has_transport() {
         refuse_server(frame, ETHERNET_LEN + header.header_len(), DHCP4)?;
     }
-    Ok(Question {
+    *question = Question {
         origin,
         form: if key.is_some() { Form::Peer4 } else { Form::Elsewhere4 },
         protocol: header.protocol(),
@@ -150,27 +187,35 @@ fn tenant_ipv4(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Q
         fragment: false,
         l4: header.header_len() as u16,
         ip_len: header.total_len() as u32,
+        plain: key.is_some() && is_plain4(header, frame),
+        bucket: 0,
         key,
-    })
+    };
+    Ok(())
 }
 
 #[inline]
-fn tenant_ipv6(origin: Origin, network: &Network, frame: &Frame<'_>) -> Result<Question, Unread> {
+fn tenant_ipv6(
+    origin: Origin,
+    network: &Network,
+    frame: &Frame<'_>,
+    question: &mut Question,
+) -> Result<(), Unread> {
     let header = Ipv6::read(frame, ETHERNET_LEN)?;
     let destination = header.destination();
     let key =
         network.has_peer6(destination).then(|| Identifier::ipv6(network.vnid, destination.to_bits() as u32));
     let form = if key.is_some() { Form::Peer6 } else { Form::Elsewhere6 };
-    let mut question = match ipv6_question(origin, frame, ETHERNET_LEN, header, form, key) {
-        Err(unread) => return with_options(origin, header, unread),
-        Ok(question) => question,
-    };
+    if let Err(unread) = ipv6_question(origin, (frame, ETHERNET_LEN), header, (form, key), question) {
+        *question = with_options(origin, header, unread)?;
+        return Ok(());
+    }
     if question.is_neighbour_discovery(frame, ETHERNET_LEN)? {
         question.form = Form::Gateway;
     } else if question.protocol == protocol::UDP && question.has_transport {
         refuse_server(frame, ETHERNET_LEN + usize::from(question.l4), DHCP6)?;
     }
-    Ok(question)
+    Ok(())
 }
 
 /// Hop-by-hop options are refused, but where listeners report with them (RFC 2710, section 3).
@@ -202,12 +247,11 @@ fn refuse_server(frame: &Frame<'_>, ports_at: usize, client: [u8; 2]) -> Result<
 #[inline]
 fn ipv6_question(
     origin: Origin,
-    frame: &Frame<'_>,
-    offset: usize,
+    (frame, offset): (&Frame<'_>, usize),
     header: Ipv6<'_>,
-    form: Form,
-    key: Option<Identifier>,
-) -> Result<Question, Unread> {
+    (form, key): (Form, Option<Identifier>),
+    question: &mut Question,
+) -> Result<(), Unread> {
     let total = header.total_len();
     let chain = Chain::read(frame, offset, header)?;
     check_offload(&frame.offload, chain.protocol, chain.l4, total, chain.fragment)?;
@@ -220,7 +264,7 @@ fn ipv6_question(
         let reason = if chain.fragment { DropReason::BadFragment } else { DropReason::Malformed };
         return Err(Unread::Refused(reason));
     }
-    Ok(Question {
+    *question = Question {
         origin,
         form,
         protocol: chain.protocol,
@@ -228,8 +272,11 @@ fn ipv6_question(
         fragment: chain.fragment,
         l4: chain.l4 as u16,
         ip_len: total as u32,
+        plain: is_plain6(&chain, header.hop_limit()),
+        bucket: 0,
         key,
-    })
+    };
+    Ok(())
 }
 
 impl Question {
@@ -251,15 +298,17 @@ impl Question {
 
 /// Classifies an IPv6 packet from the uplink (reading notes, section 5, checks 1 to 3).
 #[inline]
-pub(crate) fn from_wire(world: &World, frame: &Frame<'_>) -> Question {
-    wire_ipv6(world, frame).unwrap_or_else(|unread| Question::unread(Origin::Uplink, unread))
+pub(crate) fn from_wire(world: &World, frame: &Frame<'_>, question: &mut Question) {
+    if let Err(unread) = wire_ipv6(world, frame, question) {
+        *question = Question::unread(Origin::Uplink, unread);
+    }
 }
 
 #[inline]
-fn wire_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
+fn wire_ipv6(world: &World, frame: &Frame<'_>, question: &mut Question) -> Result<(), Unread> {
     let header = Ipv6::read(frame, 0)?;
     let wanted = wire_destination(world, header.destination()).map_err(Unread::Refused)?;
-    ipv6_packet(Origin::Uplink, frame, header, wanted)
+    ipv6_packet(Origin::Uplink, frame, header, wanted, question)
 }
 
 /// What is asked about an IPv6 packet without a link, once it is known whom it is for.
@@ -269,8 +318,9 @@ fn ipv6_packet(
     frame: &Frame<'_>,
     header: Ipv6<'_>,
     (form, key): (Form, Identifier),
-) -> Result<Question, Unread> {
-    let question = ipv6_question(origin, frame, 0, header, form, Some(key))?;
+    question: &mut Question,
+) -> Result<(), Unread> {
+    ipv6_question(origin, (frame, 0), header, (form, Some(key)), question)?;
     if question.is_neighbour_discovery(frame, 0)? {
         return Err(Unread::Refused(DropReason::NdUnanswered));
     }
@@ -279,17 +329,19 @@ fn ipv6_packet(
         let client = if key.type_number() == 2 { DHCP4 } else { DHCP6 };
         refuse_server(frame, usize::from(question.l4), client)?;
     }
-    Ok(question)
+    Ok(())
 }
 
 /// Classifies an IPv6 packet that came from outside, through the gateway.
-pub(crate) fn from_outside(world: &World, frame: &Frame<'_>) -> Question {
-    outside_ipv6(world, frame).unwrap_or_else(|unread| Question::unread(Origin::Outside, unread))
+pub(crate) fn from_outside(world: &World, frame: &Frame<'_>, question: &mut Question) {
+    if let Err(unread) = outside_ipv6(world, frame, question) {
+        *question = Question::unread(Origin::Outside, unread);
+    }
 }
 
 /// Whoever is outside has no address of the inside, and knows nobody there but by the address that an endpoint has itself (design, section
 /// 5, "Isolation").
-fn outside_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
+fn outside_ipv6(world: &World, frame: &Frame<'_>, question: &mut Question) -> Result<(), Unread> {
     let header = Ipv6::read(frame, 0)?;
     let refused = |reason| Err(Unread::Refused(reason));
     match Endpoint::called(world, header.source()) {
@@ -303,7 +355,7 @@ fn outside_ipv6(world: &World, frame: &Frame<'_>) -> Result<Question, Unread> {
         return refused(DropReason::LocatorDestination);
     }
     let wanted = wire_destination(world, header.destination()).map_err(Unread::Refused)?;
-    ipv6_packet(Origin::Outside, frame, header, wanted)
+    ipv6_packet(Origin::Outside, frame, header, wanted, question)
 }
 
 /// Checks 1 to 3: which of our prefixes, a legal type, C reversed.

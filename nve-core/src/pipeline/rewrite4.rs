@@ -8,7 +8,7 @@
 //!
 //! What must stay true: the transport checksum is made for `SIR:(VNI:VA1), SIR:(VNI:VA2)`, which the checksum-neutral `L2` equals;
 //! on one host the IPv6 head is built all the same and translated back, so that what IPv6 cannot carry is lost there too (plain
-//! packets, which lose nothing, take the shortcut of `neighbour4.rs`).
+//! packets, which lose nothing, took the shortcut of `neighbour.rs` before).
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
@@ -23,7 +23,6 @@ use super::deliver;
 use super::group::{Group, Listening};
 use super::leave;
 use super::look_up::{Receiving, Recipient, Tenant, Way, ipv4_of, peer};
-use super::neighbour4;
 use super::quote;
 use super::rewrite6::{on_the_wire, path_mtu};
 use super::walk::{Pending, Stop, Walk};
@@ -92,13 +91,18 @@ pub(crate) fn from_tenant(
     admitted: &Admitted<'_>,
     question: &Question,
     header: Ipv4<'_>,
-    frame: &Frame<'_>,
-    scratch: &mut Scratch,
-) -> Result<Fate, Stop> {
+    (frame, scratch, fate): (&Frame<'_>, &mut Scratch, &mut Fate),
+) -> Result<(), Stop> {
     let (identifier, target) = match peer(walk, admitted, (question, frame), header.source().into())? {
         (identifier, Way::Known(target)) => (identifier, target),
-        (_, Way::Router) => return to_router(walk, admitted, frame, scratch),
-        (_, Way::Alias) => return leave::ipv4(walk, admitted, question, (header, frame), scratch),
+        (_, Way::Router) => {
+            *fate = to_router(walk, admitted, frame, scratch)?;
+            return Ok(());
+        }
+        (_, Way::Alias) => {
+            *fate = leave::ipv4(walk, admitted, question, (header, frame), scratch)?;
+            return Ok(());
+        }
     };
     match target {
         Target::Remote(locator, neutral) => {
@@ -117,16 +121,14 @@ pub(crate) fn from_tenant(
                 deliver::unmodified_to_uplink(&translated.offload)?;
             }
             deliver::redirect_ipv6(scratch, wire.ipv6(), |hops| deliver::give_back_hop(walk.world, hops));
-            to_uplink(walk, admitted.attachment.port, translated, scratch)
+            *fate = to_uplink(walk, admitted.attachment.port, translated, scratch)?;
         }
         Target::Local(port) => {
             let receiving = Receiving::at(walk, port, identifier)?;
-            match neighbour4::deliver(walk, &receiving, header, frame, scratch) {
-                Some(fate) => fate,
-                None => to_neighbour(walk, admitted.attachment.port, &receiving, frame, scratch),
-            }
+            *fate = to_neighbour(walk, admitted.attachment.port, &receiving, frame, scratch)?;
         }
     }
+    Ok(())
 }
 
 /// To the router, between SIR addresses: the checksum is made for them.

@@ -30,13 +30,15 @@ pub(crate) fn from_tenant(
     admitted: &Admitted<'_>,
     question: &Question,
     header: Ipv6<'_>,
-    frame: &Frame<'_>,
-    scratch: &mut Scratch,
-) -> Result<Fate, Stop> {
+    (frame, scratch, fate): (&Frame<'_>, &mut Scratch, &mut Fate),
+) -> Result<(), Stop> {
     let source = header.source();
     let (identifier, target) = match peer(walk, admitted, (question, frame), source.into())? {
         (identifier, Way::Known(target)) => (identifier, target),
-        (_, Way::Router) => return to_router(walk, question, header, frame, scratch),
+        (_, Way::Router) => {
+            *fate = to_router(walk, question, header, frame, scratch)?;
+            return Ok(());
+        }
         // Aliases are IPv4.
         (_, Way::Alias) => return Err(DropReason::NoMapping.into()),
     };
@@ -56,7 +58,7 @@ pub(crate) fn from_tenant(
             let shown = deliver::Readdressed { header, destination: wire.ipv6(), hop_limit };
             deliver::write_ipv6(scratch, 0, shown);
             let offload = frame.offload;
-            Ok(Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail: payload, offload, more: false }))
+            *fate = Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail: payload, offload, more: false });
         }
         Target::Local(port) => {
             let receiving = Receiving::at(walk, port, identifier)?;
@@ -65,9 +67,10 @@ pub(crate) fn from_tenant(
             }
             let (destination, hop_limit) = (header.destination(), header.hop_limit());
             let shown = deliver::Readdressed { header, destination, hop_limit };
-            to_tenant(walk, &receiving, shown, (frame, ETHERNET_LEN), scratch)
+            *fate = to_tenant(walk, &receiving, shown, (frame, ETHERNET_LEN), scratch)?;
         }
     }
+    Ok(())
 }
 
 /// To the router, as the receiver calls itself: nothing changes, so checksums and offloads are right as they are.

@@ -12,7 +12,8 @@ use super::question::{Question, from_outside, from_tenant, from_wire};
 use super::triangle::{Triangle, Triangles};
 use super::walk::{Pending, Stop, Walk};
 use super::{
-    Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, around, copies, decide, deliver, refuse, rewrite4,
+    Again, Fate, Nve, Origin, PortId, Rewritten, Scratch, around, copies, decide, deliver, neighbour, refuse,
+    rewrite4,
 };
 use crate::DropReason;
 use crate::counters::{PortCounters, WorkerCells};
@@ -90,49 +91,100 @@ impl Walker {
 
     /// Parses a frame (Ethernet from a port, IPv6 from the uplink).
     #[inline]
-    pub fn classify(&self, origin: Origin, frame: &Frame<'_>) -> Question {
+    pub fn classify(&self, origin: Origin, frame: &Frame<'_>, question: &mut Question) {
         match origin {
-            Origin::Port(port) => from_tenant(&self.world, port, frame),
-            Origin::Uplink => from_wire(&self.world, frame),
-            Origin::Outside => from_outside(&self.world, frame),
+            Origin::Port(port) => from_tenant(&self.world, port, frame, question),
+            Origin::Uplink => from_wire(&self.world, frame, question),
+            Origin::Outside => from_outside(&self.world, frame, question),
+        }
+        if let Some(identifier) = question.key {
+            question.bucket = self.nve.table.bucket_of(identifier);
         }
     }
 
     /// Address of the table line that [`Walker::decide`] will read first, to be prefetched; `None` where it reads none.
     #[inline]
     pub fn slot(&self, question: &Question) -> Option<usize> {
-        question.key.map(|identifier| self.nve.table.slot(identifier))
+        question.key.map(|_| self.nve.table.address_of(question.bucket))
     }
 
-    /// What becomes of the frame that `question` was made of, in the same batch.
+    /// What becomes of the frame that `question` was made of, in the same batch: written to `fate`. Whether it is settled, and to be
+    /// counted as taken ([`Walker::took`]); if not, it is brought [`Fate::Again`].
     #[inline]
-    pub fn decide(&mut self, question: Question, frame: &Frame<'_>, scratch: &mut Scratch) -> Fate {
+    pub fn decide(
+        &mut self,
+        question: &Question,
+        frame: &Frame<'_>,
+        scratch: &mut Scratch,
+        fate: &mut Fate,
+    ) -> bool {
+        let here = (&*self.world, &mut self.identification);
+        if neighbour::decide(&self.nve, here, question, frame, (scratch, fate)) {
+            return true;
+        }
+        self.decide_walking(question, frame, scratch, fate)
+    }
+
+    /// The same without the shortcut.
+    pub(super) fn decide_walking(
+        &mut self,
+        question: &Question,
+        frame: &Frame<'_>,
+        scratch: &mut Scratch,
+        fate: &mut Fate,
+    ) -> bool {
         let mut walk = self.parts();
-        let fate = match decide(&mut walk, &question, frame, scratch) {
-            Ok(Fate::Uplink(packet)) if packet.offload != Offload::NONE => {
-                match deliver::to_uplink(walk.nve, &packet.offload) {
-                    Ok(()) => Fate::Uplink(packet),
-                    Err(again) => return Fate::Again(again),
+        match decide(&mut walk, question, frame, scratch, fate) {
+            Ok(()) => {
+                if let Fate::Uplink(packet) = fate
+                    && packet.offload != Offload::NONE
+                    && let Err(again) = deliver::to_uplink(walk.nve, &packet.offload)
+                {
+                    *fate = Fate::Again(again);
+                    return false;
                 }
+                if let Fate::Drop(reason) | Fate::Reply(_, Some(reason)) = fate {
+                    counters(&self.ports, &self.cells, question.origin).dropped(*reason);
+                }
+                true
             }
-            Ok(fate) => fate,
-            Err(Stop::Again(again)) => return Fate::Again(again),
-            Err(Stop::Drop(reason)) => Fate::Drop(reason),
+            Err(stop) => self.stopped(stop, question, frame, (scratch, fate)),
+        }
+    }
+
+    /// The walk has ended early.
+    #[cold]
+    fn stopped(
+        &mut self,
+        stop: Stop,
+        question: &Question,
+        frame: &Frame<'_>,
+        (scratch, fate): (&mut Scratch, &mut Fate),
+    ) -> bool {
+        let mut walk = self.parts();
+        *fate = match stop {
+            Stop::Again(again) => Fate::Again(again),
+            Stop::Drop(reason) => Fate::Drop(reason),
             // An error quotes as much as it may (RFC 4443, section 2.4 (c)), not what happened to be copied.
-            Err(Stop::Owed(..)) if !frame.is_whole() && refuse::may_answer(&walk, question.origin) => {
-                return Fate::Again(Again::Whole);
+            Stop::Owed(..) if !frame.is_whole() && refuse::may_answer(&walk, question.origin) => {
+                Fate::Again(Again::Whole)
             }
-            Err(Stop::Owed(reason, error)) => {
+            Stop::Owed(reason, error) => {
                 refuse::owed(&mut walk, (question.origin, question.key), reason, &error, frame, scratch)
             }
         };
-        let cells = counters(&self.ports, &self.cells, question.origin);
-        cells.in_packets.add(1);
-        cells.in_bytes.add(frame.len as u64);
         if let Fate::Drop(reason) | Fate::Reply(_, Some(reason)) = fate {
-            cells.dropped(reason);
+            counters(&self.ports, &self.cells, question.origin).dropped(*reason);
         }
-        fate
+        !matches!(fate, Fate::Again(_))
+    }
+
+    /// So many frames of `origin`, and bytes, were decided for good.
+    #[inline]
+    pub fn took(&mut self, origin: Origin, frames: u64, bytes: u64) {
+        let cells = counters(&self.ports, &self.cells, origin);
+        cells.in_packets.add(frames);
+        cells.in_bytes.add(bytes);
     }
 
     /// What the virtual gateway has to say unasked at the time of [`Walker::begin`], and to whom: an Ethernet frame, whole in the scratch
@@ -195,11 +247,16 @@ impl Walker {
         }
     }
 
-    /// [`Walker::classify`] and [`Walker::decide`] in one.
+    /// [`Walker::classify`], [`Walker::decide`] and [`Walker::took`] in one.
     #[inline]
     pub fn walk(&mut self, origin: Origin, frame: &Frame<'_>, scratch: &mut Scratch) -> Fate {
-        let question = self.classify(origin, frame);
-        self.decide(question, frame, scratch)
+        let mut question = Question::default();
+        self.classify(origin, frame, &mut question);
+        let mut fate = Fate::Again(Again::Whole);
+        if self.decide(&question, frame, scratch, &mut fate) {
+            self.took(origin, 1, frame.len as u64);
+        }
+        fate
     }
 
     /// The next piece or copy of the packet whose last one said `more`, and where it goes: [`Fate::Local`] or [`Fate::Uplink`]. The frame and
@@ -236,12 +293,12 @@ impl Walker {
         (0..count).for_each(|_| self.dropped(sender, reason));
     }
 
-    /// The shell delivered `bytes` bytes (one frame or packet) that came from `origin` to `to`.
+    /// The shell delivered so many frames or packets to `to`, of so many bytes in all.
     #[inline]
-    pub fn delivered(&mut self, _origin: Origin, to: Origin, bytes: usize) {
+    pub fn delivered(&mut self, to: Origin, frames: u64, bytes: u64) {
         let cells = counters(&self.ports, &self.cells, to);
-        cells.out_packets.add(1);
-        cells.out_bytes.add(bytes as u64);
+        cells.out_packets.add(frames);
+        cells.out_bytes.add(bytes);
     }
 
     /// The shell could not deliver a packet that came from `origin`.

@@ -161,17 +161,29 @@ impl MappingTable {
         self.buckets.get(index as usize)
     }
 
-    /// Address of the bucket where `identifier` would be, for a prefetch. Never dereferenced here.
+    /// Number of the bucket where `identifier` would be.
     #[inline]
-    pub fn slot(&self, identifier: Identifier) -> usize {
-        self.bucket(self.index(identifier.bits())).map_or(0, |bucket| core::ptr::from_ref(bucket) as usize)
+    pub fn bucket_of(&self, identifier: Identifier) -> u32 {
+        self.index(identifier.bits()) as u32
+    }
+
+    /// Address of that bucket, for a prefetch. Never dereferenced here.
+    #[inline]
+    pub fn address_of(&self, bucket: u32) -> usize {
+        self.bucket(bucket.into()).map_or(0, |bucket| core::ptr::from_ref(bucket) as usize)
     }
 
     /// Where `identifier` lives.
     #[inline]
     pub fn get(&self, identifier: Identifier) -> Option<Target> {
+        self.get_in(self.bucket_of(identifier), identifier)
+    }
+
+    /// Where `identifier` lives, whose bucket this is.
+    #[inline]
+    pub fn get_in(&self, bucket: u32, identifier: Identifier) -> Option<Target> {
         let key = identifier.bits();
-        let first = self.bucket(self.index(key))?;
+        let first = self.bucket(bucket.into())?;
         let before = first.changes.load(Acquire);
         if let Some(value) = first.get(key) {
             return Target::unpack(value);
@@ -310,7 +322,7 @@ impl MappingTable {
     }
     /// Memory that its buckets take.
     pub fn bytes(&self) -> usize {
-        core::mem::size_of_val(&*self.buckets)
+        size_of_val(&*self.buckets)
     }
     /// Identifiers it has room for.
     pub fn capacity(&self) -> usize {

@@ -148,7 +148,7 @@ impl Host {
         }
         let walker = &mut self.walker;
         let delivered = said.frames.into_iter().map(|(port, frame)| {
-            walker.delivered(Origin::Port(port), Origin::Port(port), frame.len());
+            walker.delivered(Origin::Port(port), 1, frame.len() as u64);
             Made::Local(port, frame, Offload::NONE)
         });
         delivered.collect()

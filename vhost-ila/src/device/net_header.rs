@@ -103,6 +103,13 @@ pub struct NetHeader {
 }
 
 impl NetHeader {
+    /// Whether the header says that nothing is left to finish, and no more: what most of them do.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(header: &[u8]) -> bool {
+        matches!(header.first_chunk(), Some([flags, GSO_NONE]) if flags & NEEDS_CSUM == 0)
+    }
+
     /// Reads the first ten bytes; `num_buffers` is the device's to write and ignored.
     #[inline]
     #[must_use]

@@ -3,10 +3,11 @@
 //! What must stay true: frames of one origin are delivered in the order they were taken, those that need software included.
 
 use std::io;
+use std::ops::Range;
 
 use nve_core::DropReason;
 use nve_core::packet::{ETHERNET_LEN, Frame, GsoKind, HEAD_LEN, MAX_FRAME, Offload};
-use nve_core::pipeline::{Fate, Origin, PortId, Question, Rewritten, Scratch, Walker};
+use nve_core::pipeline::{Again, Fate, Origin, PortId, Question, Rewritten, Scratch, Walker};
 
 use super::again::Linear;
 use super::delivery::{Outlets, Source, signal_driver};
@@ -32,12 +33,49 @@ struct Slot {
     scratch: Scratch,
 }
 
-#[derive(Clone, Copy)]
+/// What is known of a frame. Written field by field to where it stays: see [`Question`].
+#[derive(Clone, Copy, Default)]
 struct Meta {
     /// Bytes of the frame, without the virtio-net header.
     len: usize,
     offload: Offload,
-    question: Option<Question>,
+    /// Whether there is a question; else it is dropped already, and counted.
+    asked: bool,
+    question: Question,
+}
+
+impl Meta {
+    /// The frame, or packet, of a chain that begins with these bytes.
+    #[inline]
+    fn frame<'a, const FABRIC: bool>(&self, taken: &'a [u8; LEN + HEAD_LEN]) -> Frame<'a> {
+        let end = (front(FABRIC) + self.len).min(LEN + HEAD_LEN);
+        Frame { head: &taken[front(FABRIC)..end], len: self.len, offload: self.offload }
+    }
+}
+
+/// Frames in a row that go to one attachment: it is told once.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    port: u16,
+    frames: u16,
+}
+
+impl Run {
+    #[inline]
+    fn note(&mut self, out: &mut Outlets, port: PortId) {
+        if self.port != port.0 {
+            self.end(out);
+            self.port = port.0;
+        }
+        self.frames += 1;
+    }
+
+    #[inline]
+    fn end(&mut self, out: &mut Outlets) {
+        if self.frames > 0 {
+            out.prepare(self.port, std::mem::take(&mut self.frames));
+        }
+    }
 }
 
 /// What the frames of a batch left to us.
@@ -73,10 +111,11 @@ impl Taken {
 pub(super) struct Batch {
     chains: Chains,
     slots: Vec<Slot>,
-    meta: Vec<Meta>,
-    /// Each with its flow, where the receiver has several rings.
-    fates: Vec<(Fate, u32)>,
+    meta: Box<[Meta; BATCH]>,
+    fates: Box<[Fate; BATCH]>,
     packets: Vec<Vec<u8>>,
+    /// How many of them there are.
+    received: usize,
     linear: Linear,
 }
 
@@ -86,9 +125,10 @@ impl Batch {
         Self {
             chains: Chains::default(),
             slots: (0..BATCH).map(|_| slot()).collect(),
-            meta: Vec::with_capacity(BATCH),
-            fates: Vec::with_capacity(BATCH),
+            meta: Box::new([Meta::default(); BATCH]),
+            fates: Box::new([const { Fate::Again(Again::Whole) }; BATCH]),
             packets: (0..UPLINK_BATCH).map(|_| vec![0; ETHERNET_LEN + MAX_PACKET]).collect(),
+            received: 0,
             linear: Linear::new(),
         }
     }
@@ -152,44 +192,41 @@ impl Batch {
         origin: Origin,
         queue: &mut TransmitQueue,
     ) {
-        let front = front(FABRIC);
         let mut taken = Taken::default();
         let mut segments = 0;
-        self.meta.clear();
-        for (i, slot) in self.slots.iter_mut().enumerate().take(self.chains.len()) {
-            let bytes = self.chains.bytes(i);
-            let copied = self.chains.copy(i, 0, &mut slot.taken[..LEN + HEAD_LEN]);
-            let mut meta = Meta { len: bytes.saturating_sub(LEN), offload: Offload::NONE, question: None };
+        for i in 0..self.chains.len().min(BATCH) {
+            let (Some(slot), meta) = (self.slots.get_mut(i), &mut self.meta[i]) else { break };
+            let copied = self.chains.copy(i, 0, &mut slot.taken);
+            meta.len = self.chains.bytes(i).saturating_sub(LEN);
+            (meta.offload, meta.asked) = (Offload::NONE, false);
             if copied < LEN + ETHERNET_LEN || meta.len > MAX_FRAME {
                 out.walker.dropped(origin, DropReason::Malformed);
-            } else if let Some(len) = packet_len::<FABRIC>(out, &slot.taken[LEN..copied], meta.len) {
-                meta.len = len;
-                let link = front - LEN;
+                continue;
+            }
+            let Some(len) = packet_len::<FABRIC>(out, &slot.taken[LEN..copied], meta.len) else { continue };
+            meta.len = len;
+            if !NetHeader::is_plain(&slot.taken) {
                 let header =
                     slot.taken.first_chunk::<READ_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
-                match header.offload(queue.allowed, ETHERNET_LEN as u16, link + meta.len) {
-                    Ok(offload) => {
-                        if offload != Offload::NONE {
-                            segments += segments_of(&offload, meta.len);
-                            if segments > SEGMENTS && i > 0 {
-                                queue.ring.leave(&mut self.chains, i);
-                                break;
-                            }
-                            taken.note(&offload);
-                        }
-                        meta.offload = offload;
-                        let head = &slot.taken[front..copied.min(front + meta.len)];
-                        let frame = Frame { head, len: meta.len, offload };
-                        let question = out.walker.classify(origin, &frame);
-                        if let Some(at) = out.walker.slot(&question) {
-                            cpu::prefetch(at);
-                        }
-                        meta.question = Some(question);
-                    }
-                    Err(_) => out.walker.dropped(origin, DropReason::BadOffload),
+                let link = front(FABRIC) - LEN;
+                let Ok(offload) = header.offload(queue.allowed, ETHERNET_LEN as u16, link + meta.len) else {
+                    out.walker.dropped(origin, DropReason::BadOffload);
+                    continue;
+                };
+                segments += segments_of(&offload, meta.len);
+                if segments > SEGMENTS && i > 0 {
+                    queue.ring.leave(&mut self.chains, i);
+                    break;
                 }
+                taken.note(&offload);
+                meta.offload = offload;
             }
-            self.meta.push(meta);
+            meta.asked = true;
+            let frame = meta.frame::<FABRIC>(&slot.taken);
+            out.walker.classify(origin, &frame, &mut meta.question);
+            if let Some(at) = out.walker.slot(&meta.question) {
+                cpu::prefetch(at);
+            }
         }
         if taken.partial > 0 {
             taken.count(&queue.status.uses);
@@ -199,37 +236,61 @@ impl Batch {
 
     #[inline]
     fn decide_chains<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin) {
-        let front = front(FABRIC);
-        self.fates.clear();
-        let mut first = 0;
-        for (i, meta) in self.meta.iter().enumerate() {
-            let slot = &mut self.slots[i];
-            let head = &slot.taken[front..(front + meta.len).min(LEN + HEAD_LEN)];
-            let frame = Frame { head, len: meta.len, offload: meta.offload };
-            let (fate, flow) = match meta.question {
-                None => (Fate::Drop(DropReason::Malformed), 0),
-                Some(question) => {
-                    let fate = out.walker.decide(question, &frame, &mut slot.scratch);
-                    let special = needs_software(&fate);
-                    let flow = if special { 0 } else { out.expect(origin, &fate, || question.flow(&frame)) };
-                    (fate, flow)
-                }
+        let (mut first, mut frames, mut bytes) = (0, 0, 0);
+        let mut run = Run::default();
+        for i in 0..self.chains.len().min(BATCH) {
+            let (Some(slot), meta, fate) = (self.slots.get_mut(i), &self.meta[i], &mut self.fates[i]) else {
+                break;
             };
-            let special = needs_software(&fate);
-            self.fates.push((fate, flow));
-            if special {
-                // What was decided before goes first; then this one, at once, while the core still holds its pieces.
-                deliver::<FABRIC>(out, origin, &self.chains, &self.slots, &self.fates[first..i], first);
-                first = i + 1;
-                let source = Source::Chain { chains: &self.chains, index: i, front };
-                let slot = &mut self.slots[i];
-                let head = &slot.taken[front..(front + meta.len).min(LEN + HEAD_LEN)];
-                let frame = Frame { head, len: meta.len, offload: meta.offload };
-                let fate = &self.fates[i].0;
-                special_delivery(out, &mut self.linear, origin, &frame, fate, &mut slot.scratch, source);
+            if !meta.asked {
+                *fate = Fate::Drop(DropReason::Malformed);
+                continue;
+            }
+            let frame = meta.frame::<FABRIC>(&slot.taken);
+            if out.walker.decide(&meta.question, &frame, &mut slot.scratch, fate) {
+                frames += 1;
+                bytes += meta.len as u64;
+            }
+            match fate {
+                Fate::Local(port, rewritten) if !rewritten.more => run.note(out, *port),
+                Fate::Uplink(rewritten) if !rewritten.more && out.fabric.is_some() => {
+                    run.note(out, PortId::FABRIC);
+                }
+                fate if needs_software(fate) => {
+                    // What was decided before goes first; then this one, at once, while the core still holds its pieces.
+                    run.end(out);
+                    self.deliver::<FABRIC>(out, origin, first..i);
+                    first = i + 1;
+                    self.deliver_special::<FABRIC>(out, origin, i);
+                }
+                _ => {}
             }
         }
-        deliver::<FABRIC>(out, origin, &self.chains, &self.slots, &self.fates[first..], first);
+        run.end(out);
+        self.deliver::<FABRIC>(out, origin, first..self.chains.len().min(BATCH));
+        out.walker.took(origin, frames, bytes);
+    }
+
+    /// Delivers plain fates.
+    #[inline]
+    fn deliver<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin, which: Range<usize>) {
+        for index in which {
+            let (Some(slot), Some(fate)) = (self.slots.get(index), self.fates.get(index)) else { return };
+            let Some(meta) = self.meta.get(index) else { return };
+            let source =
+                Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: &slot.taken };
+            let flow = || meta.question.flow(&meta.frame::<FABRIC>(&slot.taken));
+            out.perform(origin, fate, flow, &slot.scratch, source);
+        }
+    }
+
+    #[cold]
+    fn deliver_special<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin, index: usize) {
+        let Some(Slot { taken, scratch }) = self.slots.get_mut(index) else { return };
+        let (Some(meta), Some(fate)) = (self.meta.get(index), self.fates.get(index)) else { return };
+        let source = Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken };
+        let frame = meta.frame::<FABRIC>(taken);
+        special_delivery(out, &mut self.linear, origin, &frame, fate, scratch, source);
     }
 
     /// What the gateway says unasked.
@@ -238,7 +299,8 @@ impl Batch {
         let Some(slot) = self.slots.first_mut() else { return };
         for _ in 0..BATCH {
             let Some((port, said)) = out.walker.tick(&mut slot.scratch) else { return };
-            out.perform(Origin::Port(port), (&Fate::Reply(said, None), 0), &slot.scratch, Source::Own(&[]));
+            let fate = Fate::Reply(said, None);
+            out.perform(Origin::Port(port), &fate, || 0, &slot.scratch, Source::Own(&[]));
         }
     }
 
@@ -268,7 +330,7 @@ impl Batch {
         }
         slot.scratch.head[..ETHERNET_LEN].copy_from_slice(header);
         let said = Rewritten { tail: ETHERNET_LEN..frame.len(), ..Rewritten::whole(0..ETHERNET_LEN) };
-        out.perform(origin, (&Fate::Reply(said, None), 0), &slot.scratch, Source::Own(frame));
+        out.perform(origin, &Fate::Reply(said, None), || 0, &slot.scratch, Source::Own(frame));
     }
 
     /// One batch from the uplink; how many packets there were.
@@ -314,9 +376,9 @@ impl Batch {
         origin: Origin,
         ethernet: &[u8],
     ) -> io::Result<()> {
-        self.meta.clear();
+        self.received = 0;
         let (mut segments, mut bytes) = (0, 0);
-        for packet in &mut self.packets {
+        for (packet, meta) in self.packets.iter_mut().zip(self.meta.iter_mut()) {
             if segments > SEGMENTS || bytes >= BATCH_BYTES {
                 break;
             }
@@ -325,7 +387,7 @@ impl Batch {
                 Ok(Some(received)) => received,
                 Ok(None) => break,
                 // What was read before it is still to be served; the next look finds it gone again.
-                Err(e) if self.meta.is_empty() && e.kind() == io::ErrorKind::NotConnected => return Err(e),
+                Err(e) if self.received == 0 && e.kind() == io::ErrorKind::NotConnected => return Err(e),
                 // One packet the kernel could not hand over; not the end of the others.
                 Err(_) => break,
             };
@@ -333,20 +395,18 @@ impl Batch {
             front.copy_from_slice(ethernet);
             let len = ethernet.len() + ip_len;
             bytes += len;
-            let mut meta = Meta { len, offload: Offload::NONE, question: None };
-            match header.offload(SenderOffloads::ALL, 0, ip_len) {
-                Ok(offload) => {
-                    segments += segments_of(&offload, len);
-                    meta.offload = offload;
-                    let question = walker.classify(origin, &Frame { head: &packet[..len], len, offload });
-                    if let Some(at) = walker.slot(&question) {
-                        cpu::prefetch(at);
-                    }
-                    meta.question = Some(question);
-                }
-                Err(_) => walker.dropped(origin, DropReason::BadOffload),
+            self.received += 1;
+            (meta.len, meta.offload, meta.asked) = (len, Offload::NONE, false);
+            let Ok(offload) = header.offload(SenderOffloads::ALL, 0, ip_len) else {
+                walker.dropped(origin, DropReason::BadOffload);
+                continue;
+            };
+            segments += segments_of(&offload, len);
+            (meta.offload, meta.asked) = (offload, true);
+            walker.classify(origin, &Frame { head: &packet[..len], len, offload }, &mut meta.question);
+            if let Some(at) = walker.slot(&meta.question) {
+                cpu::prefetch(at);
             }
-            self.meta.push(meta);
         }
         Ok(())
     }
@@ -354,20 +414,26 @@ impl Batch {
     /// Carries out what becomes of the packets that were read; how many there were.
     fn walk_packets(&mut self, out: &mut Outlets, origin: Origin) -> usize {
         // A system call per packet outweighs what staging the deliveries would save.
-        for ((meta, packet), slot) in self.meta.iter().zip(&self.packets).zip(&mut self.slots) {
-            let Some(question) = meta.question else { continue };
+        for ((meta, packet), slot) in
+            self.meta.iter().zip(&self.packets).zip(&mut self.slots).take(self.received)
+        {
+            if !meta.asked {
+                continue;
+            }
             let whole = &packet[..meta.len];
             let frame = Frame { head: whole, len: meta.len, offload: meta.offload };
-            let fate = out.walker.decide(question, &frame, &mut slot.scratch);
+            let mut fate = Fate::Again(Again::Whole);
+            if out.walker.decide(&meta.question, &frame, &mut slot.scratch, &mut fate) {
+                out.walker.took(origin, 1, meta.len as u64);
+            }
             let source = Source::Own(whole);
             if needs_software(&fate) {
                 special_delivery(out, &mut self.linear, origin, &frame, &fate, &mut slot.scratch, source);
             } else {
-                let flow = out.flow(origin, &fate, &frame);
-                out.perform(origin, (&fate, flow), &slot.scratch, source);
+                out.perform(origin, &fate, || meta.question.flow(&frame), &slot.scratch, source);
             }
         }
-        self.meta.len()
+        self.received
     }
 }
 
@@ -396,24 +462,6 @@ fn needs_software(fate: &Fate) -> bool {
         Fate::Again(_) | Fate::Punt(_) => true,
         Fate::Local(_, r) | Fate::Uplink(r) | Fate::Reply(r, _) => r.more,
         Fate::Drop(_) => false,
-    }
-}
-
-/// Delivers plain fates; `first` is the batch index of the first.
-#[inline]
-fn deliver<const FABRIC: bool>(
-    out: &mut Outlets,
-    origin: Origin,
-    chains: &Chains,
-    slots: &[Slot],
-    fates: &[(Fate, u32)],
-    first: usize,
-) {
-    out.prepare();
-    for (i, (fate, flow)) in fates.iter().enumerate() {
-        let index = first + i;
-        let source = Source::Chain { chains, index, front: front(FABRIC) };
-        out.perform(origin, (fate, *flow), &slots[index].scratch, source);
     }
 }
 
@@ -446,13 +494,13 @@ pub(super) fn pieces(
         return out.punt(origin, *desk, frame);
     }
     let flow = out.flow(origin, fate, frame);
-    out.perform(origin, (fate, flow), scratch, source);
+    out.perform(origin, fate, || flow, scratch, source);
     let mut more = needs_software(fate);
     // The core has as many as there are pieces and receivers.
     while more {
         let Some(next) = out.walker.next_copy(frame, scratch) else { return };
         more = needs_software(&next);
         let flow = out.flow(origin, &next, frame);
-        out.perform(origin, (&next, flow), scratch, source);
+        out.perform(origin, &next, || flow, scratch, source);
     }
 }

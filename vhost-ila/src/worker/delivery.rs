@@ -1,8 +1,8 @@
 //! One frame to one place, as the core decided; what went wrong is told to the core, which counts it by name.
 
 use nve_core::DropReason;
-use nve_core::packet::{ChecksumState, ETHERNET_LEN, Frame, GsoKind, Offload};
-use nve_core::pipeline::{Desk, Fate, Nve, Origin, PortId, Rewritten, Scratch, Walker};
+use nve_core::packet::{ChecksumState, ETHERNET_LEN, Frame, GsoKind, HEAD_LEN, Offload};
+use nve_core::pipeline::{Desk, Fate, Nve, Origin, PortId, Question, Rewritten, Scratch, Walker};
 use std::io;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::device::cpu;
 use crate::device::event::Notifier;
 use crate::device::handover::{Events, Role};
 use crate::device::memory::Payload;
-use crate::device::net_header::NetHeader;
+use crate::device::net_header::{LEN, NetHeader};
 use crate::device::ring::{Chains, NoRoom, RingFault};
 use crate::device::status::{Status, Uses};
 use crate::punt::WorkerEnd;
@@ -28,8 +28,6 @@ pub(super) struct Port {
     pub(super) receivers: Receivers,
     /// The NIC of a host task, which has no rings.
     pub(super) task: Option<Box<TaskNic>>,
-    /// Frames of the present batch will go to it.
-    expected: bool,
     /// One of its rings has something to publish.
     pub(super) touched: bool,
 }
@@ -37,8 +35,8 @@ pub(super) struct Port {
 /// Where the untouched part of a frame lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source<'a> {
-    /// A chain of a guest, or of the fabric; the frame, or the packet, begins `front` bytes into it.
-    Chain { chains: &'a Chains, index: usize, front: usize },
+    /// A chain of a guest, or of the fabric; the frame, or the packet, begins `front` bytes into it. `taken` is what was copied of it.
+    Chain { chains: &'a Chains, index: usize, front: usize, taken: &'a [u8; LEN + HEAD_LEN] },
     /// The whole frame, in memory of ours.
     Own(&'a [u8]),
 }
@@ -48,7 +46,11 @@ impl<'a> Source<'a> {
     pub(super) fn payload(&self, rewritten: &Rewritten) -> Payload<'a> {
         let tail = &rewritten.tail;
         match *self {
-            Self::Chain { chains, index, front } => {
+            // What was copied is not read again: the guest's line may have gone back to its core.
+            Self::Chain { taken, front, .. } if front + tail.end <= LEN + HEAD_LEN => {
+                Payload::own(taken.get(front + tail.start..front + tail.end).unwrap_or_default())
+            }
+            Self::Chain { chains, index, front, .. } => {
                 chains.payload(index, front + tail.start..front + tail.end)
             }
             Self::Own(bytes) => Payload::own(bytes.get(tail.clone()).unwrap_or_default()),
@@ -58,7 +60,7 @@ impl<'a> Source<'a> {
     /// Copies the whole frame to the start of `to`; how many bytes there were.
     pub(super) fn linearise(&self, to: &mut [u8]) -> usize {
         match *self {
-            Self::Chain { chains, index, front } => chains.copy(index, front, to),
+            Self::Chain { chains, index, front, .. } => chains.copy(index, front, to),
             Self::Own(bytes) => {
                 let len = bytes.len().min(to.len());
                 to[..len].copy_from_slice(&bytes[..len]);
@@ -76,8 +78,6 @@ pub(super) struct Outlets {
     pub(super) ports: Vec<Port>,
     /// Ports that this turn wrote to.
     pub(super) touched: Vec<u16>,
-    /// Ports that the present batch goes to.
-    expected: Vec<u16>,
     pub(super) uplink: Box<dyn Uplink>,
     /// The fabric, where the uplink is a device with rings.
     pub(super) fabric: Option<Box<Fabric>>,
@@ -105,7 +105,6 @@ impl Outlets {
             walker,
             ports: Vec::new(),
             touched: Vec::new(),
-            expected: Vec::new(),
             uplink,
             fabric: link.map(|link| Box::new(Fabric::new(link))),
             outside,
@@ -122,7 +121,6 @@ impl Outlets {
         if self.ports.len() <= index {
             self.ports.resize_with(index + 1, Port::default);
             self.touched.reserve(self.ports.len());
-            self.expected.reserve(self.ports.len());
         }
         &mut self.ports[index]
     }
@@ -139,55 +137,42 @@ impl Outlets {
         Some((port.0, self.ports.get_mut(usize::from(port.0))?))
     }
 
-    /// Notes that a frame with this fate is coming, for [`Self::prepare`]. Its flow, where the receiver has several rings.
-    #[inline]
-    pub(super) fn expect(&mut self, origin: Origin, fate: &Fate, flow: impl FnOnce() -> u32) -> u32 {
-        let Some((index, port)) = self.receiver(origin, fate) else { return 0 };
-        let flow = if port.receivers.spread() { flow() } else { 0 };
-        if let Some(ring) = port.receivers.choose(flow) {
-            ring.expected += 1;
-            if !port.expected {
-                port.expected = true;
-                self.expected.push(index);
-            }
-        }
-        flow
-    }
-
-    /// The flow of `frame`, where its receiver has several rings; for frames that nobody expected.
+    /// The flow of `frame`, where its receiver has several rings; for frames whose question is gone.
     pub(super) fn flow(&mut self, origin: Origin, fate: &Fate, frame: &Frame<'_>) -> u32 {
         match self.receiver(origin, fate) {
-            Some((_, port)) if port.receivers.spread() => self.walker.classify(origin, frame).flow(frame),
+            Some((_, port)) if port.receivers.spread() => {
+                let mut question = Question::default();
+                self.walker.classify(origin, frame, &mut question);
+                question.flow(frame)
+            }
             _ => 0,
         }
     }
 
-    /// Fetches the buffers that the expected frames will need, each ring once.
+    /// Fetches the buffers that so many frames to the attachment of this number will need. Which of several rings they go to is not known
+    /// yet, so each is fetched for; what is not used then is there for the next.
     #[inline]
-    pub(super) fn prepare(&mut self) {
-        while let Some(index) = self.expected.pop() {
-            let Some(port) = self.ports.get_mut(usize::from(index)) else { continue };
-            port.expected = false;
-            let mut broken = None;
-            for ring in port.receivers.all().filter(|ring| ring.expected > 0) {
-                let frames = usize::from(std::mem::take(&mut ring.expected));
-                if let Err(fault) = ring.queue.ring.prepare(frames) {
-                    // Should two break at once, the second is found when it is written to.
-                    broken = Some((ring.queue.pair, fault));
-                }
+    pub(super) fn prepare(&mut self, index: u16, frames: u16) {
+        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
+        let mut broken = None;
+        for ring in port.receivers.usable() {
+            if let Err(fault) = ring.queue.ring.prepare(usize::from(frames)) {
+                // Should two break at once, the second is found when it is written to.
+                broken = Some((ring.queue.pair, fault));
             }
-            if let Some((pair, fault)) = broken {
-                self.break_receive(index, pair, fault);
-            }
+        }
+        if let Some((pair, fault)) = broken {
+            self.break_receive(index, pair, fault);
         }
     }
 
-    /// Carries out a fate that needs nothing more than a copy; `flow` is what [`Self::expect`] or [`Self::flow`] said.
+    /// Carries out a fate that needs nothing more than a copy; `flow` is asked where the receiver has several rings.
     #[inline]
     pub(super) fn perform(
         &mut self,
         origin: Origin,
-        (fate, flow): (&Fate, u32),
+        fate: &Fate,
+        flow: impl FnOnce() -> u32,
         scratch: &Scratch,
         source: Source<'_>,
     ) {
@@ -223,7 +208,7 @@ impl Outlets {
     fn give_to_port(
         &mut self,
         origin: Origin,
-        (port, flow): (PortId, u32),
+        (port, flow): (PortId, impl FnOnce() -> u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,
@@ -232,6 +217,7 @@ impl Outlets {
         let Some((slot, head)) = slot.zip(scratch.head.get(rewritten.head.clone())) else {
             return self.walker.dropped(origin, DropReason::ReceiverDown);
         };
+        let flow = if slot.receivers.spread() { flow() } else { 0 };
         let Some(ring) = slot.receivers.choose(flow) else {
             return self.give_to_task(origin, port, rewritten, scratch, source);
         };
@@ -243,11 +229,11 @@ impl Outlets {
                     count_given(&queue.status.uses, &rewritten.offload, buffers, queue.verified);
                 }
                 ring.written += 1;
+                ring.note(rewritten.len());
                 if !slot.touched {
                     slot.touched = true;
                     self.touched.push(port.0);
                 }
-                self.walker.delivered(origin, Origin::Port(port), rewritten.len());
             }
             Err(NoRoom::Full) => self.walker.dropped(origin, DropReason::ReceiverFull),
             Err(NoRoom::Broken(fault)) => {
@@ -281,7 +267,7 @@ impl Outlets {
         let sent = task.tun.send(header, head, source.payload(rewritten));
         self.tolls.took(&mut task.toll, rewritten.len(), cpu::cycles().wrapping_sub(begin));
         match sent {
-            Ok(()) => self.walker.delivered(origin, Origin::Port(port), rewritten.len()),
+            Ok(()) => self.walker.delivered(Origin::Port(port), 1, rewritten.len() as u64),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.walker.dropped(origin, DropReason::ReceiverFull);
             }
@@ -292,7 +278,7 @@ impl Outlets {
 
     fn give_to_uplink(
         &mut self,
-        (origin, flow): (Origin, u32),
+        (origin, flow): (Origin, impl FnOnce() -> u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,
@@ -303,7 +289,7 @@ impl Outlets {
         let head = scratch.head.get(rewritten.head.clone()).unwrap_or_default();
         let header = NetHeader::for_packet(&rewritten.offload, head);
         match self.uplink.send(header, head, source.payload(rewritten)) {
-            Ok(()) => self.walker.delivered(origin, Origin::Uplink, rewritten.len()),
+            Ok(()) => self.walker.delivered(Origin::Uplink, 1, rewritten.len() as u64),
             Err(_) => self.walker.dropped(origin, DropReason::UplinkFull),
         }
     }
@@ -315,7 +301,7 @@ impl Outlets {
         let header = NetHeader::for_packet(&rewritten.offload, head);
         let sent = self.outside.as_mut().map(|tun| tun.send(header, head, source.payload(rewritten)));
         match sent {
-            Some(Ok(())) => self.walker.delivered(Origin::Outside, Origin::Outside, rewritten.len()),
+            Some(Ok(())) => self.walker.delivered(Origin::Outside, 1, rewritten.len() as u64),
             _ => self.walker.dropped(Origin::Outside, DropReason::UplinkFull),
         }
     }
@@ -334,6 +320,9 @@ impl Outlets {
                     queue.status.uses.indirect_chains.add(tables);
                 }
                 let frames = std::mem::take(&mut ring.written);
+                let (given, bytes) = std::mem::take(&mut ring.given);
+                let to = if index == PortId::FABRIC.0 { Origin::Uplink } else { Origin::Port(PortId(index)) };
+                self.walker.delivered(to, given, bytes);
                 let role = Role::Receive(queue.pair);
                 signal_driver(
                     &mut self.notifier,

@@ -128,12 +128,15 @@ impl Outlets {
     #[inline]
     pub(super) fn give_to_fabric(
         &mut self,
-        (origin, flow): (Origin, u32),
+        (origin, flow): (Origin, impl FnOnce() -> u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,
     ) {
         let head = scratch.head.get(rewritten.head.clone()).unwrap_or_default();
+        let spread =
+            self.ports.get(usize::from(PortId::FABRIC.0)).is_some_and(|port| port.receivers.spread());
+        let flow = if spread { flow() } else { 0 };
         let Some(mut fabric) = self.fabric.take() else { return };
         let given = match fabric.framed(head) {
             Some(framed) => {
@@ -150,7 +153,10 @@ impl Outlets {
                 if buffers > 1 || rewritten.offload.checksum != ChecksumState::InPacket {
                     self.count_given_to_fabric(flow, rewritten, buffers);
                 }
-                self.walker.delivered(origin, Origin::Uplink, rewritten.len());
+                let port = self.ports.get_mut(usize::from(PortId::FABRIC.0));
+                if let Some(ring) = port.and_then(|port| port.receivers.choose(flow)) {
+                    ring.note(rewritten.len());
+                }
             }
             Err(reason) => self.walker.dropped(origin, reason),
         }

@@ -9,10 +9,19 @@ use crate::device::handover::ReceiveQueue;
 #[derive(Debug)]
 pub(super) struct Receiving {
     pub(super) queue: Box<ReceiveQueue>,
-    /// Frames of the present batch that will go to it.
-    pub(super) expected: u16,
     /// Frames written in this turn and not shown yet.
     pub(super) written: u16,
+    /// Those among them that are the core's, and their bytes: not counted yet.
+    pub(super) given: (u64, u64),
+}
+
+impl Receiving {
+    /// A packet of so many bytes was given to it.
+    #[inline]
+    pub(super) fn note(&mut self, bytes: usize) {
+        self.given.0 += 1;
+        self.given.1 += bytes as u64;
+    }
 }
 
 /// The running receive rings of an attachment.
@@ -41,9 +50,18 @@ impl Receivers {
     /// The ring for a frame of `flow`.
     #[inline]
     pub(super) fn choose(&mut self, flow: u32) -> Option<&mut Receiving> {
+        if self.usable == 1 {
+            return self.rings.first_mut();
+        }
         // Evenly: the flow as a fraction of all flows, of the rings.
         let at = ((u64::from(flow) * self.usable as u64) >> 32) as usize;
         self.rings.get_mut(..self.usable)?.get_mut(at)
+    }
+
+    /// The rings that frames go to.
+    #[inline]
+    pub(super) fn usable(&mut self) -> impl Iterator<Item = &mut Receiving> {
+        self.rings.iter_mut().take(self.usable)
     }
 
     /// Every ring that runs, those that frames do not go to included.
@@ -57,7 +75,7 @@ impl Receivers {
     }
 
     pub(super) fn add(&mut self, queue: Box<ReceiveQueue>) {
-        self.rings.push(Receiving { queue, expected: 0, written: 0 });
+        self.rings.push(Receiving { queue, written: 0, given: (0, 0) });
         self.settle();
     }
 

@@ -155,6 +155,8 @@ fn what_a_mode_cannot_carry_is_refused_by_name() {
         fragment: true,
         l4: 48,
         ip_len: 1000,
+        plain: false,
+        bucket: 0,
         key: Some(identifier(task(0x33))),
     };
     assert_eq!(as_sent(transport, &question), Err(DropReason::PeerChecksum));

@@ -93,7 +93,28 @@ impl<R: Ring> Receive<R> {
     }
 
     #[inline]
-    fn deliver(&mut self, mut header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
+    fn deliver(&mut self, header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
+        // Mostly the next buffer is one piece that takes the frame whole; a header says one buffer unless it is told more.
+        if let Some(chain) = self.ahead.get(self.done)
+            && self.ring.log().is_none()
+            && let Some(buffer) = self.segments.get(usize::from(chain.first))
+            && buffer.write_frame(header, head, tail)
+        {
+            let need = LEN + head.len() + tail.len();
+            self.ring.finish(chain, need as u32);
+            self.done += 1;
+            return Ok(1);
+        }
+        self.deliver_in_pieces(header, head, tail)
+    }
+
+    /// The same in as many buffers, and pieces of them, as it takes.
+    fn deliver_in_pieces(
+        &mut self,
+        mut header: WireHeader,
+        head: &[u8],
+        tail: Payload<'_>,
+    ) -> Result<u16, NoRoom> {
         let need = LEN + head.len() + tail.len();
         let buffers = self.gather(need)?;
         if self.mergeable {

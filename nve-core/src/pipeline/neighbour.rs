@@ -1,0 +1,199 @@
+//! The shortcut: plain packets between two neighbours of one host, decided without a walk.
+//!
+//! ```text
+//!   the walk:       IPv4 ──> IPv6 head ──> IPv4     IPv6 ──> IPv6     every packet
+//!   this shortcut:  IPv4 ────────────────> IPv4     IPv6 ──> IPv6     what leaves as it came, but for the Ethernet header, and for IPv4
+//!                                                                     identification and DF (RFC 7915, section 5.1)
+//! ```
+//!
+//! What must stay true: whatever is decided here, the walk would decide, byte for byte (property tests hold it). Here is only a yes;
+//! whatever is not plain (options, fragments, ICMP, a checksum of either zero unless it is UDP's for none, too large, or wrong), and
+//! whoever is not plainly admitted, here, and able to take it, is left to the walk, which knows each no by its name.
+
+use ipv4_xlat::address::illegal_source_v4;
+use ipv4_xlat::checksum::{Delta, Sum};
+
+use super::deliver;
+use super::look_up::Plainly;
+use super::question::Form;
+use super::{Fate, Nve, Origin, Question, Rewritten, Scratch};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::ipv6::{Chain, HEADER_LEN as IPV6_LEN};
+use crate::packet::{ChecksumState, ETHERNET_LEN, Frame, GsoKind, Offload, largest_segment, protocol};
+use crate::policy::World;
+
+/// Bytes of an IPv4 header without options.
+const IPV4_LEN: usize = 20;
+
+/// What IPv6 adds to such a packet.
+const GROWTH: usize = 20;
+
+/// The largest packet that is delivered with DF = 0 (RFC 7915, section 5.1).
+const MAY_FRAGMENT: usize = 1260;
+
+/// Decides the plain packet of `question`; false: the walk decides.
+#[inline]
+pub(crate) fn decide(
+    nve: &Nve,
+    (world, identification): (&World, &mut u16),
+    question: &Question,
+    frame: &Frame<'_>,
+    (scratch, fate): (&mut Scratch, &mut Fate),
+) -> bool {
+    match question.form {
+        Form::Peer4 => ipv4(nve, (world, identification), question, frame, (scratch, fate)).is_some(),
+        Form::Peer6 => ipv6(nve, world, question, frame, (scratch, fate)).is_some(),
+        _ => false,
+    }
+}
+
+#[inline]
+fn ipv4(
+    nve: &Nve,
+    (world, identification): (&World, &mut u16),
+    question: &Question,
+    frame: &Frame<'_>,
+    (scratch, fate): (&mut Scratch, &mut Fate),
+) -> Option<()> {
+    const HEAD: usize = ETHERNET_LEN + IPV4_LEN;
+    let head = frame.head.first_chunk::<HEAD>()?;
+    let header = head.last_chunk::<IPV4_LEN>()?;
+    let source = u32::from_be_bytes(*header.get(12..)?.first_chunk()?);
+    let receiver = neighbours(nve, world, question, frame, source)?;
+    let total = question.ip_len as usize;
+    let largest = largest(frame, IPV4_LEN, total);
+    if largest + GROWTH > usize::from(world.uplink_mtu) {
+        return None;
+    }
+    let out = scratch.head.first_chunk_mut::<HEAD>()?;
+    *identification = identification.wrapping_add(1);
+    let identification = *identification;
+    let dont_fragment: u16 = if largest > MAY_FRAGMENT { 0x4000 } else { 0 };
+    // It was right, so what it becomes follows from the words that change: bytes just written are not read again.
+    let (old, new) = (Sum::ZERO.bytes(&header[4..8]), Sum::ZERO.word(identification).word(dont_fragment));
+    let checksum = Delta::between(old, new).apply(u16::from_be_bytes([header[10], header[11]]));
+    deliver::put_ethernet(out.first_chunk_mut()?, receiver.mac(), deliver::IPV4);
+    let out = out.last_chunk_mut::<IPV4_LEN>()?;
+    *out = *header;
+    out[4..6].copy_from_slice(&identification.to_be_bytes());
+    out[6..8].copy_from_slice(&dont_fragment.to_be_bytes());
+    out[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let (head, tail, offload) = (0..HEAD, HEAD..ETHERNET_LEN + total, frame.offload);
+    *fate = Fate::Local(receiver.port(), Rewritten { head, tail, offload, more: false });
+    Some(())
+}
+
+#[inline]
+fn ipv6(
+    nve: &Nve,
+    world: &World,
+    question: &Question,
+    frame: &Frame<'_>,
+    (scratch, fate): (&mut Scratch, &mut Fate),
+) -> Option<()> {
+    const HEAD: usize = ETHERNET_LEN + IPV6_LEN;
+    let header = frame.head.first_chunk::<HEAD>()?.last_chunk::<IPV6_LEN>()?;
+    let (source, destination) = (header[8..].first_chunk::<16>()?, header[24..].first_chunk::<16>()?);
+    // The destination is in the /96 of the sender's network; so is what has the same upper bits.
+    if source.first_chunk::<12>() != destination.first_chunk::<12>() {
+        return None;
+    }
+    let receiver = neighbours(nve, world, question, frame, u32::from_be_bytes(*source.last_chunk()?))?;
+    let total = question.ip_len as usize;
+    if largest(frame, IPV6_LEN, total) > usize::from(world.uplink_mtu) {
+        return None;
+    }
+    deliver::put_ethernet(scratch.head.first_chunk_mut()?, receiver.mac(), deliver::IPV6);
+    let (head, tail, offload) = (0..ETHERNET_LEN, ETHERNET_LEN..ETHERNET_LEN + total, frame.offload);
+    *fate = Fate::Local(receiver.port(), Rewritten { head, tail, offload, more: false });
+    Some(())
+}
+
+/// Who receives the packet, if its sender bears its own MAC and address, the low 32 bits of which are `source`.
+#[inline]
+fn neighbours<'w>(
+    nve: &Nve,
+    world: &'w World,
+    question: &Question,
+    frame: &Frame<'_>,
+    source: u32,
+) -> Option<Plainly<'w>> {
+    let Origin::Port(port) = question.origin else { return None };
+    let destination = question.key.filter(|_| question.plain)?;
+    let sender = world.attachment(port)?;
+    let mac = frame.head.get(6..)?.first_chunk::<6>()?;
+    // Of the same network and family as the destination.
+    if *mac != sender.mac.0 || !sender.holds(destination.with_low(source)) {
+        return None;
+    }
+    let receiver = Plainly::at(nve, world, (destination, question.bucket))?;
+    deliver::takes(nve.receiver(receiver.port()), &frame.offload).is_ok().then_some(receiver)
+}
+
+/// Bytes of the largest packet that leaves.
+#[inline]
+fn largest(frame: &Frame<'_>, l4: usize, total: usize) -> usize {
+    if frame.offload.gso.is_none() {
+        return total;
+    }
+    let tcp_words = frame.head.get(ETHERNET_LEN + l4 + 12).map_or(5, |byte| byte >> 4);
+    largest_segment(&frame.offload, l4, total, tcp_words)
+}
+
+/// Whether nothing in an IPv4 packet to a peer would change on its way through IPv6, but for what the shortcut changes.
+#[inline]
+pub(crate) fn is_plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> bool {
+    plain4(header, frame).is_some()
+}
+
+#[inline]
+fn plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> Option<()> {
+    let bytes = header.bytes();
+    // Version and length; fragmentation but DF, and the reserved bit; TTL.
+    if bytes[0] != 0x45 || u16::from_be_bytes([bytes[6], bytes[7]]) & !0x4000 != 0 || bytes[8] == 0 {
+        return None;
+    }
+    let (field, shortest) = match header.protocol() {
+        protocol::TCP => (16, 20),
+        protocol::UDP => (6, 8),
+        _ => return None,
+    };
+    let checksum = *frame.head.get(ETHERNET_LEN + IPV4_LEN + field..)?.first_chunk::<2>()?;
+    if header.total_len() < IPV4_LEN + shortest || frame.head.len() < ETHERNET_LEN + IPV4_LEN + shortest {
+        return None;
+    }
+    // Translation may turn one zero of one's complement into the other; UDP's "no checksum" passes as it is inside a network.
+    match checksum {
+        [0, 0] if header.protocol() == protocol::UDP && frame.offload == Offload::NONE => {}
+        [0, 0] | [0xff, 0xff] => return None,
+        _ => {}
+    }
+    // The other zero of a checksum is right, but not what comes out of translation.
+    let right = Sum::ZERO.bytes(bytes).fold() == 0xffff && header.checksum() != 0xffff;
+    if !right || illegal_source_v4(header.source()) {
+        return None;
+    }
+    (frame.offload == Offload::NONE || describes(&frame.offload, header.protocol(), field as u16))
+        .then_some(())
+}
+
+/// Whether `offload` leaves the checksum of this packet, and its segmentation if any, as virtio 1.2, section 5.1.6.2 has it.
+#[inline]
+fn describes(offload: &Offload, protocol: u8, field: u16) -> bool {
+    let partial = ChecksumState::Partial { start: IPV4_LEN as u16, offset: field };
+    offload.checksum == partial
+        && offload.gso.is_none_or(|gso| {
+            gso.size > 0
+                && match gso.kind {
+                    GsoKind::TcpV4 { .. } => protocol == protocol::TCP,
+                    GsoKind::UdpL4 => protocol == protocol::UDP,
+                    GsoKind::TcpV6 { .. } => false,
+                }
+        })
+}
+
+/// Whether an IPv6 packet to a peer, whose chain was read and whose offload was judged by it, is TCP or UDP with nothing in between.
+#[inline]
+pub(crate) fn is_plain6(chain: &Chain, hop_limit: u8) -> bool {
+    matches!(chain.protocol, protocol::TCP | protocol::UDP) && chain.l4 == IPV6_LEN && hop_limit > 0
+}
