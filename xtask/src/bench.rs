@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::fetch::{self, Set};
-use crate::{build, sandbox, workspace};
+use crate::{build, sandbox, test, workspace};
 
 /// The machine's number of 2 MB pages.
 const HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
@@ -25,7 +25,7 @@ const MOUNT: &str = r#"
 /// What is measured. It goes to the bench as JSON.
 #[derive(Args, Serialize)]
 pub(crate) struct Plan {
-    /// Which cases (v4-64, v4-1500, ...); all when none is named
+    /// Which cases (v4-64, v4-1500, ...; a wrong one lists them); all when none is named
     cases: Vec<String>,
     /// Interleaved rounds, of which the median counts
     #[arg(long, default_value_t = 5)]
@@ -39,6 +39,12 @@ pub(crate) struct Plan {
     /// Another build of vhost-ila, measured in turns with this one
     #[arg(long, value_name = "BINARY")]
     also: Vec<PathBuf>,
+    /// The 99th percentile at half load too, by as many rounds again; always when no case is named
+    #[arg(long)]
+    latency: bool,
+    /// Take the results into docs/bench; always when no case is named. They are under target/bench in any case
+    #[arg(long)]
+    record: bool,
 }
 
 /// Who else can be measured.
@@ -54,8 +60,34 @@ pub(crate) enum Peer {
 impl Plan {
     /// All cases, in so many rounds.
     pub(crate) fn all(rounds: usize) -> Plan {
-        Plan { cases: Vec::new(), rounds, seconds: 3.0, against: Vec::new(), also: Vec::new() }
+        let (cases, against, also) = (Vec::new(), Vec::new(), Vec::new());
+        Plan { cases, rounds, seconds: 3.0, against, also, latency: true, record: false }
     }
+
+    /// Whether it is the whole table that is measured, and nothing else.
+    fn is_whole(&self) -> bool {
+        self.cases.is_empty() && self.against.is_empty() && self.also.is_empty()
+    }
+
+    /// What the bench is told: more than a command line says.
+    fn told(&self) -> serde_json::Result<String> {
+        let record = self.record.then(|| workspace::root().join("docs/bench"));
+        let mut told = serde_json::to_value(self)?;
+        told["record"] = serde_json::to_value(record)?;
+        told["latency"] = (self.latency || self.cases.is_empty()).into();
+        told["commit"] = test::commit().into();
+        serde_json::to_string(&told)
+    }
+}
+
+/// `cargo xtask bench`: a whole table is kept.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn command(mut plan: Plan) -> Result<()> {
+    plan.record |= plan.is_whole();
+    run(&plan)
 }
 
 /// Measures what `plan` says. The program is the release build, or what `VHOST_ILA_BINARY` names.
@@ -72,12 +104,12 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
             workspace::target().join("release/vhost-ila")
         }
     };
-    let bench = build::harness(&["build", "--bin", "bench"])?;
+    let bench = build::harness(&["build", "--release", "--bin", "bench"])?;
     let _pages = Hugepages::at_least(NEEDED)?;
     let status = sandbox::command(Path::new("sh"))?
         .args(["-c", MOUNT, "sh"])
         .arg(bench)
-        .arg(serde_json::to_string(plan)?)
+        .arg(plan.told()?)
         .env("VHOST_ILA_BINARY", binary)
         .status()?;
     ensure!(status.success(), "the bench failed");

@@ -108,7 +108,7 @@ pub(crate) fn run(filters: &[String], scale: Scale, record: bool) -> Result<()> 
 
 /// The commit that is tested, short; with a plus sign when there are changes that are not committed. "unknown" where git is not installed,
 /// or this is no checkout: tests need neither.
-fn commit() -> String {
+pub(crate) fn commit() -> String {
     let git = |arguments: &[&str]| -> Option<String> {
         let output = Command::new("git").args(arguments).current_dir(workspace::root()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -19,6 +19,15 @@ pub struct Measured {
     pub stolen: u64,
 }
 
+/// How long packets took at half load, by rounds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Latency {
+    /// Million packets a second that were sent.
+    pub mpps: f64,
+    /// Microseconds within which 99 of 100 packets arrived.
+    pub p99: Vec<f64>,
+}
+
 impl Measured {
     /// One of its figures.
     pub fn figure(&self, figure: Figure) -> f64 {

@@ -1,4 +1,6 @@
-//! The load of two neighbours that answer each other: testpmd on core 1, with a virtio-user NIC on each socket of the back-end.
+//! What gives a back-end something to do, by one interface.
+//!
+//! The load of two neighbours that answer each other ([`Swap`]): testpmd on core 1, with a virtio-user NIC on each socket of the back-end.
 //!
 //! `5tswap` and `--port-topology=loop`: what arrives at a NIC goes back to its sender, addresses and ports exchanged, as a tenant
 //! could have sent it. 256 frames circulate.
@@ -8,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::case::Case;
-use super::figures::Measured;
+use super::case::{Case, Load};
+use super::generator::Generator;
 use crate::testpmd::{self, Pages, Testpmd};
 
 /// The virtual gateway's address, which every tenant sends to.
@@ -18,7 +20,65 @@ const GATEWAY: &str = "02:49:4c:41:00:01";
 /// How long testpmd may take to start, and to answer.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The running front-end.
+/// A running front-end, with its frames on their way.
+pub enum FrontEnd {
+    /// testpmd.
+    Swap(Box<Swap>),
+    /// Ours.
+    Generator(Generator),
+}
+
+impl FrontEnd {
+    /// The front-end that `case` names.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not start.
+    pub fn start(case: &Case, sockets: &[PathBuf; 2], evidence: &Path) -> Result<FrontEnd> {
+        Ok(match case.load {
+            Load::Swap => FrontEnd::Swap(Box::new(Swap::start(case, sockets, evidence)?)),
+            Load::Generator => FrontEnd::Generator(Generator::start(case, sockets, true)?),
+        })
+    }
+
+    /// Arrivals are counted from here.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it has ended.
+    pub fn begin(&mut self) -> Result<()> {
+        match self {
+            FrontEnd::Swap(swap) => swap.begin(),
+            FrontEnd::Generator(generator) => generator.begin(),
+        }
+    }
+
+    /// What arrived since: million packets and gigabytes a second.
+    ///
+    /// # Errors
+    ///
+    /// Fails when hardly anything did.
+    pub fn end(&mut self) -> Result<(f64, f64)> {
+        match self {
+            FrontEnd::Swap(swap) => swap.end(),
+            FrontEnd::Generator(generator) => generator.end(),
+        }
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it does not end well.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            FrontEnd::Swap(swap) => swap.finish(),
+            FrontEnd::Generator(generator) => generator.finish(),
+        }
+    }
+}
+
+/// The running testpmd.
 pub struct Swap {
     testpmd: Testpmd,
     frame_bytes: u32,
@@ -34,8 +94,9 @@ impl Swap {
         let mut command = testpmd::command("fe", Pages::Huge(256), "0@1,1@1")?;
         for (number, socket) in sockets.iter().enumerate() {
             let mac = format!("02:00:00:00:00:0{}", number + 1);
+            let rings = if case.packed { ",packed_vq=1" } else { "" };
             let device =
-                format!("net_virtio_user{number},path={},queue_size=1024,mac={mac}", socket.display());
+                format!("net_virtio_user{number},path={},queue_size=1024,mac={mac}{rings}", socket.display());
             command.args(["--vdev", &device]);
         }
         command.args(["--", "-i", "--forward-mode=5tswap", "--port-topology=loop", "--nb-cores=1"]);
@@ -92,9 +153,4 @@ impl Swap {
         let said = self.testpmd.ask("show port stats all", "Tx-pps:", 2, LIMIT)?;
         Ok(testpmd::numbers_after(&said, "Rx-pps:").iter().sum())
     }
-}
-
-/// What comes of a front-end's count, a back-end's count and the time that was stolen meanwhile.
-pub fn measured((mpps, bytes): (f64, f64), cycles: f64, per_poll: Option<f64>, stolen: u64) -> Measured {
-    Measured { cycles, per_poll, mpps, bytes, stolen }
 }

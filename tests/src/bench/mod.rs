@@ -1,7 +1,7 @@
 //! What a packet costs: this program and its peers on one core, in turns, under the same load.
 //!
 //! ```text
-//!  core 1: a front-end with two NICs ([`front`])       one case ([`case`]) says frame, rings, load and what is compared
+//!  core 1: a front-end with two NICs ([`front`]: testpmd or [`generator`])     one case ([`case`]) says frame, rings, load and what is compared
 //!             │ a.sock        │ b.sock
 //!  core 0: one back-end at a time ([`backend`]): vhost-ila | another build of it | DPDK's testpmd | OVS-DPDK
 //!             │
@@ -20,4 +20,8 @@ pub mod backend;
 pub mod case;
 pub mod figures;
 pub mod front;
+pub mod generator;
 pub mod machine;
+pub mod plot;
+pub mod report;
+pub mod results;

@@ -10,10 +10,12 @@ use std::{env, fs};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use vhost_ila_tests::bench::backend::Who;
-use vhost_ila_tests::bench::case::{CASES, Case, Figure, Peer};
-use vhost_ila_tests::bench::figures::{Measured, Spread};
-use vhost_ila_tests::bench::front::{Swap, measured};
-use vhost_ila_tests::bench::machine;
+use vhost_ila_tests::bench::case::{CASES, Case, Peer};
+use vhost_ila_tests::bench::figures::{Latency, Measured, Spread};
+use vhost_ila_tests::bench::front::FrontEnd;
+use vhost_ila_tests::bench::generator::Generator;
+use vhost_ila_tests::bench::results::{BackEnd, Measurement, Results};
+use vhost_ila_tests::bench::{machine, report};
 use vhost_ila_tests::sandbox;
 
 /// Between the start of traffic and of measuring.
@@ -30,6 +32,10 @@ struct Plan {
     against: Vec<Peer>,
     /// Other builds of this program.
     also: Vec<PathBuf>,
+    latency: bool,
+    /// Where results are kept, if they are.
+    record: Option<PathBuf>,
+    commit: String,
 }
 
 fn main() -> Result<()> {
@@ -38,10 +44,20 @@ fn main() -> Result<()> {
     let plan: Plan = serde_json::from_str(&plan)?;
     let evidence = sandbox::evidence("bench")?;
     println!("{}", machine::facts());
+    let mut failed = Vec::new();
     for case in chosen(&plan.cases)? {
-        run(case, &plan, &evidence).with_context(|| format!("case {}", case.name))?;
+        println!("{}: {}", case.name, case.title);
+        // What the other cases came to is worth having.
+        match run(case, &plan, &evidence) {
+            Ok(measurement) => keep(&plan, &evidence, measurement)?,
+            Err(error) => {
+                println!("  {error:#}");
+                failed.push(case.name);
+            }
+        }
     }
     println!("{}", evidence.display());
+    ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())
 }
 
@@ -50,57 +66,59 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Case>> {
         return Ok(CASES.iter().collect());
     }
     let known = || CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", ");
-    names
-        .iter()
-        .map(|name| Case::named(name).with_context(|| format!("no case {name}; there are {}", known())))
-        .collect()
+    let named =
+        |name: &String| Case::named(name).with_context(|| format!("no case {name}; there are {}", known()));
+    names.iter().map(named).collect()
 }
 
 /// The rounds of a case.
-fn run(case: &Case, plan: &Plan, evidence: &Path) -> Result<()> {
-    println!("{}: {}", case.name, case.title);
-    let who = who(case, plan)?;
-    let mut rounds: Vec<Vec<Measured>> = vec![Vec::new(); who.len()];
+fn run(case: &'static Case, plan: &Plan, evidence: &Path) -> Result<Measurement> {
+    let mut back_ends: Vec<(Who, BackEnd)> =
+        who(case, plan)?.into_iter().map(|who| (who.clone(), fresh(&who))).collect();
     for round in 1..=plan.rounds {
-        for (who, measured) in who.iter().zip(&mut rounds) {
-            let name = who.name();
-            let place = evidence.join(format!("{}-{}-{round}", case.name, name.replace('/', "_")));
-            fs::create_dir_all(&place)?;
-            let figures =
-                measure(case, who, plan.seconds, &place).with_context(|| format!("round {round}: {name}"))?;
-            println!("  {round} {name:<12} {}", line(&figures));
-            measured.push(figures);
+        for (who, back_end) in &mut back_ends {
+            let place = place(evidence, case, &back_end.name, round)?;
+            let measured = throughput(case, who, plan.seconds, &place);
+            let measured = measured.with_context(|| format!("round {round}: {}", back_end.name))?;
+            println!("  {round} {:<10} {}", back_end.name, line(&measured));
+            back_end.rounds.push(measured);
         }
     }
-    for (who, measured) in who.iter().zip(&rounds) {
-        let spread = |figure| Spread::of(measured.iter().map(|measured| measured.figure(figure)));
-        let of = |figure| spread(figure).map_or(String::new(), |spread| shown(&spread));
-        println!(
-            "  {:<14} {} cycles/packet, {} Mpps, {} GB/s",
-            who.name(),
-            of(Figure::Cycles),
-            of(Figure::Mpps),
-            of(Figure::Bytes)
-        );
+    if plan.latency && case.is_timed() {
+        latencies(case, plan, &mut back_ends, evidence)?;
     }
-    let (first, others) = who
+    let measurement = Measurement {
+        case: case.name.into(),
+        command: format!(
+            "cargo xtask bench {} --rounds {} --seconds {}{}",
+            case.name,
+            plan.rounds,
+            plan.seconds,
+            if plan.latency { " --latency" } else { "" }
+        ),
+        commit: plan.commit.clone(),
+        machine: machine::facts(),
+        back_ends: back_ends.into_iter().map(|(_, back_end)| back_end).collect(),
+    };
+    print!("{}", report::summary(&measurement));
+    Ok(measurement)
+}
+
+/// Rounds at half of what the slowest carries.
+fn latencies(case: &Case, plan: &Plan, back_ends: &mut [(Who, BackEnd)], evidence: &Path) -> Result<()> {
+    let medians = back_ends
         .iter()
-        .zip(&rounds)
-        .collect::<Vec<_>>()
-        .split_first()
-        .map(|(first, others)| (*first, others.to_vec()))
-        .context("nobody")?;
-    for (other, measured) in others {
-        let ratio = |figure| {
-            Spread::of_ratios(first.1, measured, figure).map_or(String::new(), |spread| shown(&spread))
-        };
-        println!(
-            "  {} / {}: cycles {}, Mpps {}",
-            first.0.name(),
-            other.name(),
-            ratio(Figure::Cycles),
-            ratio(Figure::Mpps)
-        );
+        .filter_map(|(_, back_end)| Spread::of(back_end.rounds.iter().map(|round| round.mpps)));
+    let half = medians.map(|spread| spread.median).fold(f64::INFINITY, f64::min) / 2.0;
+    for round in 1..=plan.rounds {
+        for (who, back_end) in &mut *back_ends {
+            let place = place(evidence, case, &format!("{}-latency", back_end.name), round)?;
+            let (p99, arrived) = latency(case, who, half, plan.seconds, &place)
+                .with_context(|| format!("latency, round {round}: {}", back_end.name))?;
+            println!("  {round} {:<10} p99 {p99:.2} us at {half:.2} Mpps ({arrived} packets)", back_end.name);
+            let latency = back_end.latency.get_or_insert_with(|| Latency { mpps: half, p99: Vec::new() });
+            latency.p99.push(p99);
+        }
     }
     Ok(())
 }
@@ -118,21 +136,59 @@ fn who(case: &Case, plan: &Plan) -> Result<Vec<Who>> {
     Ok(who)
 }
 
-/// One back-end, once.
-fn measure(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<Measured> {
+fn fresh(who: &Who) -> BackEnd {
+    let peer = match who {
+        Who::Ours(..) => None,
+        Who::Peer(peer) => Some(*peer),
+    };
+    BackEnd { name: who.name(), peer, rounds: Vec::new(), latency: None }
+}
+
+fn place(evidence: &Path, case: &Case, name: &str, round: usize) -> Result<PathBuf> {
+    let place = evidence.join(format!("{}-{}-{round}", case.name, name.replace(' ', "-")));
+    fs::create_dir_all(&place)?;
+    Ok(place)
+}
+
+/// One back-end, once, as fast as it goes.
+fn throughput(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<Measured> {
     let mut back_end = who.start(case, evidence)?;
-    let mut front_end = Swap::start(case, back_end.sockets(), evidence)?;
+    let mut front_end = FrontEnd::start(case, back_end.sockets(), evidence)?;
     sleep(SETTLE);
     let stolen = machine::stolen()?;
     front_end.begin()?;
     back_end.begin()?;
     sleep(Duration::from_secs_f64(seconds));
-    let delivered = front_end.end()?;
+    let (mpps, bytes) = front_end.end()?;
     let worked = back_end.end()?;
     let stolen = machine::stolen()? - stolen;
     let per_poll = worked.per_poll.map_or_else(|| back_end.bursts(), |per_poll| Ok(Some(per_poll)))?;
     front_end.finish()?;
-    Ok(measured(delivered, worked.cycles, per_poll, stolen))
+    Ok(Measured { cycles: worked.cycles, per_poll, mpps, bytes, stolen })
+}
+
+/// One back-end, once, at `mpps`: the 99th percentile in microseconds, and of how many packets.
+fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> Result<(f64, u64)> {
+    let back_end = who.start(case, evidence)?;
+    let mut generator = Generator::start(case, back_end.sockets(), true)?;
+    // Everything is learned and warm before.
+    sleep(SETTLE / 2);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some millions")]
+    generator.send_at((mpps * 1e6) as u64);
+    sleep(SETTLE / 2);
+    let measured = generator.p99_in(Duration::from_secs_f64(seconds))?;
+    generator.finish()?;
+    Ok(measured)
+}
+
+/// Beside the logs always, and where results are kept if they shall be.
+fn keep(plan: &Plan, evidence: &Path, measurement: Measurement) -> Result<()> {
+    for directory in [Some(evidence), plan.record.as_deref()].into_iter().flatten() {
+        let mut results = Results::read(&directory.join("results.json"))?;
+        results.put(measurement.clone());
+        results.write(directory)?;
+    }
+    Ok(())
 }
 
 fn line(measured: &Measured) -> String {
@@ -142,8 +198,4 @@ fn line(measured: &Measured) -> String {
         "{:.1} cycles/packet, {:.2} Mpps, {:.2} GB/s{per_poll}, {} ticks stolen",
         measured.cycles, measured.mpps, measured.bytes, measured.stolen
     )
-}
-
-fn shown(spread: &Spread) -> String {
-    format!("{:.2} ({:.2} .. {:.2})", spread.median, spread.least, spread.most)
 }

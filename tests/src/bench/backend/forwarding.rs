@@ -70,18 +70,19 @@ impl Backend for Forwarding {
     }
 }
 
-/// Of what testpmd says at `stop`: packets divided by bursts that were not empty. It gives the empty ones in percent.
+/// Of what testpmd says at `stop`: packets divided by bursts. What it received in a poll it sends in one, and sends none after a poll
+/// that found nothing.
 fn per_poll(said: &str) -> Option<f64> {
     let bursts: f64 = said
         .lines()
         .filter_map(|line| {
-            let rest = line.trim().strip_prefix("RX-bursts :")?;
+            let rest = line.trim().strip_prefix("TX-bursts :")?;
             let (all, rest) = rest.split_once('[')?;
             let empty: f64 = rest.split_once("% of 0 pkts").and_then(|(empty, _)| empty.parse().ok())?;
             Some(all.trim().parse::<f64>().ok()? * (1.0 - empty / 100.0))
         })
         .sum();
-    let packets: f64 = numbers_after(said, "total RX packets=").first().copied()?;
+    let packets: f64 = numbers_after(said, "RX-packets:").last().copied()?;
     (bursts > 0.0).then_some(packets / bursts)
 }
 
@@ -91,8 +92,8 @@ mod tests {
 
     #[test]
     fn empty_bursts_do_not_count() {
-        let said = "  RX-bursts : 1000 [50% of 0 pkts + 50% of 32 pkts]\n  RX-bursts : 300 [0% of 0 pkts + 100% of 32 pkts]\n  \
-                    CPU cycles/packet=100.00 (busy cycles=1 / total RX packets=16000) at 2600 MHz clock\n";
+        let said = "  RX-bursts : 9000 [99% of 0 pkts + 1% of 32 pkts]\n  TX-bursts : 1000 [50% of 0 pkts + 50% of 32 pkts]\n  \
+                    TX-bursts : 300 [0% of 0 pkts + 100% of 32 pkts]\n  RX-packets: 8000  RX-dropped: 0\n  RX-packets: 16000  RX-dropped: 0\n";
         assert_eq!(per_poll(said), Some(20.0));
         assert_eq!(per_poll(""), None);
     }

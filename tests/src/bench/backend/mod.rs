@@ -76,7 +76,7 @@ impl Who {
         Ok(match self {
             Who::Ours(_, binary) => Box::new(ours::Ours::start(binary, case, evidence)?),
             Who::Peer(Peer::Testpmd) => Box::new(forwarding::Forwarding::start(evidence)?),
-            Who::Peer(Peer::Ovs) => Box::new(ovs::Ovs::start(evidence)?),
+            Who::Peer(Peer::Ovs) => Box::new(ovs::Ovs::start(case, evidence)?),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! `vhost-ila run` between two tenants of one network.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,41 +10,57 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Backend, Worked};
-use crate::bench::case::Case;
+use crate::bench::case::{Case, To};
+use crate::bench::generator::FIRST_DESTINATION;
 use crate::bench::machine::remove;
 use crate::process::{Owned, output, wait_for};
 use crate::sandbox;
 
 /// Everything on: nothing is left out of the walk because it is measured.
-const CONFIG: &str = r#"
+const HOST: &str = r#"
 [host]
 name = "bench"
 locator = "2001:db8:0:1::/64"
 sir = "2001:db8:51::/64"
 runtime = "/run/vhost-ila/bench"
 spin = "1s"
-[uplink]
-kind = "none"
-mtu = 9000
-[network.blue]
-vni = 1001
-ipv4 = "10.1.0.0/16"
-ipv6 = "2001:db8:b1:e::/96"
-[attachment.a]
-network = "blue"
-kind = "vhost-user"
-socket = "a.sock"
-mode = "server"
-mac = "02:00:00:00:00:01"
-addresses = ["10.1.0.1", "2001:db8:b1:e::1"]
-[attachment.b]
-network = "blue"
-kind = "vhost-user"
-socket = "b.sock"
-mode = "server"
-mac = "02:00:00:00:00:02"
-addresses = ["10.1.0.2", "2001:db8:b1:e::2"]
 "#;
+
+/// Hosts that the mapped identifiers are on, each as many.
+const LOCATORS: u32 = 250;
+
+/// The configuration of a case: a host, its uplink, a network with one or two tenants, and mappings.
+fn config(case: &Case) -> String {
+    let mut config = HOST.to_owned();
+    config += match case.to {
+        To::Neighbour => "[uplink]\nkind = \"none\"\nmtu = 9000\n",
+        To::Wire => {
+            "[uplink]\nkind = \"vhost-user\"\nsocket = \"fabric.sock\"\nmode = \"server\"\n\
+             next_hop = \"02:00:00:00:00:99\"\n"
+        }
+    };
+    config += "[network.blue]\nvni = 1001\nipv4 = \"10.0.0.0/8\"\nipv6 = \"2001:db8:b1:e::/96\"\n";
+    let tenants = if case.to == To::Neighbour { 2 } else { 1 };
+    for (number, name) in (1..).zip(["a", "b"]).take(tenants) {
+        config += &format!(
+            "[attachment.{name}]\nnetwork = \"blue\"\nkind = \"vhost-user\"\nsocket = \"{name}.sock\"\nmode = \"server\"\n\
+             mac = \"02:00:00:00:00:0{number}\"\naddresses = [\"10.1.0.{number}\", \"2001:db8:b1:e::{number}\"]\n"
+        );
+        if case.packed {
+            config += "packed = true\n";
+        }
+    }
+    if case.to == To::Wire {
+        for number in 0..case.destinations {
+            let address = Ipv4Addr::from(u32::from(FIRST_DESTINATION) + number);
+            let locator = 0x100 + number % LOCATORS;
+            config += &format!(
+                "[[mapping]]\nnetwork = \"blue\"\naddress = \"{address}\"\nlocator = \"2001:db8:0:{locator:x}::/64\"\n"
+            );
+        }
+    }
+    config
+}
 
 /// The worker's counters, summed over workers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,16 +81,18 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    pub(super) fn start(binary: &Path, _case: &Case, evidence: &Path) -> Result<Ours> {
+    pub(super) fn start(binary: &Path, case: &Case, evidence: &Path) -> Result<Ours> {
         let runtime = Path::new(sandbox::RUNTIME).join("bench");
         fs::create_dir_all(&runtime)?;
         let config = evidence.join("host.toml");
-        fs::write(&config, CONFIG)?;
+        fs::write(&config, self::config(case))?;
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(binary).arg("run").arg("--config").arg(&config);
         let mut process = Owned::spawn("vhost-ila", command, &evidence.join("vhost-ila.log"))?;
-        let sockets = ["a.sock", "b.sock"].map(|name| runtime.join(name));
-        wait_for("vhost-ila's sockets", Duration::from_secs(20), || {
+        let second = if case.to == To::Neighbour { "b.sock" } else { "fabric.sock" };
+        let sockets = ["a.sock", second].map(|name| runtime.join(name));
+        // A million mappings take their time to be read.
+        wait_for("vhost-ila's sockets", Duration::from_secs(120), || {
             process.must_run()?;
             Ok(sockets.iter().all(|socket| socket.exists()).then_some(()))
         })?;
@@ -119,7 +138,7 @@ impl Drop for Ours {
     fn drop(&mut self) {
         // A killed daemon leaves its sockets; what cannot be removed is seen by the next one, which refuses to start.
         drop(self.process.end(rustix::process::Signal::KILL, Duration::from_secs(5)));
-        for socket in ["a.sock", "b.sock", "control.sock"] {
+        for socket in ["a.sock", "b.sock", "fabric.sock", "control.sock"] {
             drop(remove(&self.runtime.join(socket)));
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Backend, Worked};
+use crate::bench::case::{Case, To};
 use crate::process::{Owned, output, wait_for};
 use crate::sandbox;
 use crate::testpmd::{hide_the_installed, numbers_after};
@@ -35,6 +36,17 @@ const NEIGHBOURS_FLOWS: &[(&str, &str)] = &[
     ),
 ];
 
+/// A tenant's port, and the fabric's with the address that VXLAN's outer header has.
+const WIRE: &[&str] = &[
+    "add-br br-int -- set bridge br-int datapath_type=netdev fail_mode=secure",
+    "add-br br-phy -- set bridge br-phy datapath_type=netdev fail_mode=secure",
+    "add-port br-int a -- set interface a type=dpdkvhostuser ofport_request=1",
+    "add-port br-int vxlan0 -- set interface vxlan0 type=vxlan options:remote_ip=192.0.2.2 options:key=1001 ofport_request=2",
+    "add-port br-phy b -- set interface b type=dpdkvhostuser ofport_request=1",
+];
+const WIRE_FLOWS: &[(&str, &str)] =
+    &[("br-int", "in_port=1,actions=output:2"), ("br-phy", "in_port=LOCAL,actions=output:1")];
+
 /// The running switch.
 pub(super) struct Ovs {
     set: Set,
@@ -46,7 +58,7 @@ pub(super) struct Ovs {
 }
 
 impl Ovs {
-    pub(super) fn start(evidence: &Path) -> Result<Ovs> {
+    pub(super) fn start(case: &Case, evidence: &Path) -> Result<Ovs> {
         hide_the_installed()?;
         let set = Set::open("ovs")?;
         let runtime = Path::new(sandbox::RUNTIME).join("ovs");
@@ -88,7 +100,13 @@ impl Ovs {
         let switch = Owned::spawn("ovs-vswitchd", switch, &evidence.join("ovs-vswitchd.log"))?;
         let sockets = ["a", "b"].map(|name| runtime.join(name));
         let mut ovs = Ovs { set, runtime, sockets, switch, _database: server };
-        ovs.lay_out(NEIGHBOURS, NEIGHBOURS_FLOWS)?;
+        match case.to {
+            To::Neighbour => ovs.lay_out(NEIGHBOURS, NEIGHBOURS_FLOWS)?,
+            To::Wire => {
+                ovs.lay_out(WIRE, WIRE_FLOWS)?;
+                ovs.address()?;
+            }
+        }
         Ok(ovs)
     }
 
@@ -109,6 +127,21 @@ impl Ovs {
             output(command)?;
         }
         Ok(())
+    }
+
+    /// The outer address, and the MAC of who is at the other end of the tunnel.
+    fn address(&mut self) -> Result<()> {
+        let ip = Set::open("net")?.tool("ip")?;
+        for arguments in ["addr add 192.0.2.1/24 dev br-phy", "link set br-phy up"] {
+            let mut command = ip.command();
+            command.args(arguments.split(' '));
+            output(command)?;
+        }
+        wait_for("the switch to route to the tunnel's end", LIMIT, || {
+            let route = self.ask("ovs/route/lookup 192.0.2.2");
+            Ok(route.is_ok_and(|route| route.contains("br-phy")).then_some(()))
+        })?;
+        self.ask("tnl/neigh/set br-phy 192.0.2.2 02:00:00:00:00:99").map(drop)
     }
 
     fn ask(&mut self, what: &str) -> Result<String> {
