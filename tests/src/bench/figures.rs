@@ -24,6 +24,8 @@ pub struct Measured {
 pub struct Latency {
     /// Million packets a second that were sent.
     pub mpps: f64,
+    /// Microseconds within which half of the packets arrived.
+    pub median: Vec<f64>,
     /// Microseconds within which 99 of 100 packets arrived.
     pub p99: Vec<f64>,
 }

@@ -53,16 +53,18 @@ impl FrontEnd {
         }
     }
 
-    /// What arrived since: million packets and gigabytes a second.
+    /// What arrived since: million packets, and gigabytes of frames, a second.
     ///
     /// # Errors
     ///
-    /// Fails when hardly anything did.
-    pub fn end(&mut self) -> Result<(f64, f64)> {
-        match self {
-            FrontEnd::Swap(swap) => swap.end(),
-            FrontEnd::Generator(generator) => generator.end(),
-        }
+    /// Fails when hardly anything did, or frames were not of `length` bytes.
+    pub fn end(&mut self, length: u32) -> Result<(f64, f64)> {
+        let (pps, mean) = match self {
+            FrontEnd::Swap(swap) => swap.end()?,
+            FrontEnd::Generator(generator) => generator.end()?,
+        };
+        ensure!((mean - f64::from(length)).abs() < 1.0, "frames of {mean:.1} bytes arrive, not of {length}");
+        Ok((pps / 1e6, pps * mean / 1e9))
     }
 
     /// Stops it.
@@ -81,7 +83,6 @@ impl FrontEnd {
 /// The running testpmd.
 pub struct Swap {
     testpmd: Testpmd,
-    frame_bytes: u32,
 }
 
 impl Swap {
@@ -114,7 +115,7 @@ impl Swap {
             LIMIT,
         )?;
         testpmd.say("start tx_first 8")?;
-        Ok(Swap { testpmd, frame_bytes: case.frame_bytes() })
+        Ok(Swap { testpmd })
     }
 
     /// Rates are counted from here.
@@ -126,15 +127,15 @@ impl Swap {
         self.rates().map(drop)
     }
 
-    /// What arrived since [`Swap::begin`], by testpmd's own clock: million packets and gigabytes a second.
+    /// What arrived since [`Swap::begin`], by testpmd's own clock: packets a second, and the mean of their lengths in bytes.
     ///
     /// # Errors
     ///
     /// Fails when testpmd does not answer, or nothing circulates.
     pub fn end(&mut self) -> Result<(f64, f64)> {
-        let pps = self.rates()?;
-        ensure!(pps > 10_000.0, "{pps} packets a second: nothing circulates");
-        Ok((pps / 1e6, pps * f64::from(self.frame_bytes) / 1e9))
+        let (pps, bits) = self.rates()?;
+        ensure!(pps > 1_000.0, "{pps} packets a second: nothing circulates");
+        Ok((pps, bits / 8.0 / pps))
     }
 
     /// Stops it.
@@ -147,10 +148,11 @@ impl Swap {
         self.testpmd.finish().map(drop)
     }
 
-    /// Packets a second that both ports received since the last time.
-    fn rates(&mut self) -> Result<f64> {
-        // Two ports, each with a line of hashes behind it.
+    /// Packets and bits a second that both ports received since the last time.
+    fn rates(&mut self) -> Result<(f64, f64)> {
+        // Two ports.
         let said = self.testpmd.ask("show port stats all", "Tx-pps:", 2, LIMIT)?;
-        Ok(testpmd::numbers_after(&said, "Rx-pps:").iter().sum())
+        let sum = |key| testpmd::numbers_after(&said, key).iter().sum();
+        Ok((sum("Rx-pps:"), sum("Rx-bps:")))
     }
 }

@@ -113,10 +113,19 @@ fn latencies(case: &Case, plan: &Plan, back_ends: &mut [(Who, BackEnd)], evidenc
     for round in 1..=plan.rounds {
         for (who, back_end) in &mut *back_ends {
             let place = place(evidence, case, &format!("{}-latency", back_end.name), round)?;
-            let (p99, arrived) = latency(case, who, half, plan.seconds, &place)
+            let ([median, p99], arrived) = latency(case, who, half, plan.seconds, &place)
                 .with_context(|| format!("latency, round {round}: {}", back_end.name))?;
-            println!("  {round} {:<10} p99 {p99:.2} us at {half:.2} Mpps ({arrived} packets)", back_end.name);
-            let latency = back_end.latency.get_or_insert_with(|| Latency { mpps: half, p99: Vec::new() });
+            let arrived = arrived / 1e6;
+            println!(
+                "  {round} {:<10} median {median:.2} us, p99 {p99:.2} us; {half:.2} Mpps sent, {arrived:.2} arrived",
+                back_end.name
+            );
+            let latency = back_end.latency.get_or_insert_with(|| Latency {
+                mpps: half,
+                median: Vec::new(),
+                p99: Vec::new(),
+            });
+            latency.median.push(median);
             latency.p99.push(p99);
         }
     }
@@ -159,7 +168,7 @@ fn throughput(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<M
     front_end.begin()?;
     back_end.begin()?;
     sleep(Duration::from_secs_f64(seconds));
-    let (mpps, bytes) = front_end.end()?;
+    let (mpps, bytes) = front_end.end(who.arrives_as(case))?;
     let worked = back_end.end()?;
     let stolen = machine::stolen()? - stolen;
     let per_poll = worked.per_poll.map_or_else(|| back_end.bursts(), |per_poll| Ok(Some(per_poll)))?;
@@ -167,8 +176,8 @@ fn throughput(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<M
     Ok(Measured { cycles: worked.cycles, per_poll, mpps, bytes, stolen })
 }
 
-/// One back-end, once, at `mpps`: the 99th percentile in microseconds, and of how many packets.
-fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> Result<(f64, u64)> {
+/// One back-end, once, at `mpps`: median and 99th percentile in microseconds, and how many arrived a second.
+fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> Result<([f64; 2], f64)> {
     let back_end = who.start(case, evidence)?;
     let mut generator = Generator::start(case, back_end.sockets(), true)?;
     // Everything is learned and warm before.
@@ -176,7 +185,7 @@ fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some millions")]
     generator.send_at((mpps * 1e6) as u64);
     sleep(SETTLE / 2);
-    let measured = generator.p99_in(Duration::from_secs_f64(seconds))?;
+    let measured = generator.latency_in(Duration::from_secs_f64(seconds))?;
     generator.finish()?;
     Ok(measured)
 }

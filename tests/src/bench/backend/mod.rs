@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::case::{Case, Peer};
+use super::case::{Case, Peer, To};
 
 /// A back-end that runs. It ends when dropped.
 pub trait Backend {
@@ -65,6 +65,18 @@ impl Who {
             Who::Peer(Peer::Testpmd) => "testpmd".into(),
             Who::Peer(Peer::Ovs) => "OVS-DPDK".into(),
         }
+    }
+
+    /// Bytes of a frame when it arrives: what this back-end does to one on its way to the wire shows in its length.
+    pub fn arrives_as(&self, case: &Case) -> u32 {
+        let more = match (case.to, self) {
+            (To::Neighbour, _) | (To::Wire, Who::Peer(Peer::Testpmd)) => 0,
+            // An IPv6 header in place of IPv4's.
+            (To::Wire, Who::Ours(..)) => 20,
+            // Ethernet, IPv4, UDP and VXLAN before it.
+            (To::Wire, Who::Peer(Peer::Ovs)) => 50,
+        };
+        case.frame_bytes() + more
     }
 
     /// Starts it for `case`; what it says goes to `evidence`.

@@ -132,7 +132,7 @@ impl Ovs {
     /// The outer address, and the MAC of who is at the other end of the tunnel.
     fn address(&mut self) -> Result<()> {
         let ip = Set::open("net")?.tool("ip")?;
-        for arguments in ["addr add 192.0.2.1/24 dev br-phy", "link set br-phy up"] {
+        for arguments in ["addr replace 192.0.2.1/24 dev br-phy", "link set br-phy up"] {
             let mut command = ip.command();
             command.args(arguments.split(' '));
             output(command)?;

@@ -55,6 +55,8 @@ struct Shared {
     rate: AtomicU64,
     arrived: AtomicU64,
     lost: AtomicU64,
+    /// Bytes of the frame that arrived last.
+    length: AtomicU64,
     latencies: Vec<AtomicU64>,
 }
 
@@ -63,7 +65,6 @@ pub struct Generator {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<()>>>,
     before: (u64, Instant),
-    frame_bytes: u32,
 }
 
 impl Generator {
@@ -78,18 +79,14 @@ impl Generator {
             rate: AtomicU64::new(0),
             arrived: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            length: AtomicU64::new(0),
             latencies: (0..STEPS).map(|_| AtomicU64::new(0)).collect(),
         });
         let (told, case_, sockets) = (shared.clone(), *case, sockets.clone());
         let thread = thread::Builder::new()
             .name("generator".into())
             .spawn(move || drive(&told, &case_, &sockets, huge))?;
-        Ok(Generator {
-            shared,
-            thread: Some(thread),
-            before: (0, Instant::now()),
-            frame_bytes: case.frame_bytes(),
-        })
+        Ok(Generator { shared, thread: Some(thread), before: (0, Instant::now()) })
     }
 
     /// Arrivals are counted from here.
@@ -103,7 +100,7 @@ impl Generator {
         Ok(())
     }
 
-    /// What arrived since [`Generator::begin`]: million packets and gigabytes (of frames as they were sent) a second.
+    /// What arrived since [`Generator::begin`]: packets a second, and the length of the last of them.
     ///
     /// # Errors
     ///
@@ -119,7 +116,9 @@ impl Generator {
             "{pps:.0} packets a second arrive, {} were lost",
             self.shared.lost.load(Ordering::Relaxed)
         );
-        Ok((pps / 1e6, pps * f64::from(self.frame_bytes) / 1e9))
+        #[expect(clippy::cast_precision_loss, reason = "a frame's length")]
+        let length = self.shared.length.load(Ordering::Relaxed) as f64;
+        Ok((pps, length))
     }
 
     /// From now on `pps` frames a second, all ways together, are sent.
@@ -127,12 +126,12 @@ impl Generator {
         self.shared.rate.store(pps, Ordering::Relaxed);
     }
 
-    /// The 99th percentile of latencies of what arrives in `time`, in microseconds, and how many arrived.
+    /// The median and the 99th percentile of latencies of what arrives in `time`, in microseconds, and how many arrived a second.
     ///
     /// # Errors
     ///
     /// As [`Generator::end`].
-    pub fn p99_in(&mut self, time: Duration) -> Result<(f64, u64)> {
+    pub fn latency_in(&mut self, time: Duration) -> Result<([f64; 2], f64)> {
         let counts = || -> Vec<u64> {
             self.shared.latencies.iter().map(|count| count.load(Ordering::Relaxed)).collect()
         };
@@ -142,13 +141,17 @@ impl Generator {
         self.must_run()?;
         let all: u64 = since.iter().sum();
         ensure!(all > 1_000, "only {all} packets arrived");
-        let mut left = all - all / 100;
-        let step = since.iter().position(|count| {
-            left = left.saturating_sub(*count);
-            left == 0
-        });
-        let nanos = (step.unwrap_or(STEPS) as u64 + 1) * STEP_NANOS;
-        Ok((Duration::from_nanos(nanos).as_secs_f64() * 1e6, all))
+        let within = |share: u64| {
+            let mut left = all * share / 100;
+            let step = since.iter().position(|count| {
+                left = left.saturating_sub(*count);
+                left == 0
+            });
+            let nanos = (step.unwrap_or(STEPS) as u64 + 1) * STEP_NANOS;
+            Duration::from_nanos(nanos).as_secs_f64() * 1e6
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a count of seconds is far below 2^52")]
+        Ok(([within(50), within(99)], all as f64 / time.as_secs_f64()))
     }
 
     /// Stops it.
@@ -249,8 +252,10 @@ impl Way {
         now: Instant,
         shared: &Shared,
     ) -> Result<()> {
-        let arrived = to.receive(|_, _| ())?;
+        let mut last = 0;
+        let arrived = to.receive(|_, length| last = length as u64)?;
         if arrived > 0 {
+            shared.length.store(last, Ordering::Relaxed);
             add(&shared.arrived, arrived as u64);
             self.under_way = self.under_way.saturating_sub(arrived);
             self.silent = now;
