@@ -34,6 +34,7 @@ mod neighbouring_networks_hear_nothing_of_each_other;
 mod offloads;
 mod one_host_and_two;
 mod ordinary_guests;
+mod packed_rings;
 mod pasted_arguments;
 mod queue_pairs;
 mod receivers_see_valid_headers_only;

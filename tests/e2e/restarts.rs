@@ -98,7 +98,7 @@ fn a_qemu_that_comes_back_again_and_again_costs_no_more_than_once() {
 }
 
 /// A slow TCP stream runs while each host's daemon is killed and started again; all bytes arrive.
-fn survives(evidence: &str, plan: Plan) {
+pub(crate) fn survives(evidence: &str, plan: Plan) {
     let mut site = Site::start(evidence, plan).unwrap();
     let mut guests = site.boot().unwrap();
     let [vm1, vm2] = &mut guests[..] else { panic!("two guests") };

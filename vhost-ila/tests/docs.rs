@@ -118,9 +118,9 @@ Control queue. QEMU, cloud-hypervisor and DPDK serve it themselves and tell the 
 it is the ring behind the last pair offered, or ring 2 without `mq`: it sets the number of pairs and takes acknowledgements of announcements;
 every other command is answered with an error.
 
-Packed rings are offered where the attachment says `packed = true`; the guest may still choose split ones. A split ring goes on at the used
-index when a front-end reconnects, which `in_order` makes exact, even after the daemon was killed. A packed ring shows no such index: it
-goes on where SET_VRING_BASE says, so a guest whose daemon is killed must set its NIC up again.
+Packed rings are offered where the attachment says `packed = true`; the guest may still choose split ones. A ring goes on behind the last
+buffer that was given back when a front-end reconnects, even after the daemon was killed: a split ring at its used index, which `in_order`
+makes exact, and a packed one at the place that the daemon writes into its device area (decision 0002).
 
 Never offered, as they are not carried: UDP segmentation, SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT_SHMFD of vhost-user.
 

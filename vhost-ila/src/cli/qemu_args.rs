@@ -75,7 +75,8 @@ struct Nic<'a> {
 
 impl Nic<'_> {
     fn qemu(&self) -> String {
-        let Self { device: DeviceConfig { name, socket, mode, .. }, mac, mtu } = self;
+        let Self { device: DeviceConfig { name, socket, mode, offer, .. }, mac, mtu } = self;
+        let packed = if offer.packed_rings() { ",packed=on" } else { "" };
         let role = match mode {
             SocketMode::Server => "reconnect=1",
             SocketMode::Client => "server=on,wait=off",
@@ -84,7 +85,7 @@ impl Nic<'_> {
             "-m 1G -object memory-backend-memfd,id=mem0,size=1G,share=on -machine memory-backend=mem0 \\\n\
              -chardev socket,id=chr-{name},path={},{role} \\\n\
              -netdev vhost-user,id=net-{name},chardev=chr-{name} \\\n\
-             -device virtio-net-pci,netdev=net-{name},mac={mac},host_mtu={mtu}\n",
+             -device virtio-net-pci,netdev=net-{name},mac={mac},host_mtu={mtu}{packed}\n",
             socket.display()
         )
     }
@@ -116,7 +117,8 @@ impl Nic<'_> {
     }
 
     fn libvirt(&self) -> String {
-        let Self { device: DeviceConfig { socket, mode, .. }, mac, mtu } = self;
+        let Self { device: DeviceConfig { socket, mode, offer, .. }, mac, mtu } = self;
+        let packed = if offer.packed_rings() { "  <driver packed='on'/>\n" } else { "" };
         let source = match mode {
             SocketMode::Server => format!(
                 "  <source type='unix' path='{}' mode='client'>\n    \
@@ -130,7 +132,7 @@ impl Nic<'_> {
         format!(
             "<memoryBacking>\n  <source type='memfd'/>\n  <access mode='shared'/>\n</memoryBacking>\n\
              <interface type='vhostuser'>\n  <mac address='{mac}'/>\n{source}  \
-             <model type='virtio'/>\n  <mtu size='{mtu}'/>\n</interface>\n"
+             <model type='virtio'/>\n{packed}  <mtu size='{mtu}'/>\n</interface>\n"
         )
     }
 }

@@ -4,6 +4,8 @@
 //! What must stay true: it shares no code with `ring/`, so that a mistake there is not made twice. (virtio-queue's own mock lays the
 //! used ring over the available ring and is not used.)
 
+mod packed;
+
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
@@ -151,7 +153,7 @@ pub struct Buffer {
     pub writable: bool,
 }
 
-/// A driver of one split ring whose parts lie at `base`: table, available, used, each where its alignment asks.
+/// A driver of one ring whose parts lie at `base`: table, available, used, each where its alignment asks.
 #[derive(Debug)]
 pub struct Driver {
     /// Guest addresses of the parts.
@@ -161,6 +163,8 @@ pub struct Driver {
     next: u16,
     available: u16,
     used: u16,
+    /// Where the ring is a packed one, all about it but the above.
+    packed: Option<packed::Side>,
 }
 
 impl Driver {
@@ -171,7 +175,19 @@ impl Driver {
         let available = base + 16 * entries;
         let used = GuestAddress(available + 6 + 2 * entries).unchecked_align_up(4096).0;
         let at = RingAddresses { descriptors: base, available, used };
-        Self { at, size, next: 0, available: 0, used: 0 }
+        Self { at, size, next: 0, available: 0, used: 0, packed: None }
+    }
+
+    /// The same of a packed ring: table, driver area, device area.
+    #[must_use]
+    pub fn packed(base: u64, size: u16) -> Self {
+        Self { packed: Some(packed::Side::default()), ..Self::new(base, size) }
+    }
+
+    /// What SET_VRING_BASE says of a ring that was never used.
+    #[must_use]
+    pub fn first_base(&self) -> u16 {
+        if self.packed.is_some() { 0x8000 } else { 0 }
     }
 
     /// Its addresses as SET_VRING_ADDR carries them.
@@ -197,7 +213,10 @@ impl Driver {
     }
 
     /// Publishes the available index.
-    pub fn expose(&self, ram: &Ram) {
+    pub fn expose(&mut self, ram: &Ram) {
+        if let Some(packed) = &mut self.packed {
+            return packed.expose(ram);
+        }
         ram.put_u16(self.at.available + 2, self.available);
     }
 
@@ -209,11 +228,14 @@ impl Driver {
     /// Goes on at `index`, all that it had made available taken back.
     pub fn go_on_at(&mut self, ram: &Ram, index: u16) {
         (self.available, self.used) = (index, index);
-        self.expose(ram);
+        self.expose_index(ram, index);
     }
 
     /// Chains `buffers` in the next free descriptors and makes them available; the head. Descriptors are reused in a circle.
     pub fn offer(&mut self, ram: &Ram, buffers: &[Buffer]) -> u16 {
+        if let Some(packed) = &mut self.packed {
+            return packed.offer(ram, (self.at, self.size), buffers);
+        }
         let head = self.next;
         for (i, buffer) in buffers.iter().enumerate() {
             let index = self.next;
@@ -228,6 +250,9 @@ impl Driver {
 
     /// Puts `buffers` into a table at `table` and makes one indirect descriptor available; the head.
     pub fn offer_indirect(&mut self, ram: &Ram, table: u64, buffers: &[Buffer]) -> u16 {
+        if let Some(packed) = &mut self.packed {
+            return packed.offer_indirect(ram, (self.at, self.size), table, buffers);
+        }
         for (i, buffer) in buffers.iter().enumerate() {
             let more = i + 1 < buffers.len();
             let flags = u16::from(more) | if buffer.writable { 2 } else { 0 };
@@ -243,6 +268,9 @@ impl Driver {
 
     /// What the device has given back since last time: `(head, bytes written)`.
     pub fn take_used(&mut self, ram: &Ram) -> Vec<(u32, u32)> {
+        if let Some(packed) = &mut self.packed {
+            return packed.take_used(ram, (self.at, self.size));
+        }
         let index: u16 = ram
             .memory
             .load(GuestAddress(self.at.used + 2), std::sync::atomic::Ordering::Acquire)

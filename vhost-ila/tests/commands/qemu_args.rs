@@ -70,6 +70,20 @@ fn the_three_forms_of_a_socket_the_front_end_listens_on() {
 }
 
 #[test]
+fn packed_rings_are_asked_of_the_front_ends_that_know_them() {
+    let text = std::fs::read_to_string(example("one-host.toml")).expect("an example");
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("host.toml");
+    std::fs::write(&config, text.replace("[attachment.b]\n", "[attachment.b]\npacked = true\n"))
+        .expect("written");
+    for (name, asked) in [("a", false), ("b", true)] {
+        let text = answer(&["qemu-args", "--config", config.to_str().expect("text"), name]);
+        assert_eq!(text.contains(",host_mtu=1480,packed=on\n"), asked, "{text}");
+        assert_eq!(text.contains("  <driver packed='on'/>\n"), asked, "{text}");
+    }
+}
+
+#[test]
 fn one_form_alone_is_free_of_comments() {
     for form in ["qemu", "cloud-hypervisor", "libvirt"] {
         let text = qemu_args("two-hosts/hv1", &["vm1", "--only", form]);

@@ -84,7 +84,7 @@ const COMMANDS: &str = "a_driver_commands_by_the_control_queue_and_gets_as_many_
 const PAIRS: &str = "flows_spread_over_pairs_and_each_keeps_its_order";
 const ORDER: &str = "buffers_come_back_in_the_order_they_were_made_available";
 const LOG: &str = "what_is_written_is_marked_while_logging_is_on_and_only_then";
-const PACKED: &str = "a_feature_that_was_not_offered_cannot_be_accepted";
+const PACKED: &str = "packed_rings_carry_what_split_rings_carry";
 const PROTOCOL: &str = "protocol_features_do_what_they_promise";
 
 /// Every bit: virtio-net's and the rings' in the order of their numbers, then vhost-user's.

@@ -56,86 +56,96 @@ fn changed(before: &[u8], after: &[u8]) -> Vec<u64> {
 
 #[test]
 fn what_is_written_is_marked_while_logging_is_on_and_only_then() {
-    let lab = Lab::new(2);
-    let mut a = Guest::connect(&lab.socket(1));
-    let mut b = Guest::connect(&lab.socket(2));
-    let log = log_of(0x1000);
-    assert!(b.set_log(&log, 0x1000));
-    for round in 0..5u8 {
-        a.send(&datagram(1, 2, &[round; 900]));
-        b.receive();
-        assert!(take_marks(&log).is_empty(), "a log alone logs nothing");
-        let (before, marked) = (b.memory(), lab.report(2).pages_marked);
-        b.set_logging(true);
-        assert!(lab.report(2).logging);
-        for i in 0..20 {
-            a.send(&datagram(1, 2, &[0x80 | i; 1200]));
-            // Nothing is offered again: what is compared is what the device wrote.
-            until("a frame arrives", || b.rx.take_used(&b.ram).len() == 1);
+    over_both_kinds(|| {
+        let lab = Lab::new(2);
+        let mut a = Guest::connect(&lab.socket(1));
+        let mut b = Guest::connect(&lab.socket(2));
+        let log = log_of(0x1000);
+        assert!(b.set_log(&log, 0x1000));
+        for round in 0..5u8 {
+            a.send(&datagram(1, 2, &[round; 900]));
+            b.receive();
+            assert!(take_marks(&log).is_empty(), "a log alone logs nothing");
+            let (before, marked) = (b.memory(), lab.report(2).pages_marked);
+            b.set_logging(true);
+            assert!(lab.report(2).logging);
+            for i in 0..20 {
+                a.send(&datagram(1, 2, &[0x80 | i; 1200]));
+                // Nothing is offered again: what is compared is what the device wrote.
+                until("a frame arrives", || b.rx.take_used(&b.ram).len() == 1);
+            }
+            let changed = changed(&before, &b.memory());
+            let marks = take_marks(&log);
+            // The transmit ring's used.idx did not move; its flags or event index may have.
+            let missing: Vec<_> = changed.iter().filter(|page| !marks.contains(page)).collect();
+            assert!(missing.is_empty(), "round {round}: {missing:x?} changed and are not marked");
+            let known =
+                |page: &u64| changed.contains(page) || *page >= TX_RING / PAGE && *page < RX_DATA / PAGE;
+            assert!(marks.iter().all(known), "round {round}: {marks:x?} are more than {changed:x?}");
+            assert!(marks.len() > 10);
+            assert_eq!(lab.report(2).pages_marked - marked, marks.len() as u64, "each was marked once anew");
+            b.set_logging(false);
+            assert!(!lab.report(2).logging);
+            take_marks(&log);
+            for i in 0..20u64 {
+                b.offer(RX_DATA + BUFFER * (20 * u64::from(round) + i));
+            }
+            b.rx.expose(&b.ram);
         }
-        let changed = changed(&before, &b.memory());
-        let marks = take_marks(&log);
-        // The transmit ring's used.idx did not move; its flags or event index may have.
-        let missing: Vec<_> = changed.iter().filter(|page| !marks.contains(page)).collect();
-        assert!(missing.is_empty(), "round {round}: {missing:x?} changed and are not marked");
-        let known = |page: &u64| changed.contains(page) || *page >= TX_RING / PAGE && *page < RX_DATA / PAGE;
-        assert!(marks.iter().all(known), "round {round}: {marks:x?} are more than {changed:x?}");
-        assert!(marks.len() > 10);
-        assert_eq!(lab.report(2).pages_marked - marked, marks.len() as u64, "each was marked once anew");
-        b.set_logging(false);
-        assert!(!lab.report(2).logging);
-        take_marks(&log);
-        for i in 0..20u64 {
-            b.offer(RX_DATA + BUFFER * (20 * u64::from(round) + i));
-        }
-        b.rx.expose(&b.ram);
-    }
-    assert_eq!(lab.report(1).pages_marked, 0, "the neighbour logs nothing");
+        assert_eq!(lab.report(1).pages_marked, 0, "the neighbour logs nothing");
+    });
 }
 
 #[test]
 fn every_pair_marks_what_it_writes() {
-    let lab = Lab::new(2);
-    let mut a = Guest::connect(&lab.socket(1));
-    let (mut b, mut second) = with_two_pairs(&lab, 2, accepted());
-    let log = log_of(0x1000);
-    assert!(b.set_log(&log, 0x1000));
-    let before = b.memory();
-    b.frontend.set_features(accepted() | LOG_ALL).unwrap();
-    send_flows(&mut a, 20, 3);
-    let (mut by_first, mut by_second) = (0, 0);
-    until("all arrive", || {
-        by_first += b.rx.take_used(&b.ram).len();
-        by_second += second.take(&b).len();
-        by_first + by_second == 60
+    over_both_kinds(|| {
+        let lab = Lab::new(2);
+        let mut a = Guest::connect(&lab.socket(1));
+        let (mut b, mut second) = with_two_pairs(&lab, 2, accepted());
+        let log = log_of(0x1000);
+        assert!(b.set_log(&log, 0x1000));
+        let before = b.memory();
+        b.frontend.set_features(accepted() | LOG_ALL).unwrap();
+        send_flows(&mut a, 20, 3);
+        let (mut by_first, mut by_second) = (0, 0);
+        until("all arrive", || {
+            by_first += b.rx.take_used(&b.ram).len();
+            by_second += second.take(&b).len();
+            by_first + by_second == 60
+        });
+        assert!(by_first > 6 && by_second > 6, "{by_first} and {by_second}");
+        // The worker has let go of the rings when this is answered, and of all marks with them.
+        b.frontend.set_features(accepted()).unwrap();
+        let marks = take_marks(&log);
+        let changed = changed(&before, &b.memory());
+        let missing: Vec<_> = changed.iter().filter(|page| !marks.contains(page)).collect();
+        assert!(missing.is_empty(), "{missing:x?} changed and are not marked");
+        assert!(
+            changed.contains(&(second.driver.at.used / PAGE)),
+            "the second pair's used ring is among them"
+        );
     });
-    assert!(by_first > 6 && by_second > 6, "{by_first} and {by_second}");
-    // The worker has let go of the rings when this is answered, and of all marks with them.
-    b.frontend.set_features(accepted()).unwrap();
-    let marks = take_marks(&log);
-    let changed = changed(&before, &b.memory());
-    let missing: Vec<_> = changed.iter().filter(|page| !marks.contains(page)).collect();
-    assert!(missing.is_empty(), "{missing:x?} changed and are not marked");
-    assert!(changed.contains(&(second.driver.at.used / PAGE)), "the second pair's used ring is among them");
 }
 
 #[test]
 fn a_ring_that_is_to_log_waits_for_its_log() {
-    let lab = Lab::new(2);
-    let mut a = Guest::connect(&lab.socket(1));
-    let mut b = Guest::connect(&lab.socket(2));
-    b.set_logging(true);
-    let fault = lab.ring(2, Role::Receive(0)).fault.unwrap();
-    assert!(fault.contains("given no log"), "{fault}");
-    b.queue(&datagram(2, 1, b"from before"));
-    b.kick();
-    std::thread::sleep(Duration::from_millis(20));
-    assert!(a.take().is_empty(), "nothing is written unmarked");
-    let log = log_of(0x1000);
-    assert!(b.set_log(&log, 0x1000));
-    assert_eq!(payload_of(&a.receive()), b"from before");
-    assert_eq!(lab.ring(2, Role::Receive(0)).fault, None);
-    until("marked", || take_marks(&log).contains(&(b.tx.at.used / PAGE)));
+    over_both_kinds(|| {
+        let lab = Lab::new(2);
+        let mut a = Guest::connect(&lab.socket(1));
+        let mut b = Guest::connect(&lab.socket(2));
+        b.set_logging(true);
+        let fault = lab.ring(2, Role::Receive(0)).fault.unwrap();
+        assert!(fault.contains("given no log"), "{fault}");
+        b.queue(&datagram(2, 1, b"from before"));
+        b.kick();
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(a.take().is_empty(), "nothing is written unmarked");
+        let log = log_of(0x1000);
+        assert!(b.set_log(&log, 0x1000));
+        assert_eq!(payload_of(&a.receive()), b"from before");
+        assert_eq!(lab.ring(2, Role::Receive(0)).fault, None);
+        until("marked", || take_marks(&log).contains(&(b.tx.at.used / PAGE)));
+    });
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod task;
 mod traffic;
 mod uplink;
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -111,7 +112,7 @@ fn device(dir: &Path, n: u8) -> DeviceConfig {
         mac: mac(n),
         user: None,
         memory_max: MAX_BYTES,
-        offer: Offer::default(),
+        offer: offer(),
     }
 }
 
@@ -162,9 +163,33 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+thread_local! {
+    /// The kind of rings of this test's guests.
+    static PACKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test with guests of split rings, and again with guests of packed ones.
+fn over_both_kinds(test: impl Fn()) {
+    for packed in [false, true] {
+        PACKED.set(packed);
+        test();
+    }
+    PACKED.set(false);
+}
+
+/// What devices offer.
+fn offer() -> Offer {
+    if PACKED.get() { Offer::default().with_packed_rings() } else { Offer::default() }
+}
+
+/// The driver of a ring of this test's kind.
+fn driver(base: u64, size: u16) -> Driver {
+    if PACKED.get() { Driver::packed(base, size) } else { Driver::new(base, size) }
+}
+
 /// What a front-end accepts that does not migrate its guest and serves the control queue itself, as QEMU does.
 fn accepted() -> u64 {
-    Offer::default().virtio() & !LOG_ALL & !CTRL_VQ
+    offer().virtio() & !LOG_ALL & !CTRL_VQ
 }
 
 /// VIRTIO_NET_F_CTRL_VQ.
@@ -181,6 +206,8 @@ struct Guest {
     tx_events: (EventFd, EventFd),
     /// Where the buffer behind each head lies.
     rx_buffers: Vec<u64>,
+    /// What SET_VRING_BASE says.
+    bases: [u16; 2],
     sent: u64,
 }
 
@@ -193,7 +220,7 @@ impl Guest {
         let mut frontend = Frontend::connect(socket, 20).unwrap();
         let ram = Ram::new(&REGIONS);
         frontend.set_owner().unwrap();
-        assert_eq!(frontend.get_features().unwrap(), Offer::default().virtio());
+        assert_eq!(frontend.get_features().unwrap(), offer().virtio());
         let protocol = frontend.get_protocol_features().unwrap();
         assert_eq!(protocol, Offer::default().protocol());
         frontend.set_protocol_features(protocol).unwrap();
@@ -203,11 +230,12 @@ impl Guest {
         let mut guest = Self {
             frontend,
             ram,
-            rx: Driver::new(RX_RING, SIZE),
-            tx: Driver::new(TX_RING, SIZE),
+            rx: driver(RX_RING, SIZE),
+            tx: driver(TX_RING, SIZE),
             rx_events: (event(), event()),
             tx_events: (event(), event()),
             rx_buffers: vec![0; usize::from(SIZE)],
+            bases: [driver(0, SIZE).first_base(); 2],
             sent: 0,
         };
         guest.share_memory();
@@ -249,10 +277,21 @@ impl Guest {
             log_addr: None,
         };
         self.frontend.set_vring_addr(index, &config).unwrap();
-        self.frontend.set_vring_base(index, 0).unwrap();
+        self.frontend.set_vring_base(index, self.bases[index]).unwrap();
         self.frontend.set_vring_call(index, &events.1).unwrap();
         self.frontend.set_vring_kick(index, &events.0).unwrap();
         self.frontend.set_vring_enable(index, true).unwrap();
+    }
+
+    /// Takes a ring back; where it was, without packed rings' wrap counter and their other half, which says the same.
+    fn stop(&mut self, index: usize) -> u32 {
+        let base = self.frontend.get_vring_base(index).unwrap();
+        self.bases[index] = base as u16;
+        if !PACKED.get() {
+            return base;
+        }
+        assert_eq!(base >> 16, base & 0xffff);
+        base & 0x7fff
     }
 
     fn offer(&mut self, gpa: u64) {
@@ -269,7 +308,7 @@ impl Guest {
         self.sent += 1;
     }
 
-    fn kick(&self) {
+    fn kick(&mut self) {
         self.tx.expose(&self.ram);
         self.tx_events.0.write(1).unwrap();
     }

@@ -28,6 +28,17 @@ pub(super) enum Wish {
     Descriptor = 2,
 }
 
+/// What has become of a descriptor in one lap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Nothing yet: the driver has not come so far.
+    Before,
+    /// Made available; or skipped, within a chain that was given back.
+    Available,
+    /// Given back.
+    Used,
+}
+
 /// A packed ring resolved to host addresses.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -143,6 +154,29 @@ impl Layout {
             _ => Wish::Enable,
         };
         (wish, word as u16)
+    }
+
+    /// The place that the device area names: the one last given to [`Self::set_device_wish`], by whoever served the ring.
+    pub(super) fn noted(&self) -> Option<Place> {
+        // SAFETY: as above.
+        let word = u32::from_le(unsafe { AtomicU32::from_ptr(self.device) }.load(Ordering::Acquire));
+        Place::from_word(word as u16, self.size)
+    }
+
+    /// What the flags at `place` say of that lap.
+    pub(super) fn state(&self, place: Place) -> State {
+        let flags = (self.tail(place) >> 48) as u16;
+        let lap = place.wrap(self.size);
+        match (flags & F_AVAIL != 0, flags & F_USED != 0) {
+            (available, _) if available != lap => State::Before,
+            (_, used) if used == lap => State::Used,
+            _ => State::Available,
+        }
+    }
+
+    /// Whether any descriptor was given back in an odd lap, and was not zeroed by its driver since.
+    pub(super) fn is_used(&self) -> bool {
+        (0..self.size).any(|at| self.tail(Place::FIRST.after(at, self.size)) >> 48 & u64::from(F_USED) != 0)
     }
 
     /// Says what we want to be told of; `place` counts for [`Wish::Descriptor`].

@@ -5,6 +5,8 @@
 //! * Whether a descriptor is available is asked of its flags in the lap we are in; what else it says is believed only as it was copied
 //!   with them. The others of a chain were written before the first one's flags, so they are read without asking.
 //! * Descriptors taken and not finished are never more than the ring has: a chain that would make them more is [`RingFault::Endless`].
+//! * The offset of the device area, which the driver reads only where we say so by its flags, always names what is given back next:
+//!   it is to a packed ring what the used index is to a split one, and where the next daemon goes on.
 //! * A chain is given back by its id at the place where its first descriptor was; its other places are skipped, so chains come back in the
 //!   order they were taken. The first used descriptor of a batch is written last, which shows the whole batch.
 //!
@@ -12,11 +14,14 @@
 //!   published          next_used            next_available
 //!       │ finished, the first │ taken: being sent   │ the driver's
 //!       │ held back           │ or written          │
-//!   place.rs  offset and lap        layout.rs  the shared bytes
+//!   place.rs  offset and lap    layout.rs  the shared bytes    start.rs  where a ring goes on that somebody else has served
 //! ```
 
 mod layout;
 mod place;
+mod start;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -157,7 +162,13 @@ impl PackedRing {
 
     fn say(&mut self, wish: Wish) {
         self.wish = wish;
-        self.layout.set_device_wish(wish, self.next_available);
+        self.note();
+    }
+
+    /// Writes the device area: what we want to be told of, and where we are.
+    #[inline]
+    fn note(&mut self) {
+        self.layout.set_device_wish(self.wish, self.next_used);
         if let Some(log) = &mut self.log {
             log.wish.wrote_used(0, 4);
         }
@@ -185,11 +196,12 @@ impl Ring for PackedRing {
 
     fn new(spec: &RingSpec) -> Result<Self, RingFault> {
         let layout = Layout::new(Arc::clone(&spec.memory), spec.addresses, spec.size)?;
-        let begin = match spec.base {
+        let said = match spec.base {
             None => Place::FIRST,
             // The upper half says where used descriptors go on: there too, as all that was taken is finished when a ring stops.
             Some(base) => Place::from_word(base as u16, spec.size).ok_or(RingFault::Base)?,
         };
+        let begin = start::place(&layout, said);
         let log = spec.log.as_ref().map(|log| PackedLog::new(log, &layout).map(Box::new)).transpose()?;
         Ok(Self {
             layout,
@@ -292,6 +304,7 @@ impl Ring for PackedRing {
         }
         self.layout.publish_used(begin, first);
         self.published = self.next_used;
+        self.note();
         if let Some(log) = &mut self.log {
             log.wrote_descriptors(begin, 1, size);
         }

@@ -7,6 +7,8 @@
 //!   both come to the same: frames, memory byte by byte, signals, dirty pages, faults by name ─> the next step, until the script ends
 //! ```
 //!
+//! Packed rings, which the crate does not walk, are held to the text in packed.rs.
+//!
 //! What must stay true:
 //!
 //! * Nothing is judged by code of ours that is tested here: good chains are the crate's, and faults, which the crate has no names for,
@@ -17,6 +19,7 @@
 mod control;
 mod found;
 mod generated;
+mod packed;
 mod pair;
 mod receive;
 #[cfg(test)]
@@ -25,6 +28,7 @@ mod transmit;
 
 pub use control::control;
 pub use generated::{INPUT, generated, input};
+pub use packed::packed;
 pub use receive::receive;
 pub use transmit::transmit;
 

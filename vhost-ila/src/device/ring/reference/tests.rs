@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::{control, descriptor_reads, generated, input, receive, transmit};
+use super::{control, descriptor_reads, generated, input, packed, receive, transmit};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
@@ -24,6 +24,23 @@ proptest! {
     #[test]
     fn a_control_queue_does_what_the_reference_does(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         control(&bytes);
+    }
+
+    #[test]
+    fn a_packed_ring_does_what_the_text_says(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        packed(&bytes);
+    }
+}
+
+/// Longer lives than proptest's.
+#[test]
+fn packed_rings_of_any_script_do_what_the_text_says() {
+    let before = descriptor_reads();
+    for number in 0.. {
+        packed(&input(1, number)[1..]);
+        if descriptor_reads() - before > FEW / 30 {
+            break;
+        }
     }
 }
 
