@@ -38,7 +38,7 @@ fn packed_rings_of_any_script_do_what_the_text_says() {
     let before = descriptor_reads();
     for number in 0.. {
         packed(&input(1, number)[1..]);
-        if descriptor_reads() - before > FEW / 30 {
+        if descriptor_reads() - before > FEW / 100 {
             break;
         }
     }
