@@ -45,6 +45,7 @@ mod restarts;
 mod rings_carry_what_is_in_them;
 mod rings_go_on_where_a_killed_daemon_stopped;
 mod router_machines;
+mod several_locators;
 mod soaks;
 mod strangers_are_never_heard;
 mod super_packets_arrive_whole_or_as_good_segments;
