@@ -34,7 +34,7 @@ const FAR: Vm = Vm { host: 2, ..VM2 };
 const PING: Duration = Duration::from_millis(10);
 
 /// What a key file and its section say, the same on all hosts.
-fn redirect() -> String {
+pub(crate) fn redirect() -> String {
     let file: PathBuf = Path::new(RUNTIME).join("moves.key");
     fs::create_dir_all(RUNTIME).unwrap();
     let mut options = fs::OpenOptions::new();
@@ -44,13 +44,13 @@ fn redirect() -> String {
     format!("{section}[[redirect.key]]\nid = 1\nfile = \"{}\"\n", file.display())
 }
 
-/// vm1's attachment on hv2, which waits.
-fn standby() -> String {
-    let Vm { name, mac, .. } = VM1;
+/// `vm`'s attachment on another host, which waits.
+pub(crate) fn standby(vm: &Vm) -> String {
+    let Vm { name, mac, .. } = vm;
     format!(
         "[attachment.{name}]\nnetwork = \"{}\"\nmac = \"{mac}\"\naddresses = {:?}\nstandby = true\n",
-        VM1.network.name,
-        VM1.addresses()
+        vm.network.name,
+        vm.addresses()
     )
 }
 
@@ -60,14 +60,14 @@ fn from_a_neighbour_and_from_a_third_host_byte_for_byte() {
     let mut check = Check::begin(25, "migrations");
     let plan = Plan {
         hosts: vec!["hv1", "hv2", "hv3"],
-        host_text: vec![(0, redirect()), (1, redirect() + &standby()), (2, redirect())],
+        host_text: vec![(0, redirect()), (1, redirect() + &standby(&VM1)), (2, redirect())],
         ..Plan::of(&[VM1, NEAR, FAR])
     };
     let site = Site::start("e2e/moves", plan).unwrap();
     let [mut vm1, near, far]: [Guest; 3] =
         site.boot().unwrap().try_into().unwrap_or_else(|_| panic!("three"));
     let mut peers = [near, far];
-    assert_eq!(presence(&site, 1), "waiting");
+    assert_eq!(presence(&site, 1, VM1.name), "waiting");
     for (peer, port) in peers.iter_mut().zip(PORTS) {
         begin_stream(&mut vm1, peer, port);
     }
@@ -92,10 +92,10 @@ fn from_a_neighbour_and_from_a_third_host_byte_for_byte() {
     }
 }
 
-/// Of vm1's attachment on the host of index `host`.
-fn presence(site: &Site, host: usize) -> String {
+/// Of the attachment `name` on the host of index `host`.
+pub(crate) fn presence(site: &Site, host: usize, name: &str) -> String {
     let attachments = site.daemons[host].show("attachments").unwrap();
-    let one = attachments.as_array().unwrap().iter().find(|one| one["name"] == VM1.name).unwrap();
+    let one = attachments.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
     one["presence"].as_str().unwrap().to_owned()
 }
 
@@ -113,7 +113,7 @@ fn given_up(site: &Site, mut vm1: Guest) -> Guest {
     .unwrap();
     vm1.monitor().execute("migrate_cancel", json!({})).unwrap();
     until_migration_is(&mut vm1, "cancelled");
-    assert_eq!((presence(site, 0), presence(site, 1)), ("here".into(), "waiting".into()));
+    assert_eq!((presence(site, 0, VM1.name), presence(site, 1, VM1.name)), ("here".into(), "waiting".into()));
     // It ends by itself when what it waits for breaks off.
     drop(next);
     vm1
@@ -133,11 +133,15 @@ fn moved(site: &Site, mut vm1: Guest, from: usize, number: u32, compare: bool) -
         until_status_is(&mut next, "paused");
         let pages = differing(&vm1.memory().unwrap(), &next.memory().unwrap());
         assert!(pages.is_empty(), "move {number}: pages {pages:x?} are not what they were");
-        assert_eq!((presence(site, from), presence(site, to)), ("here".into(), "waiting".into()));
+        assert_eq!(
+            (presence(site, from, VM1.name), presence(site, to, VM1.name)),
+            ("here".into(), "waiting".into())
+        );
     }
     next.monitor().execute("cont", json!({})).unwrap();
     wait_for("both hosts to know", Duration::from_secs(5), || {
-        Ok((presence(site, to) == "here" && presence(site, from) == "waiting").then_some(()))
+        Ok((presence(site, to, VM1.name) == "here" && presence(site, from, VM1.name) == "waiting")
+            .then_some(()))
     })
     .unwrap();
     let said = vm1.monitor().execute("query-migrate", json!({})).unwrap();

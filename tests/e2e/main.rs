@@ -52,6 +52,7 @@ mod super_packets_arrive_whole_or_as_good_segments;
 mod tasks;
 mod the_bench_itself;
 mod the_demo_can_fail;
+mod the_first_word_of_a_guest_brings_its_addresses;
 mod the_kernels_own_ila;
 mod the_thirteen_scenarios;
 mod to_many;
