@@ -8,13 +8,14 @@
 //! What must stay true: the caller holds the configuration, so that there is one change at a time; a change that the data path cannot take is
 //! taken back, and answered so.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
 use nve_core::addr::{Identifier, Locator};
-use nve_core::pipeline::{Learned, Nve, Source};
+use nve_core::pipeline::{Learned, NotLearned, Nve, Source};
 use nve_core::redirect::EPOCH_AHEAD;
 use nve_core::setup::{Said, SetupError};
 
@@ -27,7 +28,11 @@ const FILE: &str = "registry.redb";
 
 /// The registry of this host, if it keeps one.
 #[derive(Debug, Default)]
-pub struct Registry(Option<Embedded>);
+pub struct Registry {
+    embedded: Option<Embedded>,
+    /// What the log knows that the data path could not take, since it last could.
+    untaught: Mutex<HashMap<Identifier, (Locator, NotLearned)>>,
+}
 
 /// Why a request was denied.
 #[derive(Debug)]
@@ -55,7 +60,8 @@ impl Registry {
         crate::private::directory(state).with_context(at)?;
         let path = state.join(FILE);
         let embedded = Embedded::open(&path, config.setup.setup().host.sir);
-        let registry = Self(Some(embedded.with_context(|| path.display().to_string())?));
+        let embedded = embedded.with_context(|| path.display().to_string())?;
+        let registry = Self { embedded: Some(embedded), ..Self::default() };
         registry.settle(config).map_err(|refusal| anyhow!("the config is refused:\n{}", refusal.error))?;
         Ok(registry)
     }
@@ -65,7 +71,7 @@ impl Registry {
     /// # Errors
     /// Others hold what `config` gives away: each by file and line. Nothing has changed.
     pub(super) fn settle(&self, config: &Config) -> Result<(), Refusal> {
-        let Some(embedded) = &self.0 else { return Ok(()) };
+        let Some(embedded) = &self.embedded else { return Ok(()) };
         let said = config.setup.residences();
         let places: Vec<_> = said.iter().map(|said| (said.identifier, said.locator)).collect();
         match embedded.settle(config.setup.setup().host.locator, &places, now()) {
@@ -79,7 +85,7 @@ impl Registry {
 
     /// Tells the data path all that is registered elsewhere, and not said by `config`.
     pub(super) fn feed(&self, config: &Config, nve: &Nve) {
-        let Some(embedded) = &self.0 else { return };
+        let Some(embedded) = &self.embedded else { return };
         let configured = Configured::new(&config.setup);
         let said = |known: &Registration| matches!(configured.holder(known.identifier), Ok(Some(_)));
         let known = embedded.registrations().unwrap_or_else(|denied| {
@@ -87,17 +93,37 @@ impl Registry {
             Vec::new()
         });
         let own = config.setup.setup().host.locator;
-        for known in known.iter().filter(|known| known.locator != own && !said(known)) {
-            if let Err(error) = teach(nve, known) {
-                log::warn!("registered {:016x} at {}: {error}", known.identifier.bits(), known.locator);
-            }
+        let elsewhere: Vec<_> = known.iter().filter(|known| known.locator != own && !said(known)).collect();
+        for (known, error) in self.teach_all(&elsewhere, nve) {
+            log::warn!("registered {:016x} at {}: {error}", known.identifier.bits(), known.locator);
         }
+    }
+
+    /// Tells the data path all of `elsewhere`; what it cannot take that it could, or could not for another reason, the last time.
+    fn teach_all<'a>(
+        &self,
+        elsewhere: &[&'a Registration],
+        nve: &Nve,
+    ) -> Vec<(&'a Registration, NotLearned)> {
+        let failed = elsewhere.iter().filter_map(|known| match teach(nve, known) {
+            // A redirect has told of a later move, and ends: nothing is amiss.
+            Ok(_) | Err(NotLearned::OldEpoch(_)) => None,
+            Err(error) => Some((*known, error)),
+        });
+        let failed: Vec<_> = failed.collect();
+        let now = failed.iter().map(|(known, error)| (known.identifier, (known.locator, *error))).collect();
+        let mut untaught = self.untaught.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *untaught, now);
+        let is_news = |(known, error): &(&Registration, NotLearned)| {
+            before.get(&known.identifier) != Some(&(known.locator, *error))
+        };
+        failed.into_iter().filter(is_news).collect()
     }
 
     pub(super) fn list(&self, config: &Config) -> Result<Vec<answer::Registration>, Reason> {
         let fails = |denied| Reason::about("the registry", denied);
         let configured = Configured::new(&config.setup).registrations().map_err(fails)?;
-        let mut all = match &self.0 {
+        let mut all = match &self.embedded {
             Some(embedded) => embedded.registrations().map_err(fails)?,
             None => Vec::new(),
         };
@@ -158,7 +184,7 @@ impl Registry {
     /// Whoever decides on `subject`: the registry, unless the configuration does.
     fn asked(&self, config: &Config, subject: &Subject) -> Result<&Embedded, Reason> {
         let said = Configured::new(&config.setup).holder(subject.identifier);
-        match (said.map_err(|denied| subject.denied(denied))?, &self.0) {
+        match (said.map_err(|denied| subject.denied(denied))?, &self.embedded) {
             (Some(said), _) => Err(subject.denied(Denied::Configured(said))),
             (None, Some(embedded)) => Ok(embedded),
             (None, None) => Err(subject.denied(Denied::NoRegistry)),
@@ -238,7 +264,7 @@ impl From<SetupError> for Reason {
     }
 }
 
-fn teach(nve: &Nve, known: &Registration) -> Result<(), nve_core::pipeline::NotLearned> {
+fn teach(nve: &Nve, known: &Registration) -> Result<(), NotLearned> {
     let since = crate::epoch::now();
     let learned = Learned { source: Source::Registered, epoch: known.epoch, since, until: None };
     nve.learn(known.identifier, known.locator, learned).map(drop)
@@ -321,6 +347,32 @@ mod tests {
         let ahead = registry.register((&config, &nve), &at("10.1.0.9", "2001:db8:0:2::/64")).unwrap();
         assert!(ahead.epoch > now() + day / 3, "after what was heard");
         assert!(ahead.epoch < now() + day);
+    }
+
+    #[test]
+    fn what_the_data_path_cannot_take_is_said_once_and_not_at_every_reload() {
+        use crate::authority::Claimant;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("one.toml");
+        std::fs::write(&path, format!("{CONFIG} {:?}\n", directory.path())).unwrap();
+        let config = Config::load(&path).unwrap();
+        let nve = Nve::new(config.setup.clone(), 100);
+        let registry = Registry::default();
+        let known = |bits, locator: &str| Registration {
+            identifier: Identifier::from_bits(bits).unwrap(),
+            locator: locator.parse().unwrap(),
+            epoch: 7,
+            by: Claimant::Request,
+        };
+        let taken = known(0x4000_03e9_0a01_0008, "2001:db8:0:2::/64");
+        let of_no_network = known(0x4000_0009_0a01_0008, "2001:db8:0:2::/64");
+        let news = |known: &[&Registration]| registry.teach_all(known, &nve).len();
+        assert_eq!(news(&[&taken, &of_no_network]), 1);
+        assert_eq!(news(&[&taken, &of_no_network]), 0, "nothing has changed");
+        let moved = known(0x4000_0009_0a01_0008, "2001:db8:0:3::/64");
+        assert_eq!(news(&[&taken, &moved]), 1, "another registration");
+        assert_eq!(news(&[&taken]), 0);
+        assert_eq!(news(&[&taken, &moved]), 1, "it was no trouble meanwhile");
     }
 
     const CONFIG: &str = r#"
