@@ -18,7 +18,9 @@ use std::sync::{Arc, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::enter::Whence;
+use super::learned::Word;
 use super::look_up::Distant;
+use super::nve::Registry;
 use super::walk::{Stop, Walk};
 use super::wire::{Arriving, may_pass, pass_on};
 use super::{Fate, Learned, Lesson, NotLearned, Nve, PortId, Presence, Question, Scratch};
@@ -39,7 +41,20 @@ type Until = Arc<AtomicU64>;
 #[derive(Default)]
 pub(super) struct Departures(ArcSwap<HashMap<Identifier, Until>>);
 
+/// All that has left.
+pub(super) type Departing = Arc<HashMap<Identifier, Until>>;
+
 impl Departures {
+    /// Who has left, as of now.
+    pub(super) fn all(&self) -> Departing {
+        self.0.load_full()
+    }
+
+    /// These have left, and nobody else.
+    pub(super) fn put(&self, all: Departing) {
+        self.0.store(all);
+    }
+
     /// These have left; their grace ends at `until`, or some time after the first packet.
     pub(super) fn add(&self, identifiers: Vec<Identifier>, until: Option<Duration>) {
         if identifiers.is_empty() {
@@ -108,21 +123,63 @@ impl Nve {
         let Some(Target::Local(port)) = self.table.get(identifier) else {
             return self.learn_with(&mut registry, identifier, locator, learned);
         };
+        let word = self.may_depart(&registry, identifier, (locator, learned))?;
+        let lesson = self.learn_with(&mut registry, identifier, word.0, word.1)?;
+        self.depart(&mut registry, port, &[identifier], learned.since);
+        Ok(lesson)
+    }
+
+    /// The guest of `port` has moved to `locator` with all its addresses: as [`Nve::moved`] of each, in the epoch of `learned`, or the first
+    /// that is later than what is known. False: it had none here.
+    ///
+    /// # Errors
+    /// [`NotLearned`] of one of them, and nothing has changed of any.
+    pub fn gone(&self, port: PortId, locator: Locator, learned: Learned) -> Result<bool, NotLearned> {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.identifiers(port);
+        let words = own.iter().map(|identifier| {
+            let epoch = learned.epoch.max(registry.epoch_of(*identifier).saturating_add(1));
+            self.may_depart(&registry, *identifier, (locator, Learned { epoch, ..learned }))
+        });
+        let words = words.collect::<Result<Vec<_>, _>>()?;
+        for (identifier, (locator, learned)) in own.iter().zip(words) {
+            // Only a host without a number can fail, which is the first's to find out.
+            self.learn_with(&mut registry, *identifier, locator, learned)?;
+        }
+        self.depart(&mut registry, port, &own, learned.since);
+        Ok(!own.is_empty())
+    }
+
+    /// The word that an identifier of an attachment lives elsewhere, if it is believed.
+    fn may_depart(
+        &self,
+        registry: &Registry,
+        identifier: Identifier,
+        word: Word,
+    ) -> Result<Word, NotLearned> {
         let known = registry.epoch_of(identifier);
-        if learned.epoch <= known {
+        if word.1.epoch <= known {
             return Err(NotLearned::OldEpoch(known));
         }
-        let lesson = self.learn_with(&mut registry, identifier, locator, learned)?;
-        self.forget_who_came(&mut registry);
+        self.judge(registry, &self.world.load(), identifier, word).map(|_| word)
+    }
+
+    /// The attachment of `port` waits for these, which are known to live elsewhere since `since`.
+    fn depart(&self, registry: &mut Registry, port: PortId, identifiers: &[Identifier], since: Duration) {
+        if identifiers.is_empty() {
+            return;
+        }
+        self.forget_who_came(registry);
         let away: &mut HashSet<Identifier> = registry.away.entry(port).or_default();
-        away.insert(identifier);
+        away.extend(identifiers);
         self.presences.set(port, Presence::Waiting);
-        registry.moved_here.remove(&identifier);
+        for identifier in identifiers {
+            registry.moved_here.remove(identifier);
+        }
         let world = self.world.load().with_away(&registry.away);
-        let until = learned.since.saturating_add(world.grace);
+        let until = since.saturating_add(world.grace);
         self.world.store(Arc::new(world));
-        self.departures.add(vec![identifier], Some(until));
-        Ok(lesson)
+        self.departures.add(identifiers.to_vec(), Some(until));
     }
 
     /// The identifiers of the addresses that the attachment of `port` has here.

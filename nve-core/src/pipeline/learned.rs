@@ -113,7 +113,7 @@ pub struct Residence {
     pub here: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
     locator: Locator,
     learned: Learned,
@@ -124,7 +124,7 @@ pub(super) struct Entry {
 }
 
 /// That it lives at a host, and who says so.
-type Word = (Locator, Learned);
+pub(super) type Word = (Locator, Learned);
 
 impl Entry {
     /// What an authority says of it.
@@ -139,6 +139,23 @@ impl Entry {
     fn hosts(&self) -> impl Iterator<Item = Locator> + use<> {
         let registered = self.registered.map(|(locator, _)| locator);
         core::iter::once(self.locator).chain(registered)
+    }
+
+    /// What `world` can take of it, and the table's value: its last word, or the authority's before it. `said`: what the setup says.
+    fn in_world(
+        &self,
+        world: &World,
+        identifier: Identifier,
+        (number, said): (impl Fn(Locator) -> Option<LocatorId>, Option<Target>),
+    ) -> Option<(Self, Target)> {
+        let possible = |word: &Word| is_another_host(world, word.0);
+        let registered = self.registered.filter(possible);
+        let words = [Some((self.locator, self.learned)), registered].into_iter().flatten();
+        let target_at = |locator| target(world, identifier, (number(locator)?, locator));
+        let ((locator, learned), target) =
+            words.filter(possible).find_map(|word| Some((word, target_at(word.0)?)))?;
+        let registered = registered.filter(|_| learned.source == Source::Redirect);
+        Some((Self { locator, learned, registered, behind: said }, target))
     }
 
     /// Whether nobody but a redirect speaks of it.
@@ -172,7 +189,7 @@ impl Lessons {
         self.entries.get(&identifier).map(|entry| entry.learned)
     }
 
-    fn insert(&mut self, identifier: Identifier, entry: Entry) {
+    pub(super) fn insert(&mut self, identifier: Identifier, entry: Entry) {
         self.remove(identifier);
         self.redirects += usize::from(entry.is_only_redirected());
         for host in entry.hosts() {
@@ -201,38 +218,34 @@ impl Lessons {
     }
 
     /// Lays what still stands over `targets`, which a new setup says, and forgets the rest. `number` has a host's number; no more than
-    /// `room` identifiers come of both.
+    /// `room` identifiers come of both. What was forgotten or changed, as it was.
     pub(super) fn reconcile(
         &mut self,
         world: &World,
         number: impl Fn(Locator) -> Option<LocatorId>,
         (targets, room): (&mut HashMap<Identifier, Target>, usize),
-    ) {
+    ) -> Vec<(Identifier, Entry)> {
         let mut all: Vec<_> =
             self.entries.iter().map(|(id, entry)| (entry.is_only_redirected(), *id)).collect();
         // An authority's have room before those of redirects.
         all.sort_unstable();
+        let mut changed = Vec::new();
         for (_, identifier) in all {
             let Some(entry) = self.remove(identifier) else { continue };
             let said = targets.get(&identifier).copied();
             let stands = may_live_elsewhere(world, identifier, said).is_ok()
                 && said.is_none_or(|said| entry.behind.is_some_and(|before| same_host(said, before)))
                 && (said.is_some() || targets.len() < room);
-            if !stands {
-                continue;
-            }
-            let registered = entry.registered.filter(|(locator, _)| is_another_host(world, *locator));
-            let words = [Some((entry.locator, entry.learned)), registered];
-            let target_at = |locator| target(world, identifier, (number(locator)?, locator));
-            let mut words = words.into_iter().flatten().filter(|word| is_another_host(world, word.0));
-            if let Some(((locator, learned), target)) =
-                words.find_map(|word| Some((word, target_at(word.0)?)))
-            {
-                let registered = registered.filter(|_| learned.source == Source::Redirect);
+            let stays = stands.then(|| entry.in_world(world, identifier, (&number, said))).flatten();
+            if let Some((stays, target)) = stays {
                 targets.insert(identifier, target);
-                self.insert(identifier, Entry { locator, learned, registered, behind: said });
+                self.insert(identifier, stays);
+            }
+            if stays.is_none_or(|(stays, _)| stays != entry) {
+                changed.push((identifier, entry));
             }
         }
+        changed
     }
 
     /// The hosts that entries name.
@@ -269,21 +282,8 @@ impl Nve {
         learned: Learned,
     ) -> Result<Lesson, NotLearned> {
         let world = self.world.load_full();
+        let (lesson, learned, behind) = self.judge(registry, &world, identifier, (locator, learned))?;
         let known = registry.lessons.entries.get(&identifier);
-        let said = || self.table.get(identifier).filter(|said| matches!(said, Target::Remote(..)));
-        let behind = known.map_or_else(said, |known| known.behind);
-        may_live_elsewhere(&world, identifier, behind)?;
-        if !is_another_host(&world, locator) {
-            return Err(NotLearned::Locator);
-        }
-        let (lesson, learned) = match known {
-            None => (Lesson::New, learned),
-            Some(known) if learned.epoch > known.learned.epoch => (Lesson::Moved, learned),
-            Some(known) if learned.epoch == known.learned.epoch && locator == known.locator => {
-                (Lesson::Renewed, known.learned.confirmed_by(learned))
-            }
-            Some(known) => return Err(NotLearned::OldEpoch(known.learned.epoch)),
-        };
         let is_further = learned.source == Source::Redirect && known.is_none();
         let registered = known.and_then(Entry::registered).filter(|_| learned.source == Source::Redirect);
         if is_further && registry.lessons.redirects >= self.table.capacity() / 4 {
@@ -294,6 +294,31 @@ impl Nve {
         self.table.insert(identifier, target).map_err(|_| NotLearned::Full)?;
         registry.lessons.insert(identifier, Entry { locator, learned, registered, behind });
         Ok(lesson)
+    }
+
+    /// What [`Nve::learn_with`] would make of this word, if there is room, and what the setup says of it.
+    pub(super) fn judge(
+        &self,
+        registry: &Registry,
+        world: &World,
+        identifier: Identifier,
+        (locator, learned): Word,
+    ) -> Result<(Lesson, Learned, Option<Target>), NotLearned> {
+        let known = registry.lessons.entries.get(&identifier);
+        let said = || self.table.get(identifier).filter(|said| matches!(said, Target::Remote(..)));
+        let behind = known.map_or_else(said, |known| known.behind);
+        may_live_elsewhere(world, identifier, behind)?;
+        if !is_another_host(world, locator) {
+            return Err(NotLearned::Locator);
+        }
+        match known {
+            None => Ok((Lesson::New, learned, behind)),
+            Some(known) if learned.epoch > known.learned.epoch => Ok((Lesson::Moved, learned, behind)),
+            Some(known) if learned.epoch == known.learned.epoch && locator == known.locator => {
+                Ok((Lesson::Renewed, known.learned.confirmed_by(learned), behind))
+            }
+            Some(known) => Err(NotLearned::OldEpoch(known.learned.epoch)),
+        }
     }
 
     /// Forgets what was learned of `identifier`; what the setup says counts again. Whether there was anything.

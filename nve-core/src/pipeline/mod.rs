@@ -54,6 +54,7 @@ mod refuse;
 mod rewrite4;
 mod rewrite6;
 mod traffic;
+mod trial;
 mod triangle;
 mod walk;
 mod walker;
@@ -64,6 +65,7 @@ pub use learned::{Learned, Lesson, NotLearned, Residence, Source};
 pub use nve::{ApplyError, GroupLine, MappingLine, Nve, PathLine, Receiver};
 pub use presence::{Arrival, Arrived, Presence};
 pub use question::Question;
+pub use trial::Trial;
 pub use triangle::Triangle;
 pub use walker::Walker;
 

@@ -22,6 +22,7 @@ use super::announce::Announcements;
 use super::departure::Departures;
 use super::learned::{Learned, Lessons, Source};
 use super::presence::{Presence, Presences};
+use super::trial::{Replaced, Trial};
 use super::{Again, MAX_PORTS, PortId};
 use crate::addr::{Identifier, Kind, Locator};
 use crate::counters::{PortTotals, Totals, WorkerCells};
@@ -156,7 +157,7 @@ pub enum ApplyError {
 /// Numbers that must outlive a [`World`].
 #[derive(Default)]
 pub(super) struct Registry {
-    ports: HashMap<String, PortId>,
+    pub(super) ports: HashMap<String, PortId>,
     /// Freed by the last `apply`: the next gives them to nobody else. A name that comes back has its number again, so that devices made
     /// before a reload that is taken back are on the right port after it.
     resting: HashMap<String, PortId>,
@@ -165,12 +166,12 @@ pub(super) struct Registry {
     /// What the setup did not say.
     pub(super) lessons: Lessons,
     /// Of the shared addresses in force.
-    holders: HashMap<Identifier, Arc<Cell>>,
+    pub(super) holders: HashMap<Identifier, Arc<Cell>>,
     /// Of attachments that are not here, or not with all their addresses, what they wait for. Of a port whose [`Presence`] is `Here` it is
     /// out of date, and will be forgotten.
     pub(super) away: Away,
     /// Attachments that the setup in force has on standby.
-    standby: BTreeSet<String>,
+    pub(super) standby: BTreeSet<String>,
     /// Epochs of identifiers that moved to this host.
     pub(super) moved_here: HashMap<Identifier, u64>,
 }
@@ -228,24 +229,31 @@ impl Nve {
     /// # Errors
     /// See [`ApplyError`]; the running state is as it was.
     pub fn apply(&self, setup: CheckedSetup) -> Result<(), ApplyError> {
-        // Held to the end: what is learned meanwhile must not come between.
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.try_out(setup).map(Trial::keep)
+    }
+
+    /// [`Nve::apply`], with the registry's lock held to the end: what is learned meanwhile must not come between. What it changed that
+    /// `setup` does not tell.
+    pub(super) fn replace(
+        &self,
+        registry: &mut Registry,
+        setup: &CheckedSetup,
+    ) -> Result<Replaced, ApplyError> {
         let (needed, capacity) =
-            (identifier_count(&setup) + registry.lessons.registered(), self.table.capacity());
+            (identifier_count(setup) + registry.lessons.registered(), self.table.capacity());
         if needed > capacity {
             return Err(ApplyError::TooManyMappings { needed, capacity });
         }
-        let ports = registry.number(&setup)?;
-        for port in registry.declared_here(&setup) {
-            self.activate(port);
-        }
-        registry.await_guests(&setup, &ports, &self.presences);
-        let world = World::build(&setup, registry.numbers(&ports));
+        let ports = registry.number(setup)?;
+        let mut declared = registry.declared_here(setup);
+        declared.retain(|port| self.activate(*port));
+        let placed = registry.await_guests(setup, &ports, &self.presences);
+        let world = World::build(setup, registry.numbers(&ports));
         let world = world.knowing(&registry.reaches, registry.lessons.locators());
-        let mut wanted = registry.targets(&setup, &world);
+        let mut wanted = registry.targets(setup, &world);
         let Registry { lessons, locator_ids, .. } = &mut *registry;
         let number = |locator| locator_ids.get(&locator).copied();
-        lessons.reconcile(&world, number, (&mut wanted, capacity));
+        let lessons = lessons.reconcile(&world, number, (&mut wanted, capacity));
         registry.settle(ports, &world);
 
         // Identifiers that leave go first: their room is needed, and an old port must not be found under them.
@@ -266,7 +274,7 @@ impl Nve {
         }
         self.departures.add(departed, None);
         self.arrived_meanwhile();
-        Ok(())
+        Ok(Replaced { declared, placed, lessons })
     }
 
     /// Whoever was told something by router advertisements that is not so any more is due for another.
@@ -585,8 +593,13 @@ impl Registry {
     }
 
     /// Which attachments of `setup` wait, and for what: those it has on standby, unless their guests have come, and what had gone from the
-    /// others before.
-    fn await_guests(&mut self, setup: &CheckedSetup, ports: &HashMap<String, PortId>, presences: &Presences) {
+    /// others before. Whom it placed where.
+    fn await_guests(
+        &mut self,
+        setup: &CheckedSetup,
+        ports: &HashMap<String, PortId>,
+        presences: &Presences,
+    ) -> Vec<(PortId, Presence)> {
         let setup = setup.setup();
         let network = |name: &str| setup.networks.iter().find(|network| network.name == name);
         let guests = setup.attachments.iter().map(|attachment| {
@@ -598,7 +611,7 @@ impl Registry {
             let own = task.addresses.iter().map(|address| task_identifier(setup.host.sir, *address));
             (&task.name, own.flatten().collect())
         });
-        let mut away = Away::default();
+        let (mut away, mut placed) = (Away::default(), Vec::new());
         for (name, identifiers) in guests.chain(tasks) {
             let Some(port) = ports.get(name).copied() else { continue };
             let waited = self.ports.contains_key(name) && presences.get(port) != Presence::Here;
@@ -613,10 +626,14 @@ impl Registry {
                     identifiers.into_iter().filter(|id| gone.is_some_and(|gone| gone.contains(id))).collect()
                 }
             };
-            match awaited.is_empty() {
-                true => presences.set(port, Presence::Here),
-                false if !waited => presences.set(port, Presence::Waiting),
-                false => {}
+            let place = match awaited.is_empty() {
+                true => Some(Presence::Here),
+                false if !waited => Some(Presence::Waiting),
+                false => None,
+            };
+            if let Some(place) = place {
+                presences.set(port, place);
+                placed.push((port, place));
             }
             if !awaited.is_empty() {
                 away.insert(port, awaited);
@@ -624,6 +641,7 @@ impl Registry {
         }
         self.away = away;
         self.standby = setup.moves.standby.clone();
+        placed
     }
 
     /// Makes `ports` the numbers in use; the ones no longer used rest until the apply after the next. Of shared addresses, keeps the holders

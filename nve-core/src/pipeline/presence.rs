@@ -21,7 +21,7 @@ use super::nve::{Nve, Registry};
 use super::{MAX_PORTS, PortId};
 use crate::DropReason;
 use crate::addr::{Identifier, Locator};
-use crate::policy::Attachment;
+use crate::policy::{Attachment, World};
 use crate::tables::Target;
 
 /// Where an attachment's guest is, as far as this host knows.
@@ -105,6 +105,19 @@ impl Presences {
         if let Some(byte) = self.byte(port) {
             byte.store(presence as u8, Release);
         }
+    }
+    /// To `was`, from which a setup that is taken back had put it to `placed`. A guest that has started or come since has done so, and
+    /// one that was here is here, whatever its rings did.
+    pub(super) fn restore(&self, port: PortId, placed: Presence, was: Presence) {
+        if !self.change(port, placed, was) && was == Presence::Here {
+            self.set(port, was);
+        }
+    }
+    /// The arrivals of these ports, which nobody was told of, were none.
+    pub(super) fn retract(&self, world: &World, ports: &[PortId]) {
+        let names: Vec<_> = ports.iter().filter_map(|port| Some(&world.attachment(*port)?.name)).collect();
+        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        arrived.retain(|arrival| !names.contains(&&arrival.attachment));
     }
     /// From `old` to `new`; false: it was not `old`.
     fn change(&self, port: PortId, old: Presence, new: Presence) -> bool {

@@ -50,6 +50,19 @@ impl Default for Cell {
     }
 }
 
+impl Cell {
+    /// Who holds it, and where: for [`Cell::restored`].
+    pub(crate) fn word(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// The same cell, with the holder that it had when it was `word`, unless another has claimed it since.
+    pub(crate) fn restored(self: Arc<Self>, word: u64) -> Arc<Self> {
+        let _ = self.0.compare_exchange(NOBODY, word, Relaxed, Relaxed);
+        self
+    }
+}
+
 /// One shared address of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {

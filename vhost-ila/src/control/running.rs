@@ -1,8 +1,7 @@
 //! What runs: the NVE, its devices, and the config both came from.
 //!
-//! What must stay true: reload is atomic. A refused config changes nothing; one whose devices cannot be made is taken back, so that
-//! core and devices always come from the same config. What was learned by redirects, and whose guest has gone, is not brought back where
-//! the config taken back had no place for it: redirects and the operator say it again.
+//! What must stay true: reload is atomic. A refused config changes nothing; one whose devices cannot be made is taken back with all that it
+//! displaced (what was learned, who waits for its guest), so that core and devices always come from the same config.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nve_core::addr::Locator;
-use nve_core::pipeline::{Learned, Nve, PortId, Source};
+use nve_core::pipeline::{Learned, Nve, PortId, Source, Trial};
 use nve_core::setup::Realm;
 
 use super::answer;
@@ -104,14 +103,13 @@ impl Running {
         let service = self.devices.redirects();
         let redirects = service.map(|service| service.prepare(wanted.redirect.as_ref())).transpose()?;
         self.registry.settle(&wanted)?;
-        if let Err(error) = self.nve.apply(wanted.setup.clone()) {
-            self.unsettle(running);
-            return Err(Refusal { error: error.to_string(), problems: Vec::new() });
-        }
+        let trial = self.nve.try_out(wanted.setup.clone()).inspect_err(|_| self.unsettle(running));
+        let trial = trial.map_err(|error| Refusal { error: error.to_string(), problems: Vec::new() })?;
         if let Err(error) = self.devices.apply(&wanted.devices, &wanted.tasks()) {
-            self.take_back(running);
+            self.take_back(trial, running);
             return Err(error.into());
         }
+        trial.keep();
         if let (Some(service), Some(redirects)) = (service, redirects) {
             service.install(redirects);
         }
@@ -123,16 +121,14 @@ impl Running {
     }
 
     /// Back to `running`, which the core and the devices already ran together.
-    fn take_back(&self, running: &Config) {
-        if let Err(error) = self.nve.apply(running.setup.clone()) {
+    fn take_back(&self, trial: Trial<'_>, running: &Config) {
+        if let Err(error) = trial.take_back(&running.setup) {
             log::error!("the old setup could not be restored: {error}");
         }
         if let Err(error) = self.devices.apply(&running.devices, &running.tasks()) {
             log::error!("an old device could not be restored: {error}");
         }
         self.unsettle(running);
-        // The refused setup may have left no place for some of what is registered.
-        self.registry.feed(running, &self.nve);
     }
 
     /// The registry back to `running`.
@@ -212,17 +208,12 @@ impl Running {
         let refused = |why: &dyn Display| Misplaced::Refused(format!("attachment {name}: {to}: {why}"));
         let locator: Locator = to.parse().map_err(|error| refused(&error))?;
         let since = crate::epoch::now();
-        let identifiers = self.nve.identifiers(port);
-        for identifier in &identifiers {
-            let known = self.nve.residence(*identifier).map_or(0, |residence| residence.epoch);
-            let epoch = registry::now().max(known.saturating_add(1));
-            let learned = Learned { source: Source::Registered, epoch, since, until: None };
-            self.nve.moved(*identifier, locator, learned).map_err(|error| refused(&error))?;
-        }
-        if !identifiers.is_empty() {
+        let learned = Learned { source: Source::Registered, epoch: registry::now(), since, until: None };
+        let changed = self.nve.gone(port, locator, learned).map_err(|error| refused(&error))?;
+        if changed {
             log::info!("attachment {name}: its guest has gone to {locator}");
         }
-        Ok(self.placed(name, port, (!identifiers.is_empty(), locator)))
+        Ok(self.placed(name, port, (changed, locator)))
     }
 
     fn port(&self, name: &str) -> Result<PortId, Misplaced> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use axum::http::{Method, StatusCode};
-use nve_core::pipeline::Nve;
+use nve_core::pipeline::{Learned, Nve, Presence, Source};
 use serde_json::Value;
 
 use super::answer::{Device, Task, Worker};
@@ -229,6 +229,34 @@ fn an_attachment_keeps_its_port_when_the_reload_that_drops_it_is_taken_back() {
 }
 
 #[test]
+fn a_reload_that_is_taken_back_loses_neither_who_is_waited_for_nor_what_was_learned() {
+    let served = Served::start();
+    assert_eq!(served.reload(&format!("{ONE}{TWO}")).0, StatusCode::OK);
+    let moved =
+        client::request(&served.socket(), Method::POST, "/v1/attachments/vm1/moved?to=2001:db8:0:9::/64");
+    assert_eq!(moved.expect("answered").0, StatusCode::OK);
+    let elsewhere = "10.1.0.8".parse().expect("an address");
+    let config = Config::load(&served.directory.path().join("one.toml")).expect("accepted");
+    let identifier = config.setup.identifier("10.1.0.8", Some("blue"), elsewhere).expect("one of blue");
+    let since = crate::epoch::now();
+    let heard = Learned { source: Source::Redirect, epoch: 5, since, until: None };
+    served.nve.learn(identifier, "2001:db8:0:7::/64".parse().expect("a /64"), heard).expect("learned");
+    let presence = |name: &str| served.nve.port(name).map(|port| served.nve.presence(port));
+    let seen = || (served.nve.mappings(), ["vm1", "vm2", "broken"].map(presence));
+    let before = seen();
+    assert_eq!(before.1, [Some(Presence::Waiting), Some(Presence::Here), None]);
+
+    // vm1 goes, vm2 is put on standby, the configuration knows better where 10.1.0.8 is, and a device cannot be made.
+    let broken = ONE.replace("attachment.vm1", "attachment.broken");
+    let mapping =
+        "[[mapping]]\nnetwork = \"blue\"\naddress = \"10.1.0.8\"\nlocator = \"2001:db8:0:9::/64\"\n";
+    let (status, _) = served.reload(&format!("{broken}{mapping}{TWO}standby = true\n"));
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(seen(), before);
+    assert_eq!(served.nve.arrivals(1), []);
+}
+
+#[test]
 fn a_reload_that_redirects_refuse_touches_neither_core_nor_devices() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("one.toml");
@@ -332,6 +360,14 @@ fn a_guest_that_has_gone_or_come_back_is_said_by_name_and_may_be_said_again() {
             (StatusCode::OK, &"here".into(), &changed.into())
         );
     }
+    // All its addresses, or none: one of these is behind it, too.
+    let router = ONE.replace("[\"10.1.0.1\"]", "[\"10.1.0.1\", \"10.1.5.1\"]\nprefixes = [\"10.1.5.0/24\"]");
+    assert_eq!(served.reload(&router).0, StatusCode::OK);
+    let before = served.nve.mappings();
+    assert_eq!(post(moved).0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(served.nve.mappings(), before);
+    assert_eq!(served.reload(ONE).0, StatusCode::OK);
+
     for (path, expected) in [
         ("/v1/attachments/vm9/activate", StatusCode::NOT_FOUND),
         ("/v1/attachments/vm9/moved?to=2001:db8:0:9::/64", StatusCode::NOT_FOUND),

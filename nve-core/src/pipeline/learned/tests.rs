@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::super::Presence;
 use super::super::tests::{Lab, Out, addr, ila_of, locator, setup, sir, udp, v6, vnet, vnid};
 use super::*;
 use crate::DropReason;
@@ -287,4 +288,26 @@ fn no_host_lives_among_the_addresses_of_a_nat64() {
         let beside = hv1.nve.learn(identifier(STRAY), prefix("2001:db8:65::"), redirect(3));
         assert_eq!(beside, Ok(Lesson::New), "control");
     }
+}
+
+#[test]
+fn a_guest_that_has_gone_has_gone_with_all_its_addresses_or_none() {
+    let hv1 = Lab::of(setup(1, N));
+    applied(&hv1, |setup| {
+        // Its router's own address is behind the router, too.
+        setup.attachments[0].addresses.push(addr("10.1.5.1"));
+        setup.attachments[0].prefixes.push("10.1.5.0/24".parse().unwrap());
+    });
+    let before = hv1.nve.mappings();
+    let vm1 = hv1.port("vm1");
+    assert_eq!(hv1.nve.identifiers(vm1).len(), 3);
+    assert_eq!(hv1.nve.gone(vm1, locator(7), registered(3)), Err(NotLearned::Here));
+    assert_eq!((hv1.nve.mappings(), hv1.nve.presence(vm1)), (before, Presence::Here));
+
+    applied(&hv1, |setup| setup.attachments[0].addresses.push(addr("10.1.5.1")));
+    assert_eq!(hv1.nve.gone(vm1, locator(7), registered(3)), Ok(true));
+    for address in ["10.1.0.1", "10.1.5.1", "2001:db8:b1:e::1"] {
+        assert_eq!(line(&hv1, address), Some((locator(7), Source::Registered, 3, None)), "{address}");
+    }
+    assert_eq!(hv1.nve.gone(vm1, locator(8), registered(9)), Ok(false), "nothing of it is here");
 }
