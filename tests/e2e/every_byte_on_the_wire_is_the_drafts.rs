@@ -72,6 +72,20 @@ fn whatever_the_rings_look_like() {
     bench.run("indirect-and-mergeable", Kind::Clean, &ADJUSTED);
 }
 
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn where_the_uplink_of_a_host_is_a_vhost_user_socket_of_dpdks() {
+    let plan = Plan { by_rings: vec![0], ..Plan::of(&[ONE, TWO]) };
+    let mut bench = Bench::of("e2e/bytes-by-rings", plan, Options::default());
+    let clean = bench.run("clean", Kind::Clean, &ADJUSTED);
+    let (good, bad) = clean.checksums(WITH_CHECKSUMS).unwrap();
+    assert!(good > 100 && bad == 0, "{good} good, {bad} bad");
+    bench.run("odd", Kind::Odd, &[ADJUSTED.as_slice(), &NEVER_ADJUSTED].concat());
+    bench.site.daemons_must_run().unwrap();
+    let drops = bench.site.daemons[0].show("counters").unwrap()["uplink"]["drops"].clone();
+    println!("dropped of what came by the uplink: {drops}");
+}
+
 /// What tshark can judge: fragments but the last have no status, and an opaque payload has none either.
 const WITH_CHECKSUMS: &str =
     "tcp.checksum.status || udp.checksum.status || icmpv6.type == 128 || icmpv6.type == 129";
@@ -85,7 +99,11 @@ struct Bench {
 
 impl Bench {
     fn new(evidence: &str, checksum: Checksum, options: Options) -> Bench {
-        let site = Site::start(evidence, Plan { checksum, ..Plan::of(&[ONE, TWO]) }).unwrap();
+        Bench::of(evidence, Plan { checksum, ..Plan::of(&[ONE, TWO]) }, options)
+    }
+
+    fn of(evidence: &str, plan: Plan, options: Options) -> Bench {
+        let site = Site::start(evidence, plan).unwrap();
         site.fabric.offloads("off").unwrap();
         let oracle = Oracle::of(&site).unwrap();
         let mut peers = [ONE, TWO].map(|vm| Peer::connect(&site.socket(&vm), options).unwrap());

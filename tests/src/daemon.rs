@@ -20,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Daemon {
     host: Host,
     vnets: Vec<String>,
+    /// Its uplink is a TUN.
+    tun: bool,
     config: PathBuf,
     log: PathBuf,
     process: Owned,
@@ -33,10 +35,24 @@ impl Daemon {
     ///
     /// Fails when the daemon ends or does not make its TUN in time.
     pub fn start(host: &Host, vnets: &[String], config: &Path, evidence: &Path) -> Result<Daemon> {
+        Daemon::start_with(host, Some(vnets), config, evidence)
+    }
+
+    /// As [`Daemon::start`]; without `vnets` its uplink is none that the kernel would route to.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_with(
+        host: &Host,
+        vnets: Option<&[String]>,
+        config: &Path,
+        evidence: &Path,
+    ) -> Result<Daemon> {
         let log = evidence.join(format!("{}.log", host.name));
         let process = spawn(host, config, &log)?;
-        let mut daemon =
-            Daemon { host: host.clone(), vnets: vnets.to_vec(), config: config.to_owned(), log, process };
+        let (tun, vnets) = (vnets.is_some(), vnets.unwrap_or_default().to_vec());
+        let mut daemon = Daemon { host: host.clone(), vnets, tun, config: config.to_owned(), log, process };
         daemon.wait_until_ready()?;
         Ok(daemon)
     }
@@ -174,12 +190,12 @@ impl Daemon {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let control = runtime(&self.host).join("control.sock");
-        let (process, host, log) = (&mut self.process, &self.host, &self.log);
+        let (process, host, log, tun) = (&mut self.process, &self.host, &self.log, self.tun);
         wait_for(&format!("the daemon of {} and its TUN", host.name), LIMIT, || {
             process.must_run().with_context(|| fs::read_to_string(log).unwrap_or_default())?;
             // A killed daemon's socket is still there, and its successor's TUN not yet up when it is first seen.
-            let made = control.exists() && host.namespace.has_interface(TUN);
-            Ok((made && host.route_to_tun(&self.vnets).is_ok()).then_some(()))
+            let routed = || host.namespace.has_interface(TUN) && host.route_to_tun(&self.vnets).is_ok();
+            Ok((control.exists() && (!tun || routed())).then_some(()))
         })
     }
 }

@@ -17,6 +17,7 @@ use crate::guest::{Accel, Guest, Nic, Qemu, Spec};
 use crate::initramfs::{self, Image, Kit};
 use crate::process::wait_for;
 use crate::sandbox;
+use crate::testpmd::{self, Pages, Testpmd};
 
 /// The MTU of the fabric's links, in bytes.
 pub const UPLINK_MTU: u16 = 1500;
@@ -153,6 +154,8 @@ pub struct Plan {
     pub network_keys: Vec<(&'static str, String)>,
     /// What some machines may use beside their addresses, by name; the other host has mappings of it.
     pub lent: Vec<(&'static str, Lent)>,
+    /// The indices of hosts whose uplink is of kind vhost-user: a testpmd joins it to their link to the fabric.
+    pub by_rings: Vec<usize>,
     /// What all guests have.
     pub kit: Kit,
 }
@@ -174,6 +177,7 @@ impl Plan {
             attachment_keys: Vec::new(),
             network_keys: Vec::new(),
             lent: Vec::new(),
+            by_rings: Vec::new(),
             kit: Kit::Bare,
         }
     }
@@ -212,10 +216,15 @@ impl Plan {
         let mode = if self.daemons_connect { "client" } else { "server" };
         let asks = self.asking_the_router.contains(&host);
         let unknown = if asks { "router" } else { "unreachable" };
+        let uplink = if self.by_rings.contains(&host) {
+            format!("kind = \"vhost-user\"\nnext_hop = \"{}\"", fabric.hosts[host].gateway())
+        } else {
+            format!("kind = \"tun\"\nname = \"{TUN}\"")
+        };
         let mut text = format!(
             "[host]\nname = \"{}\"\nlocator = \"{}\"\nsir = \"{SIR}\"\nchecksum = \"{checksum}\"\n\
              unknown = \"{unknown}\"\nruntime = \"{}\"\n\n\
-             [uplink]\nkind = \"tun\"\nname = \"{TUN}\"\nmtu = {UPLINK_MTU}\n",
+             [uplink]\n{uplink}\nmtu = {UPLINK_MTU}\n",
             fabric.hosts[host].name,
             at(host),
             runtime(&fabric.hosts[host]).display(),
@@ -267,6 +276,8 @@ pub struct Site {
     pub fabric: Fabric,
     /// The daemons, one a host.
     pub daemons: Vec<Daemon>,
+    /// What joins uplinks of kind vhost-user to their links.
+    wires: Vec<Testpmd>,
     plan: Plan,
 }
 
@@ -285,10 +296,13 @@ impl Site {
             let host = &fabric.hosts[index];
             let config = config(&evidence, host);
             fs::write(&config, plan.host_toml(&fabric, index))?;
-            Daemon::start(host, &vnets, &config, &evidence)
+            let vnets = (!plan.by_rings.contains(&index)).then_some(&vnets[..]);
+            Daemon::start_with(host, vnets, &config, &evidence)
         };
-        let daemons = (0..fabric.hosts.len()).map(daemon).collect::<Result<_>>()?;
-        Ok(Site { evidence, fabric, daemons, plan })
+        let daemons: Vec<Daemon> = (0..fabric.hosts.len()).map(daemon).collect::<Result<_>>()?;
+        let wire = |index: &usize| join(&fabric, *index, &daemons[*index], &evidence);
+        let wires = plan.by_rings.iter().map(wire).collect::<Result<_>>()?;
+        Ok(Site { evidence, fabric, daemons, wires, plan })
     }
 
     /// Boots all guests at once and gives them their addresses: IPv4 by DHCP, IPv6 by the kernel's own means.
@@ -413,8 +427,30 @@ impl Site {
     ///
     /// See above.
     pub fn daemons_must_run(&mut self) -> Result<()> {
+        self.wires.iter_mut().try_for_each(Testpmd::must_run)?;
         self.daemons.iter_mut().try_for_each(Daemon::must_run)
     }
+}
+
+/// Joins the uplink of the host of index `index`, of kind vhost-user, to its link to the fabric by a testpmd that copies frames between the two, and
+/// has the router send there what is for the locator.
+fn join(fabric: &Fabric, index: usize, daemon: &Daemon, evidence: &Path) -> Result<Testpmd> {
+    let host = &fabric.hosts[index];
+    let uplink = daemon.show("uplink")?;
+    let said = |key: &str| uplink[key].as_str().with_context(|| format!("`show uplink` says {key}"));
+    let route = format!("-6 route replace {} via {} dev {}", host.locator(), said("link_local")?, host.name);
+    fabric.router.ip(&route)?;
+    let mut command = testpmd::command_in(&host.namespace, &host.name, Pages::Ordinary(256), "0@1,1@1")?;
+    command.arg("--vdev").arg(format!("net_virtio_user0,path={}", said("socket")?));
+    command.args(["--vdev", "net_af_packet0,iface=fabric0", "--", "-i", "--auto-start", "--forward-mode=io"]);
+    command.args(["--nb-cores=1", "--total-num-mbufs=20000", "--no-mlockall"]);
+    let mut testpmd = Testpmd::start(command, &evidence.join(format!("{}-testpmd.log", host.name)))?;
+    wait_for("testpmd to attach to the uplink", Duration::from_secs(30), || {
+        testpmd.must_run()?;
+        let rings = daemon.show("uplink")?["device"]["rings"].clone();
+        Ok((rings[0]["running"] == true && rings[1]["running"] == true).then_some(()))
+    })?;
+    Ok(testpmd)
 }
 
 fn config(evidence: &Path, host: &Host) -> PathBuf {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::namespace::Namespace;
 use crate::process::{output, wait_for};
 use crate::tools::Set;
 
@@ -40,9 +41,24 @@ pub struct Testpmd {
 ///
 /// Fails when it is not unpacked, or an installed DPDK cannot be hidden.
 pub fn command(prefix: &str, pages: Pages, lcores: &str) -> Result<Command> {
+    command_by(&[], prefix, pages, lcores)
+}
+
+/// As [`command`], in a network namespace: `net_af_packet` is of its interfaces.
+///
+/// # Errors
+///
+/// As there.
+pub fn command_in(namespace: &Namespace, prefix: &str, pages: Pages, lcores: &str) -> Result<Command> {
+    let namespace = format!("--net=/run/netns/{}", namespace.name());
+    command_by(&["nsenter", &namespace], prefix, pages, lcores)
+}
+
+fn command_by(before: &[&str], prefix: &str, pages: Pages, lcores: &str) -> Result<Command> {
     hide_the_installed()?;
     let set = Set::open("dpdk")?;
-    let mut command = set.tool("dpdk-testpmd")?.command_by(&["stdbuf", "-oL"]);
+    let before = [before, &["stdbuf", "-oL"]].concat();
+    let mut command = set.tool("dpdk-testpmd")?.command_by(&before);
     command.arg("-d").arg(set.file("lib/x86_64-linux-gnu/dpdk/pmds-23.0")?);
     command.args(["--no-pci", &format!("--file-prefix={prefix}"), "--no-telemetry", "--lcores", lcores]);
     match pages {

@@ -125,10 +125,11 @@ pub(crate) fn set_hop_limit(scratch: &mut Scratch, hop_limit: u8) {
     }
 }
 
-/// Gives back, before the uplink, the hops that this host's own forwarding will spend behind it; 255 stays (design, section 5, "Hop count").
+/// Gives back, before the uplink, the hops that this host's own forwarding will spend behind it (design, section 5, "Hop count"). What leaves the
+/// host never has 255: no tenant is to seem to be on the fabric's link (RFC 5082).
 #[inline]
 pub(crate) fn give_back_hop(world: &World, hop_limit: u8) -> u8 {
-    hop_limit.saturating_add(world.uplink_hops)
+    hop_limit.saturating_add(world.uplink_hops).min(254 + world.uplink_hops)
 }
 
 /// Gives back, behind the uplink, the hops that this host's own forwarding has spent. Never 255: whoever on the fabric sends with 255

@@ -126,7 +126,7 @@ pub struct World {
     pub checksum: ChecksumMode,
     /// Bytes of the largest IPv6 packet the uplink takes.
     pub uplink_mtu: u16,
-    /// Hops that this host's own kernel spends between us and the fabric.
+    /// Hops that this host's own kernel spends between us and the fabric, 0 or 1.
     pub(crate) uplink_hops: u8,
     /// What becomes of packets to an address without a mapping.
     pub unknown: Unknown,
@@ -201,7 +201,7 @@ impl World {
             sir: host.sir,
             checksum: host.checksum,
             uplink_mtu: host.uplink_mtu,
-            uplink_hops: setup.uplink_hops,
+            uplink_hops: setup.uplink_hops.min(1),
             unknown: host.unknown,
             stragglers: setup.moves.stragglers,
             grace: setup.moves.grace,

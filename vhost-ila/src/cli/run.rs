@@ -187,6 +187,10 @@ impl Devices for Served {
         self.0.tasks().unplug(name)
     }
 
+    fn uplink(&self) -> Option<Device> {
+        self.0.fabric().map(Device::from)
+    }
+
     fn redirects(&self) -> Option<&Service> {
         Some(self.0.redirects())
     }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::table::Table;
 use crate::authority::StaticFile;
 use crate::control::answer::{
-    Attachment, Counters, Device, Group, Mapping, Path, Port, Redirects, Refusal, SharedAddress, Task,
+    Attachment, Counters, Device, Group, Mapping, Path, Port, Redirects, Refusal, SharedAddress, Task, Uplink,
 };
 use crate::control::client;
 
@@ -31,6 +31,8 @@ pub struct Args {
 enum Subject {
     /// Packets and bytes by attachment, and every drop by its reason
     Counters,
+    /// The way to the fabric, and what runs behind its socket where it has one
+    Uplink,
     /// Attachments, as configured and as their drivers run them
     Attachments,
     /// Where each address lives
@@ -50,6 +52,7 @@ enum Subject {
 pub fn run(args: Args, config: &StaticFile) -> Result<String> {
     let path = match args.subject {
         Subject::Counters => "/v1/counters",
+        Subject::Uplink => "/v1/uplink",
         Subject::Attachments => "/v1/attachments",
         Subject::Mappings => "/v1/mappings",
         Subject::Groups => "/v1/groups",
@@ -66,6 +69,7 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
     }
     Ok(match args.subject {
         Subject::Counters => counters(&read(&body)?),
+        Subject::Uplink => uplink(&read(&body)?),
         Subject::Attachments => attachments(&read::<Vec<_>>(&body)?),
         Subject::Mappings => mappings(&read::<Vec<_>>(&body)?),
         Subject::Groups => groups(&read::<Vec<_>>(&body)?),
@@ -112,6 +116,24 @@ fn counters(counters: &Counters) -> String {
         if worker.uplink_lost {
             text += "the uplink is lost: its interface was removed; restart the daemon to open it again\n";
         }
+    }
+    text
+}
+
+fn uplink(uplink: &Uplink) -> String {
+    let Uplink { kind, mtu, interface, mac, link_local, socket, device: behind } = uplink;
+    let mut text = format!("{kind}, packets of up to {mtu} bytes\n");
+    if let Some(interface) = interface {
+        let _ = writeln!(text, "interface {interface}");
+    }
+    if let (Some(mac), Some(link_local), Some(socket)) = (mac, link_local, socket) {
+        let _ = writeln!(text, "{mac}, {link_local}; socket {}", socket.display());
+    }
+    if let Some(behind) = behind {
+        let fault =
+            behind.last_fault.as_ref().map_or(String::new(), |fault| format!("; last fault: {fault}"));
+        let _ = writeln!(text, "{}{fault}", state(behind));
+        text += &device("driver", behind);
     }
     text
 }

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nve_core::counters::{PortTotals, Totals};
+use nve_core::link::link_local;
 use nve_core::pipeline::{GroupLine, MappingLine, PathLine};
 use serde::{Deserialize, Serialize};
+use smoltcp::wire::EthernetAddress;
 use utoipa::ToSchema;
 
-use crate::config::{self, Refused};
+use crate::config::{self, Refused, UplinkConfig};
 use crate::redirect::RedirectReport;
 
 pub use registration::{Denial, Held, Move, Registration};
@@ -77,6 +79,54 @@ pub struct Worker {
     /// The gateway's TUN failed for good: nothing comes from outside until the daemon is restarted.
     #[serde(default)]
     pub gateway_lost: bool,
+}
+
+/// The way to the fabric, as configured and, where it is a device, as its driver runs it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Uplink {
+    /// `tun`, `vhost-user` or `none`.
+    pub kind: String,
+    /// Bytes of the largest IPv6 packet.
+    pub mtu: u16,
+    /// The TUN's interface, where it is one.
+    pub interface: Option<String>,
+    /// Our MAC address on the fabric's link, where it is a device.
+    pub mac: Option<String>,
+    /// Our address on that link, to which a router sends what is for the locator.
+    #[schema(value_type = Option<String>)]
+    pub link_local: Option<Ipv6Addr>,
+    /// Its socket.
+    #[schema(value_type = Option<String>)]
+    pub socket: Option<PathBuf>,
+    /// What runs behind that.
+    pub device: Option<Device>,
+}
+
+impl From<&UplinkConfig> for Uplink {
+    fn from(config: &UplinkConfig) -> Self {
+        let kind = |kind: &str| Self {
+            kind: kind.into(),
+            mtu: config.mtu(),
+            interface: None,
+            mac: None,
+            link_local: None,
+            socket: None,
+            device: None,
+        };
+        match config {
+            UplinkConfig::Tun { name, .. } => Self { interface: Some(name.clone()), ..kind("tun") },
+            UplinkConfig::None { .. } => kind("none"),
+            UplinkConfig::VhostUser { device, .. } => {
+                let mac = EthernetAddress(device.mac);
+                Self {
+                    mac: Some(mac.to_string()),
+                    link_local: Some(link_local(mac)),
+                    socket: Some(device.socket.clone()),
+                    ..kind("vhost-user")
+                }
+            }
+        }
+    }
 }
 
 /// A NIC of a virtual machine, as configured and as its driver runs it; or of a host task.

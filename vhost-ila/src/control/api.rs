@@ -14,7 +14,7 @@ use utoipa::OpenApi;
 use super::Running;
 use super::answer::{
     Attachment, Counters, Denial, Group, Held, Mapping, Move, Moved, Path, Redirects, Refusal, Registration,
-    Reloaded, Unplugged,
+    Reloaded, Unplugged, Uplink,
 };
 use super::registry::Reason;
 use super::running::Misplaced;
@@ -26,7 +26,7 @@ use crate::authority::Denied;
     info(title = "vhost-ila", license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")),
     servers((url = "http://localhost", description = "any host name: the socket is the address")),
     paths(
-        counters, attachments, unplug, activate, moved, mappings, registrations, register, move_to, unregister, groups, learned_paths,
+        counters, uplink, attachments, unplug, activate, moved, mappings, registrations, register, move_to, unregister, groups, learned_paths,
         redirects, reload
     )
 )]
@@ -36,6 +36,7 @@ pub struct Description;
 pub fn router(running: Arc<Running>) -> Router {
     Router::new()
         .route("/v1/counters", get(counters))
+        .route("/v1/uplink", get(uplink))
         .route("/v1/attachments", get(attachments))
         .route("/v1/attachments/{name}/unplug", post(unplug))
         .route("/v1/attachments/{name}/activate", post(activate))
@@ -56,6 +57,12 @@ pub fn router(running: Arc<Running>) -> Router {
 #[utoipa::path(get, path = "/v1/counters", responses((status = 200, body = Counters)))]
 async fn counters(State(running): State<Arc<Running>>) -> Response {
     blocking(move || Json(running.counters()).into_response()).await
+}
+
+/// The way to the fabric, and what runs behind its socket where it has one.
+#[utoipa::path(get, path = "/v1/uplink", responses((status = 200, body = Uplink)))]
+async fn uplink(State(running): State<Arc<Running>>) -> Response {
+    blocking(move || Json(running.uplink()).into_response()).await
 }
 
 /// Every attachment, as configured and as its driver runs it.

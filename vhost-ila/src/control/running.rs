@@ -16,7 +16,7 @@ use nve_core::setup::Realm;
 use super::answer;
 use super::answer::{
     Attachment, Counters, Device, Group, Mapping, Moved, Path, Redirects, Refusal, Reloaded, SharedAddress,
-    Task, Worker,
+    Task, Uplink, Worker,
 };
 use super::registry::{self, Reason, Registry};
 use crate::authority::StaticFile;
@@ -42,6 +42,10 @@ pub trait Devices: Send + Sync {
     fn unplug(&self, name: &str) -> Result<(), PlugError>;
     /// What each worker spent.
     fn workers(&self) -> Vec<Worker>;
+    /// What runs behind the uplink's socket, where it has one.
+    fn uplink(&self) -> Option<Device> {
+        None
+    }
     /// Redirects, where there are any.
     fn redirects(&self) -> Option<&Service> {
         None
@@ -157,6 +161,11 @@ impl Running {
 
     pub(super) fn redirects(&self) -> Redirects {
         self.devices.redirects().map(|service| Redirects::from(service.report())).unwrap_or_default()
+    }
+
+    pub(super) fn uplink(&self) -> Uplink {
+        let uplink = Uplink::from(&self.running().uplink);
+        Uplink { device: self.devices.uplink(), ..uplink }
     }
 
     pub(super) fn counters(&self) -> Counters {

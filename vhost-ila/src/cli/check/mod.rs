@@ -48,10 +48,23 @@ pub fn run(args: Args, source: &StaticFile) -> Result<Answer> {
                 well = !findings.iter().any(|finding| matches!(finding.verdict, Verdict::Unmet { .. }));
                 findings.iter().for_each(|finding| report(finding, &mut text));
             }
-            None => text.push_str("no uplink: nothing is needed of this host's network\n"),
+            None => text.push_str(nothing_needed(&config)),
         }
     }
     Ok(Answer { text, well })
+}
+
+/// Why nothing is asked of the kernel, where there is no TUN.
+fn nothing_needed(config: &Config) -> &'static str {
+    match config.uplink {
+        UplinkConfig::VhostUser { .. } => {
+            "the uplink goes by no kernel: no TUN, forwarding, route, rule or firewall of this host matters\n\
+             to it; whoever attaches to its socket routes the locator to our link-local address (`vhost-ila show uplink`)\n"
+        }
+        UplinkConfig::Tun { .. } | UplinkConfig::None { .. } => {
+            "no uplink: nothing is needed of this host's network\n"
+        }
+    }
 }
 
 /// One line that says what is in the config.

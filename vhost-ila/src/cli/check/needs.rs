@@ -50,7 +50,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// `None` where there is no uplink.
+    /// `None` where there is no uplink that goes by the kernel.
     pub(super) fn new(config: &Config) -> Option<Self> {
         let UplinkConfig::Tun { name, mtu } = &config.uplink else { return None };
         let setup = config.setup.setup();
