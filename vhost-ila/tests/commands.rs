@@ -2,6 +2,7 @@
 
 mod commands {
     pub(crate) mod addr;
+    pub(crate) mod bulk;
     pub(crate) mod check;
     pub(crate) mod id;
     pub(crate) mod mapping;

@@ -248,6 +248,11 @@ impl Lessons {
         changed
     }
 
+    /// What something is known of.
+    pub(super) fn identifiers(&self) -> impl Iterator<Item = Identifier> {
+        self.entries.keys().copied()
+    }
+
     /// The hosts that entries name.
     pub(super) fn locators(&self) -> impl Iterator<Item = Locator> {
         self.entries.values().flat_map(Entry::hosts)

@@ -28,7 +28,7 @@ use crate::addr::{Identifier, Kind, Locator};
 use crate::counters::{PortTotals, Totals, WorkerCells};
 use crate::packet::{ChecksumState, GsoKind, Offload};
 use crate::policy::{Attachment, Away, Cell, LocatorId, Network, Numbers, Reach, World, identifier_in};
-use crate::setup::{CheckedSetup, Realm, task_identifier};
+use crate::setup::{Bulk, CheckedSetup, Realm, task_identifier};
 use crate::tables::{Groups, MappingTable, TableFull, Target};
 
 /// What the guest behind an attachment can take, as its driver negotiated it; or the fabric ([`PortId::FABRIC`]).
@@ -251,21 +251,33 @@ impl Nve {
         let world = World::build(setup, registry.numbers(&ports));
         let world = world.knowing(&registry.reaches, registry.lessons.locators());
         let mut wanted = registry.targets(setup, &world);
+        let bulk = BulkTargets::new(&setup.setup().bulk, &world, &registry.locator_ids);
         let Registry { lessons, locator_ids, .. } = &mut *registry;
+        // What is learned is laid over what the bulk says, too.
+        for identifier in lessons.identifiers() {
+            if let Some(said) = bulk.of(identifier) {
+                wanted.entry(identifier).or_insert(said);
+            }
+        }
         let number = |locator| locator_ids.get(&locator).copied();
-        let lessons = lessons.reconcile(&world, number, (&mut wanted, capacity));
+        let lessons = lessons.reconcile(&world, number, (&mut wanted, capacity - bulk.len()));
         registry.settle(ports, &world);
 
         // Identifiers that leave go first: their room is needed, and an old port must not be found under them.
-        let leaving: Vec<_> =
-            self.table.iter().map(|(id, _)| id).filter(|id| !wanted.contains_key(id)).collect();
+        let leaving: Vec<_> = self
+            .table
+            .iter()
+            .map(|(id, _)| id)
+            .filter(|id| !wanted.contains_key(id) && !bulk.has(*id))
+            .collect();
         for identifier in leaving {
             self.table.remove(identifier);
         }
         let before = self.world.swap(Arc::new(world));
         self.announce_changes(&before);
         let mut departed = Vec::new();
-        for (identifier, target) in wanted {
+        let beside = bulk.iter().filter(|(identifier, _)| !wanted.contains_key(identifier));
+        for (identifier, target) in wanted.iter().map(|(id, target)| (*id, *target)).chain(beside) {
             let stored = self.table.insert(identifier, target);
             debug_assert_ne!(stored, Err(TableFull), "counted above");
             if let (Ok(Some(Target::Local(_))), Target::Remote(..)) = (stored, target) {
@@ -373,9 +385,15 @@ impl Nve {
 
     /// Every mapping, prefixes and shared addresses among them, ordered by network and address.
     pub fn mappings(&self) -> Vec<MappingLine> {
+        self.mappings_beside(&Bulk::NONE)
+    }
+
+    /// As [`Nve::mappings`], without those that only `bulk` says.
+    pub fn mappings_beside(&self, bulk: &Bulk) -> Vec<MappingLine> {
         let world = self.world.load();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = self.table.iter().filter_map(|(id, target)| {
+        let is_of_bulk = |id| bulk.host_of(id).is_some() && registry.lessons.of(id).is_none();
+        let own = self.table.iter().filter(|(id, _)| !is_of_bulk(*id)).filter_map(|(id, target)| {
             let line = mapping_line(&world, id, Some(target))?;
             let Some(Learned { source, epoch, since, until }) = registry.lessons.of(id) else {
                 return Some(line);
@@ -437,11 +455,61 @@ impl Nve {
     }
 }
 
+/// What a bulk says, in the table's words: a target for each of its hosts, and none for each of its identifiers.
+struct BulkTargets<'a> {
+    bulk: &'a Bulk,
+    /// By the place of a host: for IPv4 addresses, and for IPv6 ones. `None`: the host is this one, where attachments say more.
+    targets: Vec<[Option<Target>; 2]>,
+}
+
+impl<'a> BulkTargets<'a> {
+    fn new(bulk: &'a Bulk, world: &World, numbers: &HashMap<Locator, LocatorId>) -> Self {
+        let by_name: HashMap<&str, &Network> = world.networks().map(|n| (n.name.as_str(), n)).collect();
+        let targets = bulk.hosts().iter().map(|host| {
+            let place = by_name.get(host.network.as_str()).zip(numbers.get(&host.locator));
+            let place = place.filter(|_| host.locator != world.locator);
+            [true, false].map(|is_ipv4| {
+                let (network, id) = place?;
+                let neutral = network.neutral_to(host.locator, is_ipv4, world.checksum, world.sir);
+                Some(Target::Remote(*id, neutral))
+            })
+        });
+        Self { bulk, targets: targets.collect() }
+    }
+
+    fn target(&self, identifier: Identifier, place: usize) -> Option<Target> {
+        let [ipv4, ipv6] = *self.targets.get(place)?;
+        match if identifier.type_number() == 2 { ipv4 } else { ipv6 }? {
+            Target::Remote(id, neutral) => {
+                Some(Target::Remote(id, neutral.filter(|_| identifier.has_neutral_form())))
+            }
+            here @ Target::Local(_) => Some(here),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.bulk.len()
+    }
+
+    fn of(&self, identifier: Identifier) -> Option<Target> {
+        self.target(identifier, self.bulk.host_of(identifier)?)
+    }
+
+    /// Whether it says where `identifier` lives, which is elsewhere.
+    fn has(&self, identifier: Identifier) -> bool {
+        !self.bulk.is_empty() && self.of(identifier).is_some()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Identifier, Target)> {
+        self.bulk.iter().filter_map(|(identifier, place)| Some((identifier, self.target(identifier, place)?)))
+    }
+}
+
 fn identifier_count(setup: &CheckedSetup) -> usize {
     let setup = setup.setup();
     let tenants = setup.attachments.iter().map(|a| a.addresses.len()).sum::<usize>();
     let tasks = setup.tasks.iter().map(|task| task.addresses.len()).sum::<usize>();
-    tenants + tasks + setup.mappings.len() + setup.task_mappings.len()
+    tenants + tasks + setup.mappings.len() + setup.task_mappings.len() + setup.bulk.len()
 }
 
 fn group_line(world: &World, groups: &Groups, identifier: Identifier) -> Option<GroupLine> {

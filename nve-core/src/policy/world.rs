@@ -531,6 +531,8 @@ impl Many {
         let mappings = setup.mappings.iter().filter(|mapping| mapping.network == name);
         let several = setup.several.iter().filter(|several| several.network.as_deref() == Some(name));
         let several = several.flat_map(|several| several.locators.iter().copied());
+        let bulk = setup.bulk.hosts().iter().filter(|host| host.network == name).map(|host| host.locator);
+        let several = several.chain(bulk);
         let locators: BTreeSet<Locator> = mappings.map(|mapping| mapping.locator).chain(several).collect();
         self.hosts = locators.into_iter().filter_map(number).collect();
         let mut listeners: HashMap<Identifier, BTreeSet<Locator>> = HashMap::new();

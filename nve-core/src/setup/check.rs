@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use smoltcp::wire::Ipv4Cidr;
 
 use super::{
-    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, further, moves, peer,
+    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, bulk, further, moves, peer,
     realms, several,
 };
 use crate::addr::{Locator, Vnet};
@@ -93,6 +93,7 @@ impl Setup {
             further::check_route(route, &self.host, &networks, &mut behind)?;
         }
         several::check(&self, &networks, &held)?;
+        bulk::check(&self, &networks, &held)?;
         realms::check(&self, &networks, &held, &behind)?;
         peer::check(&self, &networks)?;
         Ok(CheckedSetup(self))

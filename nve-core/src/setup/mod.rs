@@ -12,6 +12,7 @@ use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 use crate::addr::{ChecksumMode, Identifier, Locator, SirPrefix, Vnet, Vnid};
 use crate::gateway::Lease4;
 
+mod bulk;
 mod check;
 mod further;
 mod moves;
@@ -20,6 +21,7 @@ mod realms;
 mod residence;
 mod several;
 
+pub use bulk::{Bulk, BulkHost, BulkReader, Twice};
 pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
 pub(crate) use further::NOBODYS;
 pub use moves::{GRACE, Moves, Stragglers};
@@ -219,6 +221,8 @@ pub struct Setup {
     pub attachments: Vec<Attachment>,
     /// Addresses on other hosts.
     pub mappings: Vec<Mapping>,
+    /// More of them, by the million.
+    pub bulk: Bulk,
     /// Listeners on other hosts.
     pub listeners: Vec<Listener>,
     /// Prefixes behind other hosts.
@@ -253,6 +257,7 @@ impl Setup {
             networks: Vec::new(),
             attachments: Vec::new(),
             mappings: Vec::new(),
+            bulk: Bulk::NONE,
             listeners: Vec::new(),
             routes: Vec::new(),
             moves: Moves::NONE,
@@ -273,7 +278,8 @@ impl Setup {
         let routes = self.routes.iter().map(|route| route.locator);
         let tasks = self.task_mappings.iter().map(|mapping| mapping.locator);
         let several = self.several.iter().flat_map(|several| several.locators.iter().copied());
-        let mappings = mappings.chain(several);
+        let bulk = self.bulk.hosts().iter().map(|host| host.locator);
+        let mappings = mappings.chain(several).chain(bulk);
         mappings.chain(routes).chain(tasks).chain(self.listeners.iter().map(|listener| listener.locator))
     }
 }

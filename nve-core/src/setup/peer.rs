@@ -35,7 +35,8 @@ pub(super) fn check(
         let mappings = setup.mappings.iter().map(|mapping| (mapping.locator, &mapping.network));
         let routes = setup.routes.iter().map(|route| (route.locator, &route.network));
         let listeners = setup.listeners.iter().map(|listener| (listener.locator, &listener.network));
-        let mut tenants = mappings.chain(routes).chain(listeners);
+        let bulk = setup.bulk.hosts().iter().map(|host| (host.locator, &host.network));
+        let mut tenants = mappings.chain(routes).chain(listeners).chain(bulk);
         if let Some((_, network)) = tenants.find(|(locator, _)| *locator == peer.locator) {
             let reason = format!("a mapping says that network.{network} has something there");
             let remedy = "the Linux kernel has tasks only: remove the mapping, or the peer";

@@ -95,7 +95,8 @@ async fn worker_ended(daemon: &DaemonHandle) {
 pub(super) fn core_of(config: &Config) -> Arc<Nve> {
     let setup = config.setup.setup();
     let own: usize = setup.attachments.iter().map(|attachment| attachment.addresses.len()).sum();
-    let capacity = MAPPING_CAPACITY.max(2 * (own + setup.mappings.len()));
+    // Of a bulk file, as many as the operator says: a table of millions is not made twice as large to be safe.
+    let capacity = MAPPING_CAPACITY.max(2 * (own + setup.mappings.len())) + config.mappings_room;
     Nve::new(config.setup.clone(), capacity)
 }
 

@@ -70,6 +70,11 @@ impl Places {
         Some(Sections { host: place(&self.host)?, uplink: place(&self.uplink)?, objects })
     }
 
+    /// Whether `object` is written in a config file.
+    pub(super) fn has(&self, object: &str) -> bool {
+        self.item(object).is_some()
+    }
+
     fn item(&self, object: &str) -> Option<&Item> {
         match object.split_once('.') {
             Some(("network", name)) => self.networks.get(name),

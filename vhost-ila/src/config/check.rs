@@ -14,6 +14,7 @@ use smoltcp::wire::Ipv6Cidr;
 use super::GatewayConfig;
 use super::across::{Item, Places};
 use super::attachment::{self, Attached, Socket};
+use super::bulk::{self, MappingsFile};
 use super::raw::{RawAuthority, RawFile, RawGateway, RawHost, RawListener, RawMapping, RawNetwork, Text};
 use super::source::Source;
 use super::uplink::{self, Uplink};
@@ -44,6 +45,7 @@ struct Gathered {
     gateway: Option<GatewayConfig>,
     gateway_place: Option<Place>,
     authority: AuthorityConfig,
+    bulk: Option<MappingsFile>,
     networks: Vec<Network>,
     attached: Vec<(Attachment, Socket)>,
     standby: BTreeSet<String>,
@@ -123,6 +125,23 @@ impl Gathered {
             && judge.owns("[authority]", authority.span())
         {
             self.authority = authority_section(judge, authority.get_ref()).unwrap_or_default();
+        }
+        if let Some(mappings) = &raw.mappings
+            && judge.owns("[mappings]", mappings.span())
+        {
+            self.bulk = bulk::section(judge, mappings.get_ref());
+            if raw
+                .authority
+                .as_ref()
+                .is_some_and(|authority| authority.get_ref().kind.get_ref() == "embedded")
+            {
+                let what = "[mappings]: a registry and a file cannot both say where addresses live".into();
+                judge.refuse(
+                    mappings.span(),
+                    what,
+                    "remove it, or write kind = \"static\" in [authority]".into(),
+                );
+            }
         }
         if let Some(redirect) = &raw.redirect
             && judge.owns("[redirect]", redirect.span())
@@ -344,7 +363,14 @@ impl Gathered {
             uplink_hops: uplink.hops(),
             ..Setup::of(host)
         };
-        let setup = setup.check().map_err(|error| across::refused(&error, &self.places))?;
+        let bulk = self.bulk.as_ref().map(|file| file.read(&setup)).transpose()?.unwrap_or_default();
+        let setup = Setup { bulk, ..setup };
+        let setup = setup.check().map_err(|error| {
+            let of_bulk = || self.bulk.as_ref().and_then(|file| file.refused(&error));
+            let known = self.places.has(&error.object);
+            if known { None } else { of_bulk() }.unwrap_or_else(|| across::refused(&error, &self.places))
+        })?;
+        let mappings_room = self.bulk.as_ref().map_or(0, |file| file.room).max(setup.setup().bulk.len());
         Ok(Config {
             setup,
             devices,
@@ -353,6 +379,7 @@ impl Gathered {
             worker: section.worker,
             authority: self.authority,
             redirect,
+            mappings_room,
             runtime,
             sections,
         })

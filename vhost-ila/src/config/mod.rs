@@ -11,11 +11,13 @@
 //!     source.rs   bytes, and where each byte is: file and line
 //!     raw.rs      RawFile: shape and spelling checked by serde, every value with its span
 //!     check.rs    each value parsed into its witness type (value.rs), who owns what, what is written twice
+//!     bulk.rs     mappings by the million, read line by line
 //!     across.rs   nve-core's check across objects, its refusals brought back to a line
 //! ```
 
 mod across;
 mod attachment;
+mod bulk;
 mod check;
 mod instance;
 pub(crate) mod nearest;
@@ -71,6 +73,8 @@ pub struct Config {
     pub redirect: Option<RedirectConfig>,
     /// Who says where identifiers live, beside this config.
     pub authority: AuthorityConfig,
+    /// Identifiers of the bulk file that the mapping table must have room for, from the start.
+    pub mappings_room: usize,
     /// Directory of the sockets.
     pub runtime: PathBuf,
     /// Where it is all written.

@@ -29,6 +29,7 @@ pub(super) struct RawFile {
     pub(super) attachment: BTreeMap<Text, RawAttachment>,
     #[serde(default)]
     pub(super) mapping: Vec<Spanned<RawMapping>>,
+    pub(super) mappings: Option<Spanned<RawMappings>>,
     #[serde(default)]
     pub(super) listener: Vec<Spanned<RawListener>>,
     #[serde(default)]
@@ -46,6 +47,13 @@ pub(super) struct RawFile {
 pub(super) struct RawPeer {
     pub(super) locator: Text,
     pub(super) checksum: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMappings {
+    pub(super) file: Text,
+    pub(super) room: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Deserialize)]

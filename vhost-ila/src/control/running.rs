@@ -270,7 +270,12 @@ impl Running {
 
     pub(super) fn mappings(&self) -> Vec<Mapping> {
         let now = crate::epoch::now();
-        self.nve.mappings().into_iter().map(|line| Mapping::new(line, now)).collect()
+        let config = self.running().clone();
+        self.nve
+            .mappings_beside(&config.setup.setup().bulk)
+            .into_iter()
+            .map(|line| Mapping::new(line, now))
+            .collect()
     }
 
     pub(super) fn groups(&self) -> Vec<Group> {
@@ -310,7 +315,7 @@ impl Config {
         Reloaded {
             networks: setup.networks.len(),
             attachments: setup.attachments.len(),
-            mappings: setup.mappings.len(),
+            mappings: setup.mappings.len() + setup.bulk.len(),
         }
     }
 }

@@ -82,7 +82,7 @@ fn summary(source: &StaticFile, config: &Config) -> String {
         setup.host.name,
         count(setup.networks.len(), "network"),
         count(setup.attachments.len(), "attachment"),
-        count(setup.mappings.len(), "mapping"),
+        count(setup.mappings.len() + setup.bulk.len(), "mapping"),
     )
 }
 
