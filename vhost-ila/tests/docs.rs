@@ -238,6 +238,7 @@ fn keys() -> Vec<(String, String)> {
     let mut keys = Vec::new();
     for table in [
         "[host]",
+        "[mappings]",
         "[uplink]",
         "[gateway]",
         "[authority]",

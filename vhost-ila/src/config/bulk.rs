@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nve_core::addr::Locator;
 use nve_core::setup::{Bulk, BulkReader, Setup, SetupError};

@@ -71,6 +71,6 @@ fn a_file_of_mappings_and_a_registry_exclude_each_other() {
     );
     let config = directory.path().join("host.toml");
     std::fs::write(&config, text).unwrap();
-    let refused = refusal(&["check", config.to_str().unwrap()]);
+    let refused = refusal(&["check", "--config", config.to_str().unwrap()]);
     assert!(refused.contains("host.toml:9: [mappings]"), "{refused}");
 }
