@@ -19,6 +19,12 @@ pub struct Offload {
 impl Offload {
     /// Nothing left to hardware.
     pub const NONE: Offload = Offload { checksum: ChecksumState::InPacket, gso: None };
+
+    /// Whether that is so.
+    #[inline]
+    pub const fn is_none(&self) -> bool {
+        matches!(self.checksum, ChecksumState::InPacket) && self.gso.is_none()
+    }
 }
 
 /// Who has done or will do the transport checksum.

@@ -178,7 +178,7 @@ impl Nve {
         }
         let world = self.world.load().with_away(&registry.away);
         let until = since.saturating_add(world.grace);
-        self.world.store(Arc::new(world));
+        self.change_world(Arc::new(world));
         self.departures.add(identifiers.to_vec(), Some(until));
     }
 

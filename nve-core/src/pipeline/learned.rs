@@ -343,7 +343,7 @@ impl Nve {
         let ended = ended.iter().filter(|identifier| self.end(&mut registry, **identifier)).count();
         let unused = core::mem::take(&mut registry.lessons.unused);
         if let Some(world) = self.world.load().forgetting(&unused) {
-            self.world.store(Arc::new(world));
+            self.change_world(Arc::new(world));
         }
         ended
     }
@@ -406,7 +406,7 @@ impl Nve {
             return None;
         }
         let id = registry.number_of(locator);
-        self.world.store(Arc::new(world.knowing(&registry.reaches, [locator])));
+        self.change_world(Arc::new(world.knowing(&registry.reaches, [locator])));
         Some(id)
     }
 }

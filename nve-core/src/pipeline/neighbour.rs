@@ -32,7 +32,7 @@ const GROWTH: usize = 20;
 const MAY_FRAGMENT: usize = 1260;
 
 /// Decides the plain packet of `question`; false: the walk decides.
-#[inline]
+#[inline(always)]
 pub(crate) fn decide(
     nve: &Nve,
     (world, identification): (&World, &mut u16),
@@ -47,7 +47,7 @@ pub(crate) fn decide(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn ipv4(
     nve: &Nve,
     (world, identification): (&World, &mut u16),
@@ -83,7 +83,7 @@ fn ipv4(
     Some(())
 }
 
-#[inline]
+#[inline(always)]
 fn ipv6(
     nve: &Nve,
     world: &World,
@@ -110,7 +110,7 @@ fn ipv6(
 }
 
 /// Who receives the packet, if its sender bears its own MAC and address, the low 32 bits of which are `source`.
-#[inline]
+#[inline(always)]
 fn neighbours<'w>(
     nve: &Nve,
     world: &'w World,
@@ -127,7 +127,7 @@ fn neighbours<'w>(
         return None;
     }
     let receiver = Plainly::at(nve, world, (destination, question.bucket))?;
-    deliver::takes(nve.receiver(receiver.port()), &frame.offload).is_ok().then_some(receiver)
+    nve.plainly_takes(receiver.port(), &frame.offload).then_some(receiver)
 }
 
 /// Bytes of the largest packet that leaves.
@@ -164,7 +164,7 @@ fn plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> Option<()> {
     }
     // Translation may turn one zero of one's complement into the other; UDP's "no checksum" passes as it is inside a network.
     match checksum {
-        [0, 0] if header.protocol() == protocol::UDP && frame.offload == Offload::NONE => {}
+        [0, 0] if header.protocol() == protocol::UDP && frame.offload.is_none() => {}
         [0, 0] | [0xff, 0xff] => return None,
         _ => {}
     }
@@ -173,8 +173,7 @@ fn plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> Option<()> {
     if !right || illegal_source_v4(header.source()) {
         return None;
     }
-    (frame.offload == Offload::NONE || describes(&frame.offload, header.protocol(), field as u16))
-        .then_some(())
+    (frame.offload.is_none() || describes(&frame.offload, header.protocol(), field as u16)).then_some(())
 }
 
 /// Whether `offload` leaves the checksum of this packet, and its segmentation if any, as virtio 1.2, section 5.1.6.2 has it.

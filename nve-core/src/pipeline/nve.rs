@@ -10,7 +10,8 @@
 //! ```
 
 use core::net::{IpAddr, Ipv6Addr};
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,6 +70,9 @@ impl Receiver {
         }
         Ok(())
     }
+
+    /// [`Receiver::up`], packed.
+    const UP: u8 = 1;
 
     fn pack(self) -> u8 {
         [self.up, self.csum, self.tso4, self.tso6, self.ecn, self.uso]
@@ -179,6 +183,7 @@ pub(super) struct Registry {
 /// One NVE: shared by all workers and the control side.
 pub struct Nve {
     pub(super) world: Arc<ArcSwap<World>>,
+    world_changes: AtomicU64,
     pub(super) table: MappingTable,
     /// Who on this host listens to what.
     pub(super) groups: ArcSwap<Groups>,
@@ -205,6 +210,7 @@ impl Nve {
         let needed = identifier_count(&setup);
         let ports = registry.number(&setup).unwrap_or_default();
         let nve = Self {
+            world_changes: AtomicU64::new(0),
             world: Arc::new(ArcSwap::from_pointee(World::build(&setup, registry.numbers(&ports)))),
             table: MappingTable::with_capacity(mapping_capacity.max(needed)),
             groups: ArcSwap::default(),
@@ -273,7 +279,7 @@ impl Nve {
         for identifier in leaving {
             self.table.remove(identifier);
         }
-        let before = self.world.swap(Arc::new(world));
+        let before = self.change_world(Arc::new(world));
         self.announce_changes(&before);
         let mut departed = Vec::new();
         let beside = bulk.iter().filter(|(identifier, _)| !wanted.contains_key(identifier));
@@ -315,6 +321,17 @@ impl Nve {
     pub fn ports(&self) -> Vec<Attachment> {
         self.world.load().attachments().cloned().collect()
     }
+    /// Makes `world` the one that is; gives back the one before.
+    pub(super) fn change_world(&self, world: Arc<World>) -> Arc<World> {
+        let before = self.world.swap(world);
+        self.world_changes.fetch_add(1, Release);
+        before
+    }
+    /// How often the world has changed: a plain load, where the world itself costs two locked operations.
+    #[inline]
+    pub(super) fn world_changes(&self) -> u64 {
+        self.world_changes.load(Acquire)
+    }
     /// The world as it is now.
     pub fn world(&self) -> Arc<World> {
         self.world.load_full()
@@ -343,6 +360,13 @@ impl Nve {
             (true, false) => self.announcements.stopped(port),
             _ => {}
         }
+    }
+    /// Whether the guest behind `port` is there and takes a packet with `offload` as it is.
+    #[inline]
+    pub(super) fn plainly_takes(&self, port: PortId, offload: &Offload) -> bool {
+        let Some(cell) = self.receivers.get(usize::from(port.0)) else { return false };
+        let bits = cell.load(Relaxed);
+        bits & Receiver::UP != 0 && (offload.is_none() || Receiver::unpack(bits).takes(offload).is_ok())
     }
     /// What the guest behind `port` can take.
     #[inline]

@@ -201,7 +201,7 @@ impl Nve {
         }
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_who_came(&mut registry);
-        self.world.store(Arc::new(self.world.load().with_away(&registry.away)));
+        self.change_world(Arc::new(self.world.load().with_away(&registry.away)));
         for arrived in arrived.iter_mut().flat_map(|arrival| &mut arrival.identifiers) {
             arrived.epoch = at_least.max(registry.epoch_of(arrived.identifier).saturating_add(1));
             // It may have left again meanwhile.

@@ -115,7 +115,7 @@ impl Question {
 }
 
 /// Classifies an Ethernet frame from `port`.
-#[inline]
+#[inline(always)]
 pub(crate) fn from_tenant(world: &World, port: PortId, frame: &Frame<'_>, question: &mut Question) {
     let origin = Origin::Port(port);
     let network = world.attachment(port).and_then(|attachment| world.network(attachment.network));
@@ -165,7 +165,7 @@ fn task_ipv6(world: &World, origin: Origin, frame: &Frame<'_>) -> Result<Questio
     }
 }
 
-#[inline]
+#[inline(always)]
 fn tenant_ipv4(
     origin: Origin,
     network: &Network,

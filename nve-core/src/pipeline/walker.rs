@@ -27,6 +27,8 @@ use crate::tables::Groups;
 pub struct Walker {
     nve: Arc<Nve>,
     world: Arc<World>,
+    /// How often the world had changed before this one was pinned.
+    changes: u64,
     cells: Arc<WorkerCells>,
     /// By port number; numbers without an attachment have cells all the same.
     ports: Vec<Arc<PortCounters>>,
@@ -46,10 +48,11 @@ impl Walker {
     /// A walker for one worker thread.
     pub fn new(nve: Arc<Nve>) -> Self {
         let cells = nve.register_worker();
-        let world = nve.world();
+        let (changes, world) = (nve.world_changes(), nve.world());
         let mut walker = Self {
             nve,
             world,
+            changes,
             cells,
             ports: Vec::new(),
             limits: Vec::new(),
@@ -70,12 +73,17 @@ impl Walker {
     #[inline]
     pub fn begin(&mut self, now: Duration) {
         self.now = now;
-        let current = self.nve.world.load();
-        if !Arc::ptr_eq(&current, &self.world) {
-            self.world = Arc::clone(&current);
-            drop(current);
-            self.make_room();
+        if self.nve.world_changes() != self.changes {
+            self.pin();
         }
+    }
+
+    #[cold]
+    fn pin(&mut self) {
+        // In this order: a world that comes in between is pinned once more.
+        self.changes = self.nve.world_changes();
+        self.world = self.nve.world();
+        self.make_room();
     }
 
     /// Cells and allowances for every port of the pinned world. An allowance outlives its attachment: a port that is removed and
@@ -90,7 +98,7 @@ impl Walker {
     }
 
     /// Parses a frame (Ethernet from a port, IPv6 from the uplink).
-    #[inline]
+    #[inline(always)]
     pub fn classify(&self, origin: Origin, frame: &Frame<'_>, question: &mut Question) {
         match origin {
             Origin::Port(port) => from_tenant(&self.world, port, frame, question),
@@ -110,7 +118,7 @@ impl Walker {
 
     /// What becomes of the frame that `question` was made of, in the same batch: written to `fate`. Whether it is settled, and to be
     /// counted as taken ([`Walker::took`]); if not, it is brought [`Fate::Again`].
-    #[inline]
+    #[inline(always)]
     pub fn decide(
         &mut self,
         question: &Question,
@@ -126,6 +134,7 @@ impl Walker {
     }
 
     /// The same without the shortcut.
+    #[inline(never)]
     pub(super) fn decide_walking(
         &mut self,
         question: &Question,

@@ -67,6 +67,9 @@ impl Run {
             self.end(out);
             self.port = port.0;
         }
+        if self.frames == 0 {
+            out.expect(self.port);
+        }
         self.frames += 1;
     }
 
@@ -196,7 +199,7 @@ impl Batch {
         let mut segments = 0;
         for i in 0..self.chains.len().min(BATCH) {
             let (Some(slot), meta) = (self.slots.get_mut(i), &mut self.meta[i]) else { break };
-            let copied = self.chains.copy(i, 0, &mut slot.taken);
+            let copied = self.chains.copy_head(i, &mut slot.taken);
             meta.len = self.chains.bytes(i).saturating_sub(LEN);
             (meta.offload, meta.asked) = (Offload::NONE, false);
             if copied < LEN + ETHERNET_LEN || meta.len > MAX_FRAME {

@@ -149,6 +149,13 @@ impl Outlets {
         }
     }
 
+    /// Frames to the attachment of this number are coming: [`Self::prepare`] follows.
+    #[inline]
+    pub(super) fn expect(&mut self, index: u16) {
+        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
+        port.receivers.usable().for_each(|ring| ring.queue.ring.expect());
+    }
+
     /// Fetches the buffers that so many frames to the attachment of this number will need. Which of several rings they go to is not known
     /// yet, so each is fetched for; what is not used then is there for the next.
     #[inline]
@@ -167,7 +174,7 @@ impl Outlets {
     }
 
     /// Carries out a fate that needs nothing more than a copy; `flow` is asked where the receiver has several rings.
-    #[inline]
+    #[inline(always)]
     pub(super) fn perform(
         &mut self,
         origin: Origin,
@@ -180,9 +187,24 @@ impl Outlets {
             Fate::Local(port, rewritten) => {
                 self.give_to_port(origin, (*port, flow), rewritten, scratch, source);
             }
+            fate => self.perform_other(origin, fate, flow, scratch, source),
+        }
+    }
+
+    #[inline(never)]
+    fn perform_other(
+        &mut self,
+        origin: Origin,
+        fate: &Fate,
+        flow: impl FnOnce() -> u32,
+        scratch: &Scratch,
+        source: Source<'_>,
+    ) {
+        match fate {
+            Fate::Local(..) => {}
             Fate::Uplink(rewritten) => self.give_to_uplink((origin, flow), rewritten, scratch, source),
             Fate::Reply(rewritten, _) => match origin {
-                Origin::Port(port) => self.give_to_port(origin, (port, flow), rewritten, scratch, source),
+                Origin::Port(port) => self.give_back_to_port((port, flow), rewritten, scratch, source),
                 Origin::Uplink => self.give_to_uplink((origin, flow), rewritten, scratch, source),
                 Origin::Outside => self.give_to_outside(rewritten, scratch, source),
             },
@@ -204,7 +226,19 @@ impl Outlets {
         }
     }
 
-    #[inline]
+    /// An answer to whoever asked.
+    #[cold]
+    fn give_back_to_port(
+        &mut self,
+        (port, flow): (PortId, impl FnOnce() -> u32),
+        rewritten: &Rewritten,
+        scratch: &Scratch,
+        source: Source<'_>,
+    ) {
+        self.give_to_port(Origin::Port(port), (port, flow), rewritten, scratch, source);
+    }
+
+    #[inline(always)]
     fn give_to_port(
         &mut self,
         origin: Origin,

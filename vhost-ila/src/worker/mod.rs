@@ -16,11 +16,13 @@
 //!   task.rs      NICs without rings: the TUNs of host tasks
 //!   receivers.rs which receive ring of an attachment, by the frame's flow
 //!   turns.rs     who must sit turns out, for what it has cost
+//!   clock.rs     the time, without asking the system in every turn
 //!   again.rs     frames the core wants whole, summed or segmented first
 //! ```
 
 mod again;
 mod batch;
+mod clock;
 #[cfg(any(test, fuzzing))]
 pub mod conversation;
 mod counters;

@@ -15,6 +15,7 @@ use nve_core::pipeline::{Nve, PortId};
 
 use super::Ways;
 use super::batch::Batch;
+use super::clock::Clock;
 use super::counters::WorkerCounters;
 use super::delivery::Outlets;
 use super::sender::{Commander, Kicked, Sender, is_silent};
@@ -47,7 +48,7 @@ pub(super) struct Worker {
     notes: Notes,
     poll: Poll,
     spin: Duration,
-    start: Instant,
+    clock: Clock,
     /// The running transmit rings, of all ports.
     senders: Vec<Sender>,
     /// Which of those may go.
@@ -91,7 +92,7 @@ impl Worker {
             notes,
             poll,
             spin,
-            start: crate::epoch::epoch(),
+            clock: Clock::new(crate::epoch::epoch()),
             senders: Vec::new(),
             turns: Turns::default(),
             commanders: Vec::new(),
@@ -130,14 +131,18 @@ impl Worker {
     /// Looks at everything once; whether there was anything.
     pub(super) fn turn(&mut self) -> bool {
         let begin = cpu::cycles();
-        let now = self.start.elapsed();
+        let now = self.clock.at(begin);
         self.out.begin(now);
         // What came from the fabric and the slow path is nobody's turn.
         self.out.tolls.of_batch();
         let mut packets = 0;
         let mut busy = 0;
         let mut last = begin;
-        for sender in &mut self.senders {
+        let mut senders = self.senders.iter_mut().peekable();
+        while let Some(sender) = senders.next() {
+            if let Some(next) = senders.peek() {
+                next.queue.ring.expect();
+            }
             if !self.turns.may_go(sender.port) {
                 continue;
             }
@@ -190,8 +195,9 @@ impl Worker {
         }
         counters.busy_polls.add(busy);
         counters.packets.add(packets);
-        counters.busy_cycles.add(cpu::cycles().wrapping_sub(begin));
-        counters.took(self.start.elapsed().saturating_sub(now));
+        let end = cpu::cycles();
+        counters.busy_cycles.add(end.wrapping_sub(begin));
+        counters.took(self.clock.at(end).saturating_sub(now));
         true
     }
 
@@ -383,7 +389,7 @@ impl Worker {
         match queue {
             Queue::Receive(queue) => {
                 self.out.admit(port).receivers.add(queue);
-                self.out.attached(port, self.start.elapsed());
+                self.out.attached(port, self.clock.at(cpu::cycles()));
             }
             Queue::Transmit(mut queue) => {
                 self.watch(queue.events.kick.as_ref())?;
@@ -423,7 +429,7 @@ impl Worker {
             // Nothing of the guest is left, nor of what it commanded.
             receivers.use_pairs(None);
         }
-        self.out.attached(port, self.start.elapsed());
+        self.out.attached(port, self.clock.at(cpu::cycles()));
         Some(queue)
     }
 

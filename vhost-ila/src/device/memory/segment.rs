@@ -33,8 +33,17 @@ impl Segment {
         self.len as usize
     }
 
+    /// Copies its first bytes into `to`; returns how many there were.
+    #[inline(always)]
+    pub(crate) fn copy_head<const N: usize>(&self, to: &mut [u8; N]) -> usize {
+        let len = self.len().min(N);
+        // SAFETY: len bytes are inside a live mapping (module invariant), and in `to`.
+        unsafe { copy_bytes(self.pointer, to.as_mut_ptr(), len) };
+        len
+    }
+
     /// Writes a virtio-net header, `head`, and `tail`, where all of it fits; else nothing, and false.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_frame(&self, header: WireHeader, head: &[u8], tail: Payload<'_>) -> bool {
         let (at_head, at_tail) = (net_header::LEN, net_header::LEN + head.len());
         if at_tail + tail.len() > self.len() {

@@ -77,7 +77,7 @@ impl Walk {
     }
 
     /// Appends the chain to `chains` and its pieces to `arena`, which has room for [`super::MAX_PIECES`] more; its bytes, saturating.
-    #[inline]
+    #[inline(always)]
     pub(super) fn chain(
         &mut self,
         ring: &Layout,
@@ -85,8 +85,36 @@ impl Walk {
         arena: &mut Vec<Segment>,
         chains: &mut Vec<Chain>,
     ) -> Result<u32, RingFault> {
-        let first = arena.len();
         let descriptor = ring.descriptor(head).ok_or(RingFault::Index)?;
+        // Nearly every chain is one buffer in one region.
+        if let Some(piece) = self.alone(&ring.memory, &descriptor) {
+            let (first, len) = (arena.len() as u16, descriptor.len);
+            arena.push(piece);
+            chains.push(Chain { id: head, entries: 1, first, count: 1, len });
+            return Ok(len);
+        }
+        self.chain_of_several(ring, head, descriptor, (arena, chains))
+    }
+
+    /// The buffer of a descriptor that is a chain by itself, if it lies in one region.
+    #[inline(always)]
+    pub(super) fn alone(&mut self, memory: &GuestMemory, descriptor: &Descriptor) -> Option<Segment> {
+        let direction = if self.direction == Direction::Writable { F_WRITE } else { 0 };
+        if descriptor.flags & (F_NEXT | F_INDIRECT | F_WRITE) != direction {
+            return None;
+        }
+        let piece = memory.piece(descriptor.address, descriptor.len, &mut self.last)?;
+        (piece.len() == descriptor.len as usize).then_some(piece)
+    }
+
+    fn chain_of_several(
+        &mut self,
+        ring: &Layout,
+        head: u16,
+        descriptor: Descriptor,
+        (arena, chains): (&mut Vec<Segment>, &mut Vec<Chain>),
+    ) -> Result<u32, RingFault> {
+        let first = arena.len();
         let len = if descriptor.flags & F_INDIRECT == 0 {
             self.direct(ring, descriptor, arena)?
         } else {

@@ -221,6 +221,15 @@ impl Layout {
         Some(unsafe { Descriptor::read(self.descriptors.add(16 * usize::from(index))) })
     }
 
+    /// Brings the lines in of `avail.idx` and of the entries from `index` on.
+    #[inline]
+    pub(super) fn prefetch_available(&self, index: u16) {
+        let entry = (self.available as usize).wrapping_add(4 + 2 * self.mask(index));
+        cpu::prefetch(self.available as usize);
+        cpu::prefetch(entry);
+        cpu::prefetch(entry.wrapping_add(64));
+    }
+
     /// Brings the line of a descriptor in, whatever the index.
     #[inline]
     pub(super) fn prefetch_descriptor(&self, index: u16) {

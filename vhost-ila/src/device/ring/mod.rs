@@ -157,6 +157,9 @@ trait Ring: Sized {
     /// Where buffers that are written are marked, while that is wanted.
     fn log(&mut self) -> Option<(&mut RingLog, &GuestMemory)>;
 
+    /// Brings the lines in that say which chains there are: [`Ring::look`] follows.
+    fn expect(&self);
+
     /// How many chains there are at most, of [`BATCH`] and `want`, that were not taken; their descriptors are asked for.
     fn look(&self, want: usize, found: &mut Self::Found) -> Result<usize, RingFault>;
 

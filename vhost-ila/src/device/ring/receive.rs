@@ -30,9 +30,10 @@ pub struct ReceiveRing(Either<Receive<SplitRing>, Receive<PackedRing>>);
 
 /// One over a ring of this kind.
 #[derive(Debug)]
-struct Receive<R> {
+struct Receive<R: Ring> {
     ring: R,
     walk: Walk,
+    found: R::Found,
     mergeable: bool,
     /// Fetched, from `done` on not yet written.
     ahead: Vec<Chain>,
@@ -49,6 +50,7 @@ impl<R: Ring> Receive<R> {
         Ok(Self {
             ring,
             walk: Walk::new(Direction::Writable, spec.indirect),
+            found: R::Found::default(),
             mergeable,
             ahead: Vec::with_capacity(AHEAD),
             done: 0,
@@ -72,15 +74,14 @@ impl<R: Ring> Receive<R> {
             self.segments.clear();
             self.done = 0;
         }
-        let mut found = R::Found::default();
-        let count = self.ring.look(want.min(AHEAD - self.ahead.len()), &mut found)?;
+        let count = self.ring.look(want.min(AHEAD - self.ahead.len()), &mut self.found)?;
         for index in 0..count {
             if self.segments.len() + MAX_PIECES > ARENA {
                 return Ok(index);
             }
             let first = self.segments.len();
             let to = (&mut self.segments, &mut self.ahead);
-            if self.ring.chain(&found, index, &mut self.walk, to)?.is_none() {
+            if self.ring.chain(&self.found, index, &mut self.walk, to)?.is_none() {
                 return Ok(index);
             }
             if let Some(first) = self.segments.get(first) {
@@ -191,6 +192,12 @@ impl ReceiveRing {
             false => Either::Split(Receive::new(spec, mergeable)?),
             true => Either::Packed(Receive::new(spec, mergeable)?),
         }))
+    }
+
+    /// Brings in what [`ReceiveRing::prepare`] will read first.
+    #[inline]
+    pub fn expect(&self) {
+        either!(&self.0, receive => receive.ring.expect());
     }
 
     /// Fetches ahead so that `frames` single-buffer frames can be written without waiting for lines, if the guest offers that many.

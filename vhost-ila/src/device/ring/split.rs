@@ -31,6 +31,7 @@ pub(super) struct SplitRing {
 }
 
 /// The heads of chains whose descriptors were asked for.
+#[derive(Debug)]
 pub(super) struct Heads([u16; BATCH]);
 
 impl Default for Heads {
@@ -105,6 +106,11 @@ impl Ring for SplitRing {
     }
 
     #[inline]
+    fn expect(&self) {
+        self.layout.prefetch_available(self.next_available);
+    }
+
+    #[inline]
     fn look(&self, want: usize, found: &mut Heads) -> Result<usize, RingFault> {
         let count = usize::from(self.waiting()?).min(want).min(BATCH);
         for (i, head) in found.0[..count].iter_mut().enumerate() {
@@ -115,7 +121,7 @@ impl Ring for SplitRing {
         Ok(count)
     }
 
-    #[inline]
+    #[inline(always)]
     fn chain(
         &mut self,
         found: &Heads,

@@ -55,6 +55,15 @@ impl Chains {
         copy_out(self.pieces(index), skip, to)
     }
 
+    /// Copies the first bytes of chain `index` into `to`; returns how many there were.
+    #[inline(always)]
+    pub fn copy_head<const N: usize>(&self, index: usize, to: &mut [u8; N]) -> usize {
+        match self.pieces(index) {
+            [alone] => alone.copy_head(to),
+            pieces => copy_out(pieces, 0, to),
+        }
+    }
+
     /// Bytes `range` of chain `index`, left where they are. The range is cut to the chain.
     #[inline]
     #[must_use]
@@ -84,16 +93,17 @@ pub struct TransmitRing(Either<Transmit<SplitRing>, Transmit<PackedRing>>);
 
 /// One over a ring of this kind.
 #[derive(Debug)]
-struct Transmit<R> {
+struct Transmit<R: Ring> {
     ring: R,
     walk: Walk,
+    found: R::Found,
 }
 
 impl<R: Ring> Transmit<R> {
     fn new(spec: &RingSpec) -> Result<Self, RingFault> {
         let ring = R::new(spec)?;
         ring.must_be_whole()?;
-        Ok(Self { ring, walk: Walk::new(Direction::Readable, spec.indirect) })
+        Ok(Self { ring, walk: Walk::new(Direction::Readable, spec.indirect), found: R::Found::default() })
     }
 
     #[inline]
@@ -102,8 +112,7 @@ impl<R: Ring> Transmit<R> {
         chains.clear();
         segments.clear();
         // In stages, so that the lines the other core wrote arrive while the previous stage works.
-        let mut found = R::Found::default();
-        let count = self.ring.look(BATCH, &mut found)?;
+        let count = self.ring.look(BATCH, &mut self.found)?;
         if count == 0 {
             return Ok(());
         }
@@ -116,7 +125,7 @@ impl<R: Ring> Transmit<R> {
                 break;
             }
             let first = segments.len();
-            let Some(len) = self.ring.chain(&found, index, &mut self.walk, (segments, chains))? else {
+            let Some(len) = self.ring.chain(&self.found, index, &mut self.walk, (segments, chains))? else {
                 break;
             };
             if let Some(first) = segments.get(first) {
@@ -143,6 +152,12 @@ impl TransmitRing {
             false => Either::Split(Transmit::new(spec)?),
             true => Either::Packed(Transmit::new(spec)?),
         }))
+    }
+
+    /// Brings in what [`TransmitRing::take`] will read first.
+    #[inline]
+    pub fn expect(&self) {
+        either!(&self.0, transmit => transmit.ring.expect());
     }
 
     /// Takes up to [`BATCH`] chains, fewer where they are large ([`BATCH_BYTES`]); `chains` holds them afterwards, none if the ring is

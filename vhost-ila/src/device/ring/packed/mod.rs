@@ -227,6 +227,13 @@ impl Ring for PackedRing {
         Some((&mut self.log.as_deref_mut()?.ring, &self.layout.memory))
     }
 
+    #[inline]
+    fn expect(&self) {
+        for ahead in (0..ASKED_AHEAD).step_by(LINE.into()) {
+            self.layout.prefetch(self.next_available.after(ahead.min(self.layout.size), self.layout.size));
+        }
+    }
+
     /// Whether there are more than one is seen as they are taken: each has flags of its own.
     #[inline]
     fn look(&self, want: usize, (): &mut ()) -> Result<usize, RingFault> {
