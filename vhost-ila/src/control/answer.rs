@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use smoltcp::wire::EthernetAddress;
 use utoipa::ToSchema;
 
+use super::running::written;
 use crate::config::{self, Refused, UplinkConfig};
 use crate::redirect::RedirectReport;
 
@@ -116,15 +117,12 @@ impl From<&UplinkConfig> for Uplink {
         match config {
             UplinkConfig::Tun { name, .. } => Self { interface: Some(name.clone()), ..kind("tun") },
             UplinkConfig::None { .. } => kind("none"),
-            UplinkConfig::VhostUser { device, .. } => {
-                let mac = EthernetAddress(device.mac);
-                Self {
-                    mac: Some(mac.to_string()),
-                    link_local: Some(link_local(mac)),
-                    socket: Some(device.socket.clone()),
-                    ..kind("vhost-user")
-                }
-            }
+            UplinkConfig::VhostUser { device, .. } => Self {
+                mac: Some(written(device.mac)),
+                link_local: Some(link_local(EthernetAddress(device.mac))),
+                socket: Some(device.socket.clone()),
+                ..kind("vhost-user")
+            },
         }
     }
 }

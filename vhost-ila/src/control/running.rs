@@ -305,7 +305,7 @@ fn said(outcome: Result<answer::Registration, Reason>, what: &str) -> Result<ans
 }
 
 /// A MAC address as the configuration writes it.
-fn written(mac: [u8; 6]) -> String {
+pub(super) fn written(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 

@@ -83,9 +83,13 @@ struct Served {
 
 impl Served {
     fn start() -> Self {
+        Self::running(ONE)
+    }
+
+    fn running(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("one.toml");
-        std::fs::write(&path, ONE).expect("written");
+        std::fs::write(&path, config).expect("written");
         let config = Config::load(&path).expect("accepted");
         let nve = Nve::new(config.setup.clone(), 100);
         let devices = Remembered::default();
@@ -160,6 +164,18 @@ fn paths_tell_what_is_sent_to_each_host() {
     assert_eq!(paths[0]["locator"], "2001:db8:0:9::/64");
     assert_eq!(paths[0]["mtu"], 1500);
     assert_eq!(paths[0]["learned_seconds_ago"], Value::Null);
+}
+
+#[test]
+fn the_uplink_tells_what_it_is_and_where_a_router_sends_to() {
+    let (status, uplink) = Served::start().ask(Method::GET, "/v1/uplink");
+    assert_eq!((status, &uplink["kind"], &uplink["device"]), (StatusCode::OK, &"none".into(), &Value::Null));
+    let rings = "kind = \"vhost-user\"\nnext_hop = \"fe80::1\"";
+    let (_, uplink) = Served::running(&ONE.replace("kind = \"none\"", rings)).ask(Method::GET, "/v1/uplink");
+    assert_eq!((&uplink["kind"], &uplink["mtu"]), (&"vhost-user".into(), &1500.into()));
+    assert_eq!(uplink["mac"], "02:b8:00:00:00:01");
+    assert_eq!(uplink["link_local"], "fe80::b8:ff:fe00:1");
+    assert!(uplink["socket"].as_str().is_some_and(|socket| socket.ends_with("/fabric.sock")));
 }
 
 #[test]
