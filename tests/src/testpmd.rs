@@ -96,6 +96,11 @@ impl Testpmd {
         Ok(Testpmd { child, input, log: log.to_owned() })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Fails when it has ended.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ pub struct Measured {
     pub bytes: f64,
     /// Ticks that the hypervisor took from the machine meanwhile.
     pub stolen: u64,
+    /// Percent of the time in which either end waited while others had its core: both ends' added.
+    pub waited: f64,
 }
 
 /// How long packets took at half load, by rounds.
@@ -28,6 +30,8 @@ pub struct Latency {
     pub median: Vec<f64>,
     /// Microseconds within which 99 of 100 packets arrived.
     pub p99: Vec<f64>,
+    /// As [`Measured::waited`].
+    pub waited: Vec<f64>,
 }
 
 impl Measured {
@@ -74,7 +78,7 @@ mod tests {
     use super::*;
 
     fn measured(mpps: f64) -> Measured {
-        Measured { cycles: 1.0, per_poll: None, mpps, bytes: 0.0, stolen: 0 }
+        Measured { cycles: 1.0, per_poll: None, mpps, bytes: 0.0, stolen: 0, waited: 0.0 }
     }
 
     #[test]

@@ -67,6 +67,14 @@ impl FrontEnd {
         Ok((pps / 1e6, pps * mean / 1e9))
     }
 
+    /// The process that works: this one, if it is the generator.
+    pub fn id(&self) -> u32 {
+        match self {
+            FrontEnd::Swap(swap) => swap.testpmd.id(),
+            FrontEnd::Generator(_) => std::process::id(),
+        }
+    }
+
     /// Stops it.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use anyhow::{Context, Result};
@@ -11,10 +12,27 @@ use anyhow::{Context, Result};
 /// # Errors
 ///
 /// Fails when there is no such figure.
-pub fn stolen() -> Result<u64> {
+fn stolen() -> Result<u64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().context("an empty /proc/stat")?;
     Ok(line.split_whitespace().nth(8).context("no steal time")?.parse()?)
+}
+
+/// For how long the threads of process `id` so far could have run and did not, since others had the processor
+/// (`/proc/PID/task/*/schedstat`, the second figure).
+///
+/// # Errors
+///
+/// Fails when there is no such process.
+fn waited(id: u32) -> Result<Duration> {
+    let mut waited = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+        // One that has ended meanwhile waits for nothing.
+        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        let nanos = text.split_whitespace().nth(1).context("no time of waiting")?;
+        waited += Duration::from_nanos(nanos.parse()?);
+    }
+    Ok(waited)
 }
 
 /// Processor, number of cores and kernel, as a sentence's part.
@@ -32,6 +50,42 @@ pub fn facts() -> String {
         of("cpu MHz"),
         read("/proc/sys/kernel/osrelease").trim()
     )
+}
+
+/// What others took of a measurement's time.
+pub struct Disturbance {
+    start: Instant,
+    stolen: u64,
+    /// Back-end and front-end.
+    processes: [u32; 2],
+    waited: [Duration; 2],
+}
+
+impl Disturbance {
+    /// Begins to count.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a process is gone.
+    pub fn begin(processes: [u32; 2]) -> Result<Disturbance> {
+        let [back, front] = processes;
+        let waited = [waited(back)?, waited(front)?];
+        Ok(Disturbance { start: Instant::now(), stolen: stolen()?, processes, waited })
+    }
+
+    /// Ticks stolen since, and the share of the time in which the back-end or the front-end waited for its core, in percent.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn end(self) -> Result<(u64, f64)> {
+        let mut share = 0.0;
+        for (id, before) in self.processes.into_iter().zip(self.waited) {
+            let waited = waited(id)?.saturating_sub(before);
+            share += 100.0 * waited.as_secs_f64() / self.start.elapsed().as_secs_f64();
+        }
+        Ok((stolen()? - self.stolen, share))
+    }
 }
 
 /// Removes a file that may not be there.

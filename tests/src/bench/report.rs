@@ -153,8 +153,10 @@ mod tests {
     use crate::bench::figures::{Latency, Measured};
 
     fn back_end(name: &str, peer: Option<Peer>, cycles: f64, p99: f64) -> BackEnd {
-        let measured = Measured { cycles, per_poll: Some(32.0), mpps: 5.0, bytes: 0.3, stolen: 1 };
-        let latency = Latency { mpps: 2.5, median: vec![p99 / 2.0; 3], p99: vec![p99; 3] };
+        let measured =
+            Measured { cycles, per_poll: Some(32.0), mpps: 5.0, bytes: 0.3, stolen: 1, waited: 0.0 };
+        let latency =
+            Latency { mpps: 2.5, median: vec![p99 / 2.0; 3], p99: vec![p99; 3], waited: vec![0.0; 3] };
         BackEnd { name: name.into(), peer, rounds: vec![measured; 3], latency: Some(latency) }
     }
 

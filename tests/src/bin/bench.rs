@@ -14,8 +14,9 @@ use vhost_ila_tests::bench::case::{CASES, Case, Peer};
 use vhost_ila_tests::bench::figures::{Latency, Measured, Spread};
 use vhost_ila_tests::bench::front::FrontEnd;
 use vhost_ila_tests::bench::generator::Generator;
+use vhost_ila_tests::bench::machine::{self, Disturbance};
+use vhost_ila_tests::bench::report;
 use vhost_ila_tests::bench::results::{BackEnd, Measurement, Results};
-use vhost_ila_tests::bench::{machine, report};
 use vhost_ila_tests::sandbox;
 
 /// Between the start of traffic and of measuring.
@@ -113,20 +114,18 @@ fn latencies(case: &Case, plan: &Plan, back_ends: &mut [(Who, BackEnd)], evidenc
     for round in 1..=plan.rounds {
         for (who, back_end) in &mut *back_ends {
             let place = place(evidence, case, &format!("{}-latency", back_end.name), round)?;
-            let ([median, p99], arrived) = latency(case, who, half, plan.seconds, &place)
+            let ([median, p99], arrived, waited) = latency(case, who, half, plan.seconds, &place)
                 .with_context(|| format!("latency, round {round}: {}", back_end.name))?;
             let arrived = arrived / 1e6;
             println!(
-                "  {round} {:<10} median {median:.2} us, p99 {p99:.2} us; {half:.2} Mpps sent, {arrived:.2} arrived",
+                "  {round} {:<10} median {median:.2} us, p99 {p99:.2} us; {half:.2} Mpps sent, {arrived:.2} arrived, {waited:.1} % waited",
                 back_end.name
             );
-            let latency = back_end.latency.get_or_insert_with(|| Latency {
-                mpps: half,
-                median: Vec::new(),
-                p99: Vec::new(),
-            });
+            let latency =
+                back_end.latency.get_or_insert_with(|| Latency { mpps: half, ..Latency::default() });
             latency.median.push(median);
             latency.p99.push(p99);
+            latency.waited.push(waited);
         }
     }
     Ok(())
@@ -164,20 +163,20 @@ fn throughput(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<M
     let mut back_end = who.start(case, evidence)?;
     let mut front_end = FrontEnd::start(case, back_end.sockets(), evidence)?;
     sleep(SETTLE);
-    let stolen = machine::stolen()?;
+    let disturbance = Disturbance::begin([back_end.id(), front_end.id()])?;
     front_end.begin()?;
     back_end.begin()?;
     sleep(Duration::from_secs_f64(seconds));
     let (mpps, bytes) = front_end.end(who.arrives_as(case))?;
     let worked = back_end.end()?;
-    let stolen = machine::stolen()? - stolen;
+    let (stolen, waited) = disturbance.end()?;
     let per_poll = worked.per_poll.map_or_else(|| back_end.bursts(), |per_poll| Ok(Some(per_poll)))?;
     front_end.finish()?;
-    Ok(Measured { cycles: worked.cycles, per_poll, mpps, bytes, stolen })
+    Ok(Measured { cycles: worked.cycles, per_poll, mpps, bytes, stolen, waited })
 }
 
-/// One back-end, once, at `mpps`: median and 99th percentile in microseconds, and how many arrived a second.
-fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> Result<([f64; 2], f64)> {
+/// One back-end, once, at `mpps`: median and 99th percentile in microseconds, how many arrived a second, and percent waited.
+fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> Result<([f64; 2], f64, f64)> {
     let back_end = who.start(case, evidence)?;
     let mut generator = Generator::start(case, back_end.sockets(), true)?;
     // Everything is learned and warm before.
@@ -185,9 +184,11 @@ fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some millions")]
     generator.send_at((mpps * 1e6) as u64);
     sleep(SETTLE / 2);
-    let measured = generator.latency_in(Duration::from_secs_f64(seconds))?;
+    let disturbance = Disturbance::begin([back_end.id(), std::process::id()])?;
+    let (micros, arrived) = generator.latency_in(Duration::from_secs_f64(seconds))?;
+    let (_, waited) = disturbance.end()?;
     generator.finish()?;
-    Ok(measured)
+    Ok((micros, arrived, waited))
 }
 
 /// Beside the logs always, and where results are kept if they shall be.
@@ -204,7 +205,7 @@ fn line(measured: &Measured) -> String {
     let per_poll =
         measured.per_poll.map_or(String::new(), |per_poll| format!(", {per_poll:.1} packets a poll"));
     format!(
-        "{:.1} cycles/packet, {:.2} Mpps, {:.2} GB/s{per_poll}, {} ticks stolen",
-        measured.cycles, measured.mpps, measured.bytes, measured.stolen
+        "{:.1} cycles/packet, {:.2} Mpps, {:.2} GB/s{per_poll}, {} ticks stolen, {:.1} % waited",
+        measured.cycles, measured.mpps, measured.bytes, measured.stolen, measured.waited
     )
 }

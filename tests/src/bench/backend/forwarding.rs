@@ -50,6 +50,10 @@ impl Backend for Forwarding {
         &self.sockets
     }
 
+    fn id(&self) -> u32 {
+        self.testpmd.id()
+    }
+
     fn begin(&mut self) -> Result<()> {
         self.testpmd.say("clear port stats all\nclear fwd stats all")
     }

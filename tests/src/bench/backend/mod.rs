@@ -15,6 +15,9 @@ pub trait Backend {
     /// Where its two ports listen.
     fn sockets(&self) -> &[PathBuf; 2];
 
+    /// The process that works.
+    fn id(&self) -> u32;
+
     /// Its work is counted from here.
     ///
     /// # Errors

@@ -116,6 +116,10 @@ impl Backend for Ours {
         &self.sockets
     }
 
+    fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     fn begin(&mut self) -> Result<()> {
         self.before = self.counters()?;
         Ok(())

@@ -157,6 +157,10 @@ impl Backend for Ovs {
         &self.sockets
     }
 
+    fn id(&self) -> u32 {
+        self.switch.id()
+    }
+
     fn begin(&mut self) -> Result<()> {
         self.ask("dpif-netdev/pmd-stats-clear").map(drop)
     }
