@@ -52,6 +52,7 @@ mod strangers_are_never_heard;
 mod super_packets_arrive_whole_or_as_good_segments;
 mod tasks;
 mod the_bench_itself;
+mod the_bench_measures;
 mod the_demo_can_fail;
 mod the_first_word_of_a_guest_brings_its_addresses;
 mod the_kernels_own_ila;

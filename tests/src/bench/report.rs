@@ -86,7 +86,7 @@ fn line(measurement: &Measurement, row: &Row) -> String {
 fn each(measurement: &Measurement) -> String {
     let title = measurement.case().map_or("", |case| case.title);
     let mut text = format!(
-        "\n### {}\n\n{title}. `{}`, commit {}.\n\n| back-end | cycles/packet | packets/poll | Mpps | GB/s | p99, us | rounds | stolen |\n|---|---|---|---|---|---|---|---|\n",
+        "\n### {}\n\n{title}. `{}`, commit {}.\n\n| back-end | cycles/packet | packets/poll | Mpps | GB/s | p99, us | rounds | stolen | waited, % |\n|---|---|---|---|---|---|---|---|---|\n",
         measurement.case, measurement.command, measurement.commit
     );
     for back_end in &measurement.back_ends {
@@ -96,13 +96,14 @@ fn each(measurement: &Measurement) -> String {
         };
         let per_poll = shown(Spread::of(back_end.rounds.iter().filter_map(|round| round.per_poll)), 1);
         let stolen: u64 = back_end.rounds.iter().map(|round| round.stolen).sum();
+        let waited = shown(Spread::of(back_end.rounds.iter().map(|round| round.waited)), 1);
         let latency = match (&back_end.latency, p99(back_end)) {
             (Some(latency), spread @ Some(_)) => format!("{} at {:.2} Mpps", shown(spread, 1), latency.mpps),
             _ => String::new(),
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {per_poll} | {} | {} | {latency} | {} | {stolen} |",
+            "| {} | {} | {per_poll} | {} | {} | {latency} | {} | {stolen} | {waited} |",
             back_end.name,
             of(Figure::Cycles, 0),
             of(Figure::Mpps, 2),

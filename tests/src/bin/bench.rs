@@ -18,9 +18,13 @@ use vhost_ila_tests::bench::machine::{self, Disturbance};
 use vhost_ila_tests::bench::report;
 use vhost_ila_tests::bench::results::{BackEnd, Measurement, Results};
 use vhost_ila_tests::sandbox;
+use vhost_ila_tests::testpmd::Pages;
 
 /// Between the start of traffic and of measuring.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// Where testpmd's packets lie as a back-end.
+const PAGES: Pages = Pages::Huge(256);
 
 /// What is to be done.
 #[derive(Debug, Deserialize)]
@@ -160,7 +164,7 @@ fn place(evidence: &Path, case: &Case, name: &str, round: usize) -> Result<PathB
 
 /// One back-end, once, as fast as it goes.
 fn throughput(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<Measured> {
-    let mut back_end = who.start(case, evidence)?;
+    let mut back_end = who.start(case, PAGES, evidence)?;
     let mut front_end = FrontEnd::start(case, back_end.sockets(), evidence)?;
     sleep(SETTLE);
     let disturbance = Disturbance::begin([back_end.id(), front_end.id()])?;
@@ -177,7 +181,7 @@ fn throughput(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<M
 
 /// One back-end, once, at `mpps`: median and 99th percentile in microseconds, how many arrived a second, and percent waited.
 fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> Result<([f64; 2], f64, f64)> {
-    let back_end = who.start(case, evidence)?;
+    let back_end = who.start(case, PAGES, evidence)?;
     let mut generator = Generator::start(case, back_end.sockets(), true)?;
     // Everything is learned and warm before.
     sleep(SETTLE / 2);

@@ -25,15 +25,18 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    pub(super) fn start(evidence: &Path) -> Result<Forwarding> {
+    pub(super) fn start(pages: Pages, evidence: &Path) -> Result<Forwarding> {
         let sockets =
             ["a.sock", "b.sock"].map(|name| Path::new(sandbox::RUNTIME).join(format!("dpdk-{name}")));
         sockets.iter().try_for_each(|socket| remove(socket))?;
-        let mut command = testpmd::command("be", Pages::Huge(256), "0@0,1@0")?;
+        let mut command = testpmd::command("be", pages, "0@0,1@0")?;
         for (number, socket) in sockets.iter().enumerate() {
             command.args(["--vdev", &format!("net_vhost{number},iface={}", socket.display())]);
         }
         command.args(["--", "-i", "--forward-mode=io", "--nb-cores=1", "--total-num-mbufs=20000"]);
+        if let Pages::Ordinary(_) = pages {
+            command.arg("--no-mlockall");
+        }
         command.args(["--record-core-cycles", "--no-flush-rx"]);
         let mut testpmd = Testpmd::start(command, &evidence.join("testpmd.log"))?;
         wait_for("DPDK's sockets", LIMIT, || {

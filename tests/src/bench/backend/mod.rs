@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::case::{Case, Peer, To};
+use crate::testpmd::Pages;
 
 /// A back-end that runs. It ends when dropped.
 pub trait Backend {
@@ -82,15 +83,15 @@ impl Who {
         case.frame_bytes() + more
     }
 
-    /// Starts it for `case`; what it says goes to `evidence`.
+    /// Starts it for `case`; what it says goes to `evidence`. testpmd's packets lie in `pages`; Open vSwitch's in huge ones always.
     ///
     /// # Errors
     ///
     /// Fails when it does not listen in time.
-    pub fn start(&self, case: &Case, evidence: &Path) -> Result<Box<dyn Backend>> {
+    pub fn start(&self, case: &Case, pages: Pages, evidence: &Path) -> Result<Box<dyn Backend>> {
         Ok(match self {
             Who::Ours(_, binary) => Box::new(ours::Ours::start(binary, case, evidence)?),
-            Who::Peer(Peer::Testpmd) => Box::new(forwarding::Forwarding::start(evidence)?),
+            Who::Peer(Peer::Testpmd) => Box::new(forwarding::Forwarding::start(pages, evidence)?),
             Who::Peer(Peer::Ovs) => Box::new(ovs::Ovs::start(case, evidence)?),
         })
     }

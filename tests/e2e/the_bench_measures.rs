@@ -1,0 +1,71 @@
+//! The bench's own parts on ordinary pages and shared cores: what it says of speed there is nothing, that it works is all.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vhost_ila_tests::bench::backend::Who;
+use vhost_ila_tests::bench::case::{Case, Peer};
+use vhost_ila_tests::bench::generator::Generator;
+use vhost_ila_tests::sandbox;
+use vhost_ila_tests::testpmd::Pages;
+
+/// How long each part is measured.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// Frames of the case arrive by way of `who`, as long as they should be, and are timed.
+fn measures(name: &str, who: &Who) {
+    let case = Case::named(name).unwrap();
+    let evidence = sandbox::evidence(format!("e2e/bench-{name}-{}", who.name())).unwrap();
+    let mut back_end = who.start(case, Pages::Ordinary(256), &evidence).unwrap();
+    let mut generator = Generator::start(case, back_end.sockets(), false).unwrap();
+    std::thread::sleep(SHORT);
+    generator.begin().unwrap();
+    back_end.begin().unwrap();
+    std::thread::sleep(SHORT);
+    let (pps, length) = generator.end().unwrap();
+    let worked = back_end.end().unwrap();
+    assert!(
+        (length - f64::from(who.arrives_as(case))).abs() < 0.5,
+        "{name}: frames of {length} bytes arrive"
+    );
+    assert!(worked.cycles > 10.0, "{name}: {worked:?}");
+    generator.send_at(20_000);
+    std::thread::sleep(SHORT);
+    let ([median, p99], arrived) = generator.latency_in(SHORT).unwrap();
+    println!(
+        "{name}, {}: {pps:.0} packets a second, {median:.1} us, {p99:.1} us at {arrived:.0}",
+        who.name()
+    );
+    assert!(median > 0.0 && median <= p99, "{name}: {median} us, {p99} us");
+    generator.finish().unwrap();
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn the_benchs_generator_drives_the_daemon_and_testpmd_alike() {
+    sandbox::entered().unwrap();
+    let ours = Who::Ours("vhost-ila".into(), PathBuf::from(env::var_os("VHOST_ILA_BINARY").unwrap()));
+    for case in ["v4-64", "v6-64", "wire-64"] {
+        measures(case, &ours);
+    }
+    measures("v4-64", &Who::Peer(Peer::Testpmd));
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn the_benchs_generator_says_when_a_daemon_hangs_up() {
+    sandbox::entered().unwrap();
+    let case = Case::named("v4-64").unwrap();
+    let evidence = sandbox::evidence("e2e/bench-hangs-up").unwrap();
+    let ours = Who::Ours("vhost-ila".into(), PathBuf::from(env::var_os("VHOST_ILA_BINARY").unwrap()));
+    let back_end = ours.start(case, Pages::Ordinary(256), &evidence).unwrap();
+    let mut generator = Generator::start(case, back_end.sockets(), false).unwrap();
+    std::thread::sleep(SHORT);
+    drop(back_end);
+    std::thread::sleep(SHORT);
+    generator.begin().unwrap();
+    std::thread::sleep(SHORT);
+    let error = generator.end().unwrap_err().to_string();
+    assert!(error.contains("packets a second arrive"), "{error}");
+}
