@@ -7,6 +7,7 @@ use std::time::Duration;
 use vhost_ila_tests::bench::backend::Who;
 use vhost_ila_tests::bench::case::{Case, Peer};
 use vhost_ila_tests::bench::generator::Generator;
+use vhost_ila_tests::process::wait_for;
 use vhost_ila_tests::sandbox;
 use vhost_ila_tests::testpmd::Pages;
 
@@ -19,7 +20,12 @@ fn measures(name: &str, who: &Who) {
     let evidence = sandbox::evidence(format!("e2e/bench-{name}-{}", who.name())).unwrap();
     let mut back_end = who.start(case, Pages::Ordinary(256), &evidence).unwrap();
     let mut generator = Generator::start(case, back_end.sockets(), false).unwrap();
-    std::thread::sleep(SHORT);
+    wait_for("frames to arrive", Duration::from_secs(10), || {
+        generator.begin()?;
+        std::thread::sleep(SHORT);
+        Ok(generator.end().ok())
+    })
+    .unwrap();
     generator.begin().unwrap();
     back_end.begin().unwrap();
     std::thread::sleep(SHORT);

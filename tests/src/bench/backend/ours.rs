@@ -29,7 +29,7 @@ spin = "1s"
 /// Hosts that the mapped identifiers are on, each as many.
 const LOCATORS: u32 = 250;
 
-/// The configuration of a case: a host, its uplink, a network with one or two tenants, and mappings.
+/// The configuration of a case: a host, its uplink, and a network with one or two tenants.
 fn config(case: &Case) -> String {
     let mut config = HOST.to_owned();
     config += match case.to {
@@ -51,15 +51,22 @@ fn config(case: &Case) -> String {
         }
     }
     if case.to == To::Wire {
+        config += "[mappings]\nfile = \"mappings.txt\"\n";
+    }
+    config
+}
+
+/// The mappings of a case, for a file of their own.
+fn mappings(case: &Case) -> String {
+    let mut mappings = String::new();
+    if case.to == To::Wire {
         for number in 0..case.destinations {
             let address = Ipv4Addr::from(u32::from(FIRST_DESTINATION) + number);
             let locator = 0x100 + number % LOCATORS;
-            config += &format!(
-                "[[mapping]]\nnetwork = \"blue\"\naddress = \"{address}\"\nlocator = \"2001:db8:0:{locator:x}::/64\"\n"
-            );
+            mappings += &format!("blue {address} 2001:db8:0:{locator:x}::/64\n");
         }
     }
-    config
+    mappings
 }
 
 /// The worker's counters, summed over workers.
@@ -86,6 +93,7 @@ impl Ours {
         fs::create_dir_all(&runtime)?;
         let config = evidence.join("host.toml");
         fs::write(&config, self::config(case))?;
+        fs::write(evidence.join("mappings.txt"), mappings(case))?;
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(binary).arg("run").arg("--config").arg(&config);
         let mut process = Owned::spawn("vhost-ila", command, &evidence.join("vhost-ila.log"))?;
