@@ -382,7 +382,7 @@ fn setup(checksum: ChecksumMode) -> Setup {
             address: TASK4.parse().expect("an address"),
             of: Aliased::Ipv6(TASK),
         }],
-        crossings: vec![Crossing { replies: true, ..Crossing::between(Realm::of("blue"), Realm::Tasks) }],
+        crossings: vec![Crossing { replies: true, ..Crossing::between(Realm::of("blue"), Realm::Tasks(None)) }],
         mappings: vec![
             remote("blue", "10.1.0.3"),
             remote("blue", "2001:db8:b1:e::3"),

@@ -64,6 +64,8 @@ drop_reasons! {
     SirDestination = "sir-destination",
     /// Source and destination are in different virtual networks, or one is a task, and no crossing admits it.
     ForeignNetwork = "foreign-network",
+    /// Source and destination are in different SIR domains, between which nothing passes, whatever crossings say.
+    ForeignDomain = "foreign-domain",
     /// A checksum that must be right, because the packet ends here, is wrong.
     BadChecksum = "bad-checksum",
     /// An attachment asked the virtual gateway more often than it may.

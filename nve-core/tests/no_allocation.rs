@@ -58,7 +58,7 @@ fn setup() -> Setup {
                 of: Aliased::Ipv6(of.parse().unwrap()),
             })
             .into(),
-        crossings: vec![Crossing::between(Realm::of("blue"), Realm::Tasks)],
+        crossings: vec![Crossing::between(Realm::of("blue"), Realm::Tasks(None))],
         ..Setup::of(Host {
             name: "hv1".into(),
             locator: "2001:db8:0:1::/64".parse().unwrap(),

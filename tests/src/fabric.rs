@@ -39,6 +39,11 @@ impl Host {
         format!("2001:db8:0:{}::", self.number)
     }
 
+    /// Its locator in the domain of number `domain`, counted from the one without a name: of that it is [`Host::locator`].
+    pub fn locator_in(&self, domain: u8) -> String {
+        format!("2001:db8:{domain}:{}::/64", self.number)
+    }
+
     /// The locator prefix, a /64.
     pub fn locator(&self) -> String {
         format!("{}/64", self.locator_stem())
@@ -130,6 +135,24 @@ impl Fabric {
         host.prepare()?;
         router.ip(&format!("-6 route add {} via {}", host.locator(), host.underlay()))?;
         Ok(host)
+    }
+
+    /// Has the fabric know one more SIR prefix, and the locators in it of all hosts, each of which has its control address in the domain of
+    /// that number.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `ip` does.
+    pub fn add_domain(&self, domain: u8, sir: &str, anycast: usize) -> Result<()> {
+        let next = self.hosts.get(anycast).context("nobody takes what is for the SIR prefix")?.underlay();
+        self.router.ip(&format!("-6 route add {sir} via {next}"))?;
+        for host in &self.hosts {
+            let locator = host.locator_in(domain);
+            self.router.ip(&format!("-6 route add {locator} via {}", host.underlay()))?;
+            host.namespace
+                .ip(&format!("-6 addr add {}/128 dev lo nodad", locator.replace("::/64", "::1")))?;
+        }
+        Ok(())
     }
 
     /// A link for a host that is a machine of its own: the interface `hvNUMBER` of the router, a tap, and the route of its locator.

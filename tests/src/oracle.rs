@@ -13,7 +13,7 @@ use crate::fabric::SIR;
 use crate::namespace::Namespace;
 use crate::process::output;
 use crate::ringpeer::file;
-use crate::site::{Site, UPLINK_MTU, Vm};
+use crate::site::{Domain, Site, UPLINK_MTU, Vm};
 use crate::tools::Set;
 
 /// Which frames are made.
@@ -51,7 +51,19 @@ impl Oracle {
     /// Fails when the plan cannot be written.
     pub fn of(site: &Site) -> Result<Oracle> {
         let plan = site.evidence.join("oracle-plan.json");
-        fs::write(&plan, serde_json::to_vec_pretty(&describe(site))?)?;
+        fs::write(&plan, serde_json::to_vec_pretty(&describe(site, None))?)?;
+        Ok(Oracle { plan })
+    }
+
+    /// Tells an oracle of one domain of `site`, as if there were no other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Oracle::of`].
+    pub fn of_domain(site: &Site, domain: Option<Domain>) -> Result<Oracle> {
+        let name = domain.map_or("own", |domain| domain.name);
+        let plan = site.evidence.join(format!("oracle-plan-{name}.json"));
+        fs::write(&plan, serde_json::to_vec_pretty(&describe(site, domain))?)?;
         Ok(Oracle { plan })
     }
 
@@ -156,21 +168,24 @@ pub fn path(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(script)
 }
 
-fn describe(site: &Site) -> Value {
+/// `domain` of `site`; `None`: the hosts' own.
+fn describe(site: &Site, domain: Option<Domain>) -> Value {
     let plan = site.plan();
     let object = |pairs: Vec<(String, Value)>| Value::Object(pairs.into_iter().collect());
-    let hosts = site.fabric.hosts.iter().map(|host| (host.name.clone(), json!(host.locator())));
-    let networks = plan.vms.iter().map(|vm| {
+    let number = if domain.is_some() { Domain::NUMBER } else { 0 };
+    let hosts = site.fabric.hosts.iter().map(|host| (host.name.clone(), json!(host.locator_in(number))));
+    let is_of_it = |vm: &&Vm| plan.domain_of(vm.network.name).is_some() == domain.is_some();
+    let networks = plan.vms.iter().filter(is_of_it).map(|vm| {
         let network = vm.network;
         (network.name.to_owned(), json!({ "vni": network.vni, "ipv4": network.ipv4, "ipv6": network.ipv6 }))
     });
-    let attachments = plan.vms.iter().map(|vm| {
+    let attachments = plan.vms.iter().filter(is_of_it).map(|vm| {
         let (host, addresses) = (&site.fabric.hosts[vm.host].name, vm.addresses());
         let said = json!({ "host": host, "network": vm.network.name, "mac": vm.mac, "addresses": addresses });
         (vm.name.to_owned(), said)
     });
     json!({
-        "sir": SIR,
+        "sir": domain.map_or(SIR, |domain| domain.sir),
         "checksum": plan.checksum.word(),
         "uplink_mtu": UPLINK_MTU,
         "hosts": object(hosts.collect()),

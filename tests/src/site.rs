@@ -114,6 +114,22 @@ impl Checksum {
     }
 }
 
+/// A SIR domain beside the hosts' own, the first after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Domain {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// Its SIR prefix.
+    pub sir: &'static str,
+    /// The names of its networks.
+    pub networks: &'static [&'static str],
+}
+
+impl Domain {
+    /// Its number: the hosts' own has none, and counts as zero.
+    pub const NUMBER: u8 = 1;
+}
+
 /// What an attachment may use beside its addresses (docs/configuration.md).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lent {
@@ -130,6 +146,8 @@ pub struct Lent {
 pub struct Plan {
     /// All virtual machines, of all networks.
     pub vms: Vec<Vm>,
+    /// A domain of some of the networks.
+    pub domain: Option<Domain>,
     /// The names of the hosts.
     pub hosts: Vec<&'static str>,
     /// The index of the host that the SIR prefix and the networks' IPv6 prefixes are routed to.
@@ -165,6 +183,7 @@ impl Plan {
     pub fn of(vms: &[Vm]) -> Plan {
         Plan {
             vms: vms.to_vec(),
+            domain: None,
             hosts: TWO.to_vec(),
             anycast: 0,
             host_text: Vec::new(),
@@ -185,7 +204,7 @@ impl Plan {
     fn networks(&self) -> Vec<Network> {
         let mut networks: Vec<Network> = Vec::new();
         for vm in &self.vms {
-            if networks.iter().all(|network| network.vni != vm.network.vni) {
+            if networks.iter().all(|network| network.name != vm.network.name) {
                 networks.push(vm.network);
             }
         }
@@ -209,6 +228,11 @@ impl Plan {
         self.networks().iter().map(|network| network.ipv6.to_owned()).collect()
     }
 
+    /// The domain of the network of this name, if it is not the hosts' own.
+    pub fn domain_of(&self, network: &str) -> Option<Domain> {
+        self.domain.filter(|domain| domain.networks.contains(&network))
+    }
+
     /// The text of `host.toml` for the host of index `host`.
     fn host_toml(&self, fabric: &Fabric, host: usize) -> String {
         let at = |index: usize| fabric.hosts[index].locator();
@@ -229,8 +253,15 @@ impl Plan {
             at(host),
             runtime(&fabric.hosts[host]).display(),
         );
+        if let Some(Domain { name, sir, .. }) = self.domain {
+            let locator = fabric.hosts[host].locator_in(Domain::NUMBER);
+            text += &format!("\n[domain.{name}]\nsir = \"{sir}\"\nlocator = \"{locator}\"\n");
+        }
         for Network { name, vni, ipv4, ipv6 } in self.networks() {
             text += &format!("\n[network.{name}]\nvni = {vni}\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n");
+            if let Some(domain) = self.domain_of(name) {
+                text += &format!("sir_domain = \"{}\"\n", domain.name);
+            }
             for (_, key) in self.network_keys.iter().filter(|(network, _)| *network == name) {
                 text += &format!("{key}\n");
             }
@@ -254,7 +285,10 @@ impl Plan {
             if asks {
                 continue;
             }
-            let locator = at(vm.host);
+            let locator = match self.domain_of(network) {
+                Some(_) => fabric.hosts[vm.host].locator_in(Domain::NUMBER),
+                None => at(vm.host),
+            };
             for address in addresses.iter().chain(prefixes).chain(shared) {
                 // Those who share an address share its mapping.
                 let address = format!("network = \"{network}\"\naddress = \"{address}\"\n");
@@ -292,12 +326,18 @@ impl Site {
         let evidence = sandbox::evidence(name)?;
         let vnets = plan.vnets();
         let fabric = Fabric::of(&plan.hosts, plan.anycast, &vnets)?;
+        if let Some(Domain { sir, .. }) = plan.domain {
+            fabric.add_domain(Domain::NUMBER, sir, plan.anycast)?;
+        }
         let daemon = |index: usize| -> Result<Daemon> {
             let host = &fabric.hosts[index];
             let config = config(&evidence, host);
             fs::write(&config, plan.host_toml(&fabric, index))?;
-            let vnets = (!plan.by_rings.contains(&index)).then_some(&vnets[..]);
-            Daemon::start_with(host, vnets, &config, &evidence)
+            let mut to_tun = vnets.clone();
+            to_tun.extend(plan.domain.map(|domain| domain.sir.to_owned()));
+            to_tun.extend(plan.domain.map(|_| host.locator_in(Domain::NUMBER)));
+            let to_tun = (!plan.by_rings.contains(&index)).then_some(&to_tun[..]);
+            Daemon::start_with(host, to_tun, &config, &evidence)
         };
         let daemons: Vec<Daemon> = (0..fabric.hosts.len()).map(daemon).collect::<Result<_>>()?;
         let wire = |index: &usize| join(&fabric, *index, &daemons[*index], &evidence);

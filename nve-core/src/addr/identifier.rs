@@ -1,7 +1,7 @@
 //! Who an endpoint is: the low 64 bits of an ILA or SIR address (draft, sections 3.2 to 3.7; reading notes, section 1).
 //!
-//! What must stay true: an [`Identifier`] has C = 0, a type of 0 to 4, and a non-zero [`Vnid`] where its type has one. As one `u64` it
-//! is the key of the mapping table; no two endpoints of a domain share it.
+//! What must stay true: an [`Identifier`] has C = 0, a type of 0 to 4, and a non-zero [`Vnid`] where its type has one. With its domain
+//! it is the key of the mapping table ([`super::Key`]); no two endpoints of a domain share it.
 //!
 //! ```text
 //!   63  60 59            32 31              0
@@ -111,15 +111,15 @@ impl Identifier {
     pub const fn group_address(scope: u8, group: u32) -> Ipv6Addr {
         Ipv6Addr::from_bits((0xff00 | scope as u128) << 112 | group as u128)
     }
-    /// The key, host byte order; C is zero.
+    /// Of a [`super::Key`], the fold of its domain undone: it was checked before it was folded.
+    #[inline]
+    pub(super) const fn unfolded(bits: u64) -> Self {
+        Self(bits)
+    }
+    /// All of it, host byte order; C is zero.
     #[inline]
     pub const fn bits(self) -> u64 {
         self.0
-    }
-    /// That of the same type and network with other low 32 bits: of types 2 and 3, another address.
-    #[inline]
-    pub(crate) const fn with_low(self, low: u32) -> Self {
-        Self(self.0 >> 32 << 32 | low as u64)
     }
     /// Bits 64 to 66 of the address: 0 to 4.
     #[inline]

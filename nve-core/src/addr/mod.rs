@@ -12,8 +12,9 @@
 //!   │ vnid.rs: Vnet (96 bits)              │ low 32 bits    │   what an endpoint of type 3 sees
 //! ```
 //!
-//! `neutral.rs` is the checksum arithmetic between the first row and the others; `notation.rs` writes all of them for people.
+//! `domain.rs` makes an identifier of one domain the key of every table. `neutral.rs` is the checksum arithmetic between the first row and the others; `notation.rs` writes all of them for people.
 
+mod domain;
 mod identifier;
 mod locator;
 mod neutral;
@@ -21,6 +22,7 @@ mod notation;
 mod sir;
 mod vnid;
 
+pub use domain::{Domain, DomainId, Key, Keys};
 pub use identifier::{Identifier, IdentifierError, Kind};
 pub use locator::{IlaAddress, Locator};
 pub use neutral::{ChecksumMode, Neutral, PeerChecksum};

@@ -51,8 +51,9 @@ impl fmt::Display for SirPrefix {
     }
 }
 
-/// A SIR prefix and a legal identifier with C = 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// A SIR prefix and a legal identifier with C = 0: an endpoint's name in all the fabric. Of types 3 and 4 it is no address that anybody is
+/// called by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SirAddress(u128);
 
 impl SirAddress {
@@ -60,5 +61,13 @@ impl SirAddress {
     #[inline]
     pub const fn ipv6(self) -> Ipv6Addr {
         Ipv6Addr::from_bits(self.0)
+    }
+    /// The domain.
+    pub const fn prefix(self) -> SirPrefix {
+        SirPrefix((self.0 >> 64) as u64)
+    }
+    /// Who it is there.
+    pub const fn identifier(self) -> Identifier {
+        Identifier::unfolded(self.0 as u64)
     }
 }

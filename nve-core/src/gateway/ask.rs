@@ -56,7 +56,7 @@ impl Asker {
 
 fn question(network: &Network, shared: &Shared) -> Option<Vec<u8>> {
     let mut out = [0; LONGEST];
-    let len = match shared.identifier.kind() {
+    let len = match shared.key.kind() {
         Kind::Ipv4(_, address) => who_has(network.gateway4?, address, &mut out),
         Kind::Ipv6(_, low) => solicitation(network.ipv6?.address(low), &mut out),
         _ => None,

@@ -81,7 +81,8 @@ enum State {
 pub struct Link {
     mac: EthernetAddress,
     link_local: Ipv6Addr,
-    locator: Locator,
+    /// One in each SIR domain.
+    locators: Box<[Locator]>,
     next_hop: NextHop,
     state: State,
     /// What stands before every packet: the next hop's MAC, ours, IPv6.
@@ -113,16 +114,16 @@ fn solicited_node(target: Ipv6Addr) -> (Ipv6Addr, EthernetAddress) {
 }
 
 impl Link {
-    /// A station of the host at `locator`, to which nobody is attached yet.
+    /// A station of the host that has `locators`, to which nobody is attached yet.
     #[must_use]
-    pub fn new(mac: EthernetAddress, locator: Locator, next_hop: NextHop) -> Self {
+    pub fn new(mac: EthernetAddress, locators: impl IntoIterator<Item = Locator>, next_hop: NextHop) -> Self {
         let mut header = [0; ETHERNET_LEN];
         header[6..12].copy_from_slice(mac.as_bytes());
         header[12..].copy_from_slice(&[0x86, 0xdd]);
         let mut link = Self {
             mac,
             link_local: link_local(mac),
-            locator,
+            locators: locators.into_iter().collect(),
             next_hop,
             state: State::Down { known: false },
             header,
@@ -263,7 +264,7 @@ impl Link {
         }
     }
 
-    /// Answers for our link-local address and for the locator, whoever asks. Not for SIR prefixes and networks' /96s: those are every
+    /// Answers for our link-local address and for the locators, whoever asks. Not for SIR prefixes and networks' /96s: those are every
     /// host's, and whoever routes them here does so by an address that is ours alone.
     fn answer(
         &self,
@@ -272,7 +273,7 @@ impl Link {
         out: &mut [u8],
     ) -> Result<usize, DropReason> {
         let upper = (target.to_bits() >> 64) as u64;
-        if target != self.link_local && upper != self.locator.upper() {
+        if target != self.link_local && self.locators.iter().all(|locator| locator.upper() != upper) {
             return Err(DropReason::NdUnanswered);
         }
         let flags = NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE;

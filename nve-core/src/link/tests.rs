@@ -18,14 +18,14 @@ fn locator() -> Locator {
 
 /// Ours, attached, with a router to be asked for.
 fn link() -> Link {
-    let mut link = Link::new(MAC, locator(), NextHop::Router(address("fe80::1")));
+    let mut link = Link::new(MAC, [locator()], NextHop::Router(address("fe80::1")));
     link.up(at(0));
     link
 }
 
 /// What another station of the link says.
 fn says(from: EthernetAddress, source: &str, to: (EthernetAddress, &str), message: NdiscRepr<'_>) -> Vec<u8> {
-    let other = Link::new(from, "2001:db8:0:9::/64".parse().unwrap(), NextHop::Station(MAC));
+    let other = Link::new(from, ["2001:db8:0:9::/64".parse().unwrap()], NextHop::Station(MAC));
     let mut frame = vec![0; ANSWER_LEN];
     let len = other.emit(to.0, (address(source), address(to.1)), message, &mut frame).unwrap();
     frame.truncate(len);
@@ -119,7 +119,7 @@ fn a_link_that_comes_back_uses_what_it_knew_and_asks_at_once() {
 
 #[test]
 fn a_configured_station_needs_no_asking_and_believes_nobody() {
-    let mut link = Link::new(MAC, locator(), NextHop::Station(ROUTER));
+    let mut link = Link::new(MAC, [locator()], NextHop::Station(ROUTER));
     link.up(at(0));
     assert_eq!((asks(&mut link, 100), link.header().unwrap()[..6].to_vec()), (None, ROUTER.0.to_vec()));
     let frame = advertises(STRANGER, "fe80::1", both());

@@ -15,7 +15,7 @@ use smoltcp::wire::EthernetAddress;
 use super::walk::Walk;
 use super::{Nve, Origin, Question};
 use crate::DropReason;
-use crate::addr::Identifier;
+use crate::addr::{Key, Vnet};
 use crate::gateway::GATEWAY_LINK_LOCAL;
 use crate::packet::Frame;
 use crate::policy::{Attachment, Holder, Network};
@@ -73,15 +73,15 @@ impl<'w> Bearer<'w> {
     /// Checks an IPv4 source.
     #[inline]
     pub(crate) fn admit4(self, nve: &Nve, source: Ipv4Addr) -> Result<Admitted<'w>, DropReason> {
-        self.admit(nve, Some(Identifier::ipv4(self.sender.network.vnid, source)))
+        self.admit(nve, Some(self.sender.network.keys4.of(source.to_bits())))
     }
 
     /// Checks an IPv6 source.
     #[inline]
     pub(crate) fn admit6(self, nve: &Nve, source: Ipv6Addr) -> Result<Admitted<'w>, DropReason> {
         let Sender { network, .. } = self.sender;
-        let identifier = |vnet| Identifier::ipv6_address(network.vnid, vnet, source).ok();
-        self.admit(nve, network.ipv6.and_then(identifier))
+        let of_network = |vnet: &Vnet| vnet.contains(source);
+        self.admit(nve, network.ipv6.filter(of_network).map(|_| network.keys6.of(source.to_bits() as u32)))
     }
 
     /// Checks the IPv6 source of a packet to a group, and says which source its receivers see. An ordinary host writes to the groups of its
@@ -104,10 +104,10 @@ impl<'w> Bearer<'w> {
     }
 
     #[inline]
-    fn admit(self, nve: &Nve, source: Option<Identifier>) -> Result<Admitted<'w>, DropReason> {
+    fn admit(self, nve: &Nve, source: Option<Key>) -> Result<Admitted<'w>, DropReason> {
         match source {
-            Some(identifier) if self.sender.attachment.holds(identifier) => Ok(Admitted(self.sender)),
-            Some(identifier) => self.admit_beyond(nve, identifier),
+            Some(key) if self.sender.attachment.holds(key) => Ok(Admitted(self.sender)),
+            Some(key) => self.admit_beyond(nve, key),
             None => Err(DropReason::SpoofedAddress),
         }
     }
@@ -115,7 +115,7 @@ impl<'w> Bearer<'w> {
     /// What is none of the addresses it holds is admitted if it is one that it waits for, and its guest has come; a shared one that it holds,
     /// or takes because nobody does; or if it is nobody's own and the longest prefix of it leads back here.
     #[cold]
-    pub(crate) fn admit_beyond(self, nve: &Nve, source: Identifier) -> Result<Admitted<'w>, DropReason> {
+    pub(crate) fn admit_beyond(self, nve: &Nve, source: Key) -> Result<Admitted<'w>, DropReason> {
         let Sender { attachment, network } = self.sender;
         let (port, further) = (attachment.port, network.further());
         if attachment.awaits(source) {
@@ -140,7 +140,7 @@ impl<'w> Bearer<'w> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdmittedTask<'w> {
     attachment: &'w Attachment,
-    identifier: Identifier,
+    key: Key,
 }
 
 impl<'w> AdmittedTask<'w> {
@@ -157,17 +157,18 @@ impl<'w> AdmittedTask<'w> {
         if frame.head.get(6..12) != Some(attachment.mac.as_bytes()) {
             return Err(DropReason::SpoofedMac);
         }
-        let identifier = task_identifier(walk.world.sir, source);
-        let identifier = identifier.filter(|identifier| attachment.holds(*identifier));
-        Ok(Self { attachment, identifier: identifier.ok_or(DropReason::SpoofedAddress)? })
+        let domain = &attachment.sir_domain;
+        let key = task_identifier(domain.sir(), source).and_then(|identifier| domain.key(identifier));
+        let key = key.filter(|key| attachment.holds(*key));
+        Ok(Self { attachment, key: key.ok_or(DropReason::SpoofedAddress)? })
     }
     /// Who it is.
     pub(crate) fn attachment(&self) -> &'w Attachment {
         self.attachment
     }
     /// Of the source address.
-    pub(crate) fn identifier(&self) -> Identifier {
-        self.identifier
+    pub(crate) fn key(&self) -> Key {
+        self.key
     }
 }
 

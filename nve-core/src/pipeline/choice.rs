@@ -14,7 +14,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use super::quote::quoted_destination;
 use super::walk::Walk;
 use super::{Origin, Question};
-use crate::addr::Identifier;
+use crate::addr::DomainId;
 use crate::packet::Frame;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::protocol::ICMPV6;
@@ -38,16 +38,19 @@ pub(crate) fn towards(
     let packet = frame.head.get(question.origin.ip_offset()..).unwrap_or_default();
     let (source, protocol) = match packet.first().map(|first| first >> 4) {
         Some(4) => of_ipv4(walk, question, packet)?,
-        _ => of_ipv6(walk, packet, question.is_icmpv6_error(frame, question.origin.ip_offset()))?,
+        _ => {
+            let is_error = question.is_icmpv6_error(frame, question.origin.ip_offset());
+            of_ipv6(walk, several.key.domain(), packet, is_error)?
+        }
     };
-    several.choose(Flow::new(source, several.identifier, protocol))
+    several.choose(Flow::new(source, several.key.identifier(), protocol))
 }
 
 /// Source and protocol of an IPv4 packet from a tenant.
 fn of_ipv4(walk: &Walk<'_>, question: &Question, packet: &[u8]) -> Option<(Ipv6Addr, u8)> {
     let Origin::Port(port) = question.origin else { return None };
     let network = walk.world.network(walk.world.attachment(port)?.network)?;
-    let called = |address| walk.world.sir.address(Identifier::ipv4(network.vnid, address)).ipv6();
+    let called = |address| network.sir_address(address);
     let header = packet.first_chunk::<20>()?;
     let l4 = usize::from(header[0] & 0xf) * 4;
     let is_first = u16::from_be_bytes([header[6], header[7]]) & 0x1fff == 0;
@@ -70,14 +73,14 @@ const fn as_ipv6(protocol: u8) -> u8 {
 }
 
 /// Source and protocol of an IPv6 packet.
-fn of_ipv6(walk: &Walk<'_>, packet: &[u8], is_error: bool) -> Option<(Ipv6Addr, u8)> {
+fn of_ipv6(walk: &Walk<'_>, domain: DomainId, packet: &[u8], is_error: bool) -> Option<(Ipv6Addr, u8)> {
     let (protocol, at) = behind_common_headers(packet)?;
     if is_error
         && let Some(packet) = packet.get(at + BEFORE_QUOTE..)
         && let Some((quoted, (protocol, _))) = Ipv6::quoted(packet).zip(behind_common_headers(packet))
     {
         let destination = quoted.destination();
-        let called = quoted_destination(walk, destination).map_or(destination, |to| to.address);
+        let called = quoted_destination(walk, domain, destination).map_or(destination, |to| to.address);
         return Some((called, protocol));
     }
     Some((Ipv6::quoted(packet)?.source(), protocol))

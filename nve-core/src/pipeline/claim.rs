@@ -15,7 +15,7 @@ use super::nve::Nve;
 use super::walk::Walk;
 use crate::DropReason;
 use crate::gateway::{Claim, FurtherAddresses, Protocol};
-use crate::policy::{Holder, identifier_in};
+use crate::policy::{Holder, key_in};
 use crate::tables::Target;
 
 /// What the asker may use beside its own addresses, and what belongs to others.
@@ -28,17 +28,17 @@ impl Lent<'_> {
     /// Whether somebody else, here or on another host, has `address`: by himself, or in a prefix; or it is shared, and not with the asker.
     pub(super) fn is_anothers(&self, address: IpAddr) -> bool {
         let Sender { attachment, network } = self.bearer.sender;
-        let Some(identifier) = identifier_in(network, address) else { return false };
-        if let Some(several) = self.nve.world.load().several(identifier) {
+        let Some(key) = key_in(network, address) else { return false };
+        if let Some(several) = self.nve.world.load().several(key) {
             // Others who have it on other hosts are no duplicates.
             return several.here() != Some(attachment.port);
         }
-        match self.nve.table.get(identifier) {
+        match self.nve.table.get(key) {
             Some(target) => target != Target::Local(attachment.port),
-            None => match network.further().shared(identifier) {
+            None => match network.further().shared(key) {
                 Some(shared) => !shared.lists(attachment.port),
                 None => {
-                    let target = network.further().by_prefix(identifier);
+                    let target = network.further().by_prefix(key);
                     target.is_some_and(|target| target != Target::Local(attachment.port))
                 }
             },
@@ -48,16 +48,15 @@ impl Lent<'_> {
 
 impl FurtherAddresses for Lent<'_> {
     fn may_speak(&self, address: IpAddr) -> Result<(), DropReason> {
-        let identifier =
-            identifier_in(self.bearer.sender.network, address).ok_or(DropReason::SpoofedAddress)?;
-        self.bearer.admit_beyond(self.nve, identifier).map(|_| ())
+        let key = key_in(self.bearer.sender.network, address).ok_or(DropReason::SpoofedAddress)?;
+        self.bearer.admit_beyond(self.nve, key).map(|_| ())
     }
 
     fn is_behind(&self, address: IpAddr) -> bool {
         let Sender { attachment, network } = self.bearer.sender;
-        let Some(identifier) = identifier_in(network, address) else { return false };
+        let Some(key) = key_in(network, address) else { return false };
         let own = Some(Target::Local(attachment.port));
-        self.nve.table.get(identifier).is_none() && network.further().find(identifier) == own
+        self.nve.table.get(key).is_none() && network.further().find(key) == own
     }
 }
 
@@ -68,14 +67,14 @@ impl FurtherAddresses for Lent<'_> {
 #[cold]
 pub(super) fn settle(walk: &mut Walk<'_>, bearer: Bearer<'_>, claim: Claim) -> Result<(), DropReason> {
     let Sender { attachment, network } = bearer.sender;
-    let identifier = identifier_in(network, claim.address).ok_or(DropReason::SpoofedAddress)?;
-    if attachment.awaits(identifier) {
+    let key = key_in(network, claim.address).ok_or(DropReason::SpoofedAddress)?;
+    if attachment.awaits(key) {
         return walk.nve.admit_awaited(attachment);
     }
-    if attachment.holds(identifier) {
+    if attachment.holds(key) {
         return Ok(());
     }
-    let shared = network.further().shared(identifier).filter(|shared| shared.lists(attachment.port));
+    let shared = network.further().shared(key).filter(|shared| shared.lists(attachment.port));
     let shared = shared.ok_or(DropReason::SpoofedAddress)?;
     let claimant = Holder { port: attachment.port, mac: *bearer.mac };
     match shared.holder() {

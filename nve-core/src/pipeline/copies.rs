@@ -28,7 +28,7 @@ use super::rewrite6::{on_the_wire, path_mtu};
 use super::walk::{Pending, Stop, Walk};
 use super::{Again, Fate, Origin, Question, Rewritten, Scratch};
 use crate::DropReason;
-use crate::addr::{ChecksumMode, IlaAddress, Kind, Locator, Neutral};
+use crate::addr::{ChecksumMode, IlaAddress, Key, Kind, Locator, Neutral};
 use crate::gateway::Protocol;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ChecksumState, ETHERNET_LEN, Frame, Offload, largest_segment, protocol};
@@ -42,7 +42,7 @@ const LONGEST_HEAD: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copies {
     question: Question,
-    group: crate::addr::Identifier,
+    group: Key,
     /// Of an IPv6 packet, as every receiver sees it.
     source: Ipv6Addr,
     /// How many entries of the lists have been looked at.
@@ -110,7 +110,7 @@ pub(crate) fn first(
         *walk.groups = Arc::clone(&current);
     }
     drop(current);
-    let copies = Copies { question: *question, group: group.identifier(), source, at: 0 };
+    let copies = Copies { question: *question, group: group.key(), source, at: 0 };
     // Before anything that costs: who had too much is not even looked at.
     let sender = match question.origin {
         Origin::Port(port) => walk.limits.get_mut(usize::from(port.0)),
@@ -190,7 +190,7 @@ pub(crate) fn step(
             limits.take(Protocol::GroupHeard, walk.now).map_err(|_| DropReason::GroupRate)?;
             to_listener(walk, &listening, &copies.question, frame, scratch)?
         }
-        towards if group.identifier().type_number() == 2 => copy4(walk, &group, towards, frame, scratch)?,
+        towards if group.key().type_number() == 2 => copy4(walk, &group, towards, frame, scratch)?,
         towards => copy6(walk, &copies, &group, towards, frame, scratch)?,
     };
     if let Fate::Local(_, rewritten) | Fate::Uplink(rewritten) = &mut fate {
@@ -310,18 +310,18 @@ fn write_source(
 /// `L:(VNI:group)`.
 fn wire_address(walk: &Walk<'_>, group: &Group<'_>, host: LocatorId) -> Result<IlaAddress, DropReason> {
     let locator = walk.world.locator(host).ok_or(DropReason::NoMapping)?;
-    let neutral = is_neutral(walk, group).then(|| neutral_to(walk, group, locator));
-    Ok(on_the_wire(locator, group.identifier(), neutral))
+    let neutral = is_neutral(walk, group).then(|| neutral_to(group, locator));
+    Ok(on_the_wire(locator, group.key().identifier(), neutral))
 }
 
 /// Whether it goes with C = 1, which does not depend on the host.
 fn is_neutral(walk: &Walk<'_>, group: &Group<'_>) -> bool {
-    walk.world.checksum == ChecksumMode::Neutral && group.identifier().has_neutral_form()
+    walk.world.checksum == ChecksumMode::Neutral && group.key().identifier().has_neutral_form()
 }
 
-fn neutral_to(walk: &Walk<'_>, group: &Group<'_>, locator: Locator) -> Neutral {
-    match group.identifier().kind() {
+fn neutral_to(group: &Group<'_>, locator: Locator) -> Neutral {
+    match group.key().kind() {
         Kind::Multicast(vnid, scope, _) => Neutral::multicast(locator, vnid, scope),
-        _ => Neutral::sir(locator, walk.world.sir),
+        _ => Neutral::sir(locator, group.network().sir_domain.sir()),
     }
 }

@@ -12,7 +12,7 @@ use super::walk::{Stop, Walk};
 use super::wire::{self, Arriving};
 use super::{Fate, Scratch, deliver, quote, rewrite4, rewrite6, traffic};
 use crate::DropReason;
-use crate::addr::Identifier;
+use crate::addr::Key;
 use crate::policy::{Endpoint, Nobody, Realm, Unruled};
 use crate::tables::Target;
 
@@ -46,13 +46,13 @@ pub(crate) fn from_elsewhere(
     refused: DropReason,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let to = receiving.endpoint(walk);
+    let to = receiving.endpoint();
     let from = judge(walk, &arriving, &to, refused)?;
     let network = receiving.network;
-    match (receiving.identifier.type_number(), network.ipv6) {
+    match (receiving.key.type_number(), network.ipv6) {
         (2, _) => {
             network.shown_here(from.address).ok_or(DropReason::NoAlias)?;
-            let both_ipv4 = from.identifier.is_some_and(|identifier| identifier.type_number() == 2);
+            let both_ipv4 = from.key.is_some_and(|key| key.type_number() == 2);
             if both_ipv4 {
                 return rewrite4::to_tenant(walk, receiving, arriving, scratch);
             }
@@ -82,7 +82,7 @@ pub(crate) fn to_task(
     if arriving.is_error() {
         return quote::from_wire(walk, &quote::Reader::Task(*task), arriving, scratch);
     }
-    let to = task.endpoint(walk);
+    let to = task.endpoint();
     judge(walk, &arriving, &to, DropReason::IllegalSource)?;
     let Arriving { frame, header, hop_limit, .. } = arriving;
     let shown = deliver::Readdressed { header, destination: to.address, hop_limit };
@@ -97,21 +97,20 @@ pub(crate) fn judge(
     refused: DropReason,
 ) -> Result<Endpoint, Stop> {
     let from = source(walk, arriving.header.source())?;
-    if from.realm == to.realm && to.realm != Realm::Tasks {
+    if from.realm == to.realm && !matches!(to.realm, Realm::Tasks(_)) {
         return Err(refused.into());
     }
     let traffic = traffic::of_ipv6(arriving.question, arriving.frame, 0)?;
     let admitted = walk.world.rules.judge(&from, to, traffic);
     admitted.map_err(|unruled| match (unruled, from.realm) {
+        (Unruled::Domain, _) => DropReason::ForeignDomain,
         (Unruled::Fragment, _) => DropReason::CrossingFragment,
         (Unruled::Denied, _) => DropReason::OutsideDenied,
         (Unruled::NoRule, Realm::Outside) => DropReason::OutsideSource,
         (Unruled::NoRule, _) => DropReason::ForeignNetwork,
     })?;
-    match from.identifier {
-        Some(identifier) if !is_registered(walk, identifier, arriving.whence) => {
-            Err(DropReason::UnregisteredSource.into())
-        }
+    match from.key {
+        Some(key) if !is_registered(walk, key, arriving.whence) => Err(DropReason::UnregisteredSource.into()),
         _ => Ok(from),
     }
 }
@@ -125,13 +124,13 @@ fn source(walk: &Walk<'_>, source: Ipv6Addr) -> Result<Endpoint, DropReason> {
     })
 }
 
-/// Whether a packet that came from there may have `identifier` as its source's.
-pub(crate) fn is_registered(walk: &Walk<'_>, identifier: Identifier, whence: Whence) -> bool {
-    match (target(walk, identifier), whence) {
+/// Whether a packet that came from there may have `key` as its source's.
+pub(crate) fn is_registered(walk: &Walk<'_>, key: Key, whence: Whence) -> bool {
+    match (target(walk, key), whence) {
         (Some(Target::Remote(..)), Whence::Fabric) | (Some(Target::Local(_)), Whence::Here) => true,
-        (None, Whence::Fabric) => asks_router(walk.world, identifier),
+        (None, Whence::Fabric) => asks_router(walk.world, key),
         // One that others have, too.
-        (_, Whence::Here) => walk.world.several(identifier).is_some_and(|several| several.here().is_some()),
+        (_, Whence::Here) => walk.world.several(key).is_some_and(|several| several.here().is_some()),
         _ => false,
     }
 }

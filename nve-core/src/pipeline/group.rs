@@ -21,7 +21,7 @@ use super::walk::{Stop, Walk};
 use super::wire::Arriving;
 use super::{Fate, PortId, Question, Scratch, copies, deliver, judge};
 use crate::DropReason;
-use crate::addr::{Identifier, Kind};
+use crate::addr::{Identifier, Key, Kind};
 use crate::packet::ipv6::Ipv6;
 use crate::packet::{ETHERNET_LEN, Frame};
 use crate::policy::{Attachment, LocatorId, Network, NetworkId, World};
@@ -38,7 +38,7 @@ pub(crate) const WIRE_HOP_LIMIT: u8 = 64;
 pub(crate) struct Group<'w> {
     network: &'w Network,
     network_id: NetworkId,
-    identifier: Identifier,
+    key: Key,
     extent: Extent,
     hop_limit: u8,
 }
@@ -51,10 +51,10 @@ enum Extent {
 }
 
 impl<'w> Group<'w> {
-    /// The group of this identifier; `None` where it is none, or none of a network known here.
-    pub(crate) fn of(world: &'w World, identifier: Identifier) -> Option<Self> {
-        let (network_id, network) = world.network_of_vnid(identifier.vnid()?)?;
-        let (everybody, link) = match identifier.kind() {
+    /// The group of this key; `None` where it is none, or none of a network known here.
+    pub(crate) fn of(world: &'w World, key: Key) -> Option<Self> {
+        let (network_id, network) = world.network_of(key)?;
+        let (everybody, link) = match key.kind() {
             Kind::Ipv4(_, address) if network.is_broadcast4(address) => (true, true),
             Kind::Ipv4(vnid, address) => {
                 group_in(vnid, address.into())?;
@@ -72,7 +72,7 @@ impl<'w> Group<'w> {
         // Whoever is on the same link is as far as a neighbour; what has a wider scope has come far, and must not go on (design,
         // section 5, "Hop count").
         let hop_limit = if link { 255 } else { 1 };
-        Some(Self { network, network_id, identifier, extent, hop_limit })
+        Some(Self { network, network_id, key, extent, hop_limit })
     }
 
     /// The only network that hears it.
@@ -80,8 +80,8 @@ impl<'w> Group<'w> {
         self.network
     }
     /// The key.
-    pub(crate) fn identifier(&self) -> Identifier {
-        self.identifier
+    pub(crate) fn key(&self) -> Key {
+        self.key
     }
     /// What a copy is delivered with.
     pub(crate) fn hop_limit(&self) -> u8 {
@@ -94,26 +94,26 @@ impl<'w> Group<'w> {
     {
         match self.extent {
             Extent::Everybody => self.network.ports(),
-            Extent::Listeners => groups.ports(self.identifier),
+            Extent::Listeners => groups.ports(self.key),
         }
     }
     /// Other hosts that are sent a copy.
     pub(crate) fn hosts(&self) -> &'w [LocatorId] {
         match self.extent {
             Extent::Everybody => self.network.hosts(),
-            Extent::Listeners => self.network.listening_hosts(self.identifier),
+            Extent::Listeners => self.network.listening_hosts(self.key),
         }
     }
     /// As its tenants know an IPv6 group.
     pub(crate) fn ipv6(&self) -> Option<Ipv6Addr> {
-        match self.identifier.kind() {
+        match self.key.kind() {
             Kind::Multicast(_, scope, low) => Some(Identifier::group_address(scope, low)),
             _ => None,
         }
     }
     /// The type that the identifiers of its senders have.
     fn source_type(&self) -> u8 {
-        if self.identifier.type_number() == 2 { 2 } else { 3 }
+        if self.key.type_number() == 2 { 2 } else { 3 }
     }
 }
 
@@ -137,8 +137,8 @@ impl<'w> Tenant<'w> for Listening<'w> {
     fn network(&self) -> &'w Network {
         self.group.network
     }
-    fn identifier(&self) -> Identifier {
-        self.group.identifier
+    fn key(&self) -> Key {
+        self.group.key
     }
 }
 
@@ -148,8 +148,8 @@ impl<'w> Recipient<'w> for Listening<'w> {
     }
     /// RFC 1112, section 6.4; RFC 2464, section 7.
     fn mac(&self) -> [u8; 6] {
-        let [_, b, c, d] = (self.group.identifier.bits() as u32).to_be_bytes();
-        match self.group.identifier.kind() {
+        let [_, b, c, d] = self.group.key.low().to_be_bytes();
+        match self.group.key.kind() {
             Kind::Ipv4(_, address) if address.is_multicast() => [0x01, 0x00, 0x5e, b & 0x7f, c, d],
             Kind::Multicast(_, _, low) => [0x33, 0x33, (low >> 24) as u8, b, c, d],
             _ => [0xff; 6],
@@ -167,8 +167,7 @@ pub(crate) fn from_tenant4(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Option<Result<Fate, Stop>> {
-    let identifier = Identifier::ipv4(bearer.network.vnid, destination);
-    let group = Group::of(walk.world, identifier)?;
+    let group = Group::of(walk.world, bearer.network.keys4.of(destination.to_bits()))?;
     Some(match bearer.admit4(walk.nve, source) {
         Ok(_) => copies::first(walk, question, &group, Ipv6Addr::UNSPECIFIED, frame, scratch),
         Err(reason) => Err(reason.into()),
@@ -185,8 +184,8 @@ pub(crate) fn from_tenant6(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let identifier = group_in(bearer.network.vnid, header.destination().into());
-    let group = identifier.and_then(|identifier| Group::of(walk.world, identifier));
+    let key = bearer.network.group(header.destination().into());
+    let group = key.and_then(|key| Group::of(walk.world, key));
     let group = group.ok_or(DropReason::Multicast)?;
     let (_admitted, source) = bearer.admit6_to_group(walk.nve, header.source())?;
     if header.hop_limit() == 0 {

@@ -22,16 +22,16 @@ pub(crate) fn source(
     source_type: u8,
 ) -> Result<Admission, DropReason> {
     // A locator, C = 1 and types other than 2 under SIR have no endpoint; nor has an address outside the domain.
-    let Some((source_network, identifier)) = endpoint(walk, source) else {
+    let Some((source_network, key)) = endpoint(walk, source) else {
         return Err(foreign_or_illegal(walk, source));
     };
     let admission = Admission::inside(source_network, network).ok_or(DropReason::ForeignNetwork)?;
-    if identifier.type_number() != source_type {
+    if key.type_number() != source_type {
         return Err(DropReason::IllegalSource);
     }
-    match target(walk, identifier) {
+    match target(walk, key) {
         Some(Target::Remote(..)) => Ok(admission),
-        None if asks_router(walk.world, identifier) => Ok(admission),
+        None if asks_router(walk.world, key) => Ok(admission),
         _ => Err(DropReason::UnregisteredSource),
     }
 }
@@ -41,7 +41,7 @@ pub(crate) fn source(
 fn foreign_or_illegal(walk: &Walk<'_>, source: Ipv6Addr) -> DropReason {
     let (upper, low) = ((source.to_bits() >> 64) as u64, source.to_bits() as u64);
     match Identifier::from_bits(low) {
-        Ok(identifier) if upper == walk.world.sir.upper() && identifier.type_number() == 2 => {
+        Ok(identifier) if walk.world.domain_called(upper).is_some() && identifier.type_number() == 2 => {
             DropReason::ForeignNetwork
         }
         _ => DropReason::IllegalSource,

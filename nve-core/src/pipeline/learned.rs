@@ -23,7 +23,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::Nve;
 use super::nve::Registry;
-use crate::addr::{Identifier, Kind, Locator};
+use crate::addr::{DomainId, Key, Kind, Locator};
 use crate::policy::{LocatorId, World};
 use crate::tables::Target;
 
@@ -91,8 +91,8 @@ pub enum NotLearned {
     /// The setup gives it several locators.
     #[error("the configuration gives it several locators")]
     Several,
-    /// This host's own, the SIR prefix, or a tenants' or a NAT64's prefix.
-    #[error("its locator is no other host's")]
+    /// This host's own, a SIR prefix, or a tenants' or a NAT64's prefix; or of another domain.
+    #[error("its locator is no other host's, or is of another domain")]
     Locator,
     /// Something later is known, or something else of the same epoch.
     #[error("epoch {0} is known")]
@@ -145,13 +145,13 @@ impl Entry {
     fn in_world(
         &self,
         world: &World,
-        identifier: Identifier,
+        key: Key,
         (number, said): (impl Fn(Locator) -> Option<LocatorId>, Option<Target>),
     ) -> Option<(Self, Target)> {
-        let possible = |word: &Word| is_another_host(world, word.0);
+        let possible = |word: &Word| is_another_host(world, key, word.0);
         let registered = self.registered.filter(possible);
         let words = [Some((self.locator, self.learned)), registered].into_iter().flatten();
-        let target_at = |locator| target(world, identifier, (number(locator)?, locator));
+        let target_at = |locator| target(world, key, (number(locator)?, locator));
         let ((locator, learned), target) =
             words.filter(possible).find_map(|word| Some((word, target_at(word.0)?)))?;
         let registered = registered.filter(|_| learned.source == Source::Redirect);
@@ -167,9 +167,9 @@ impl Entry {
 /// Everything learned, beside the table that has it, too.
 #[derive(Debug, Default)]
 pub(super) struct Lessons {
-    entries: HashMap<Identifier, Entry>,
+    entries: HashMap<Key, Entry>,
     /// Those that end, by when.
-    ends: BTreeSet<(Duration, Identifier)>,
+    ends: BTreeSet<(Duration, Key)>,
     /// Those that nobody but a redirect speaks of.
     redirects: usize,
     /// How many entries name a host.
@@ -184,27 +184,27 @@ impl Lessons {
         self.entries.len() - self.redirects
     }
 
-    /// What is known of this identifier.
-    pub(super) fn of(&self, identifier: Identifier) -> Option<Learned> {
-        self.entries.get(&identifier).map(|entry| entry.learned)
+    /// What is known of this key.
+    pub(super) fn of(&self, key: Key) -> Option<Learned> {
+        self.entries.get(&key).map(|entry| entry.learned)
     }
 
-    pub(super) fn insert(&mut self, identifier: Identifier, entry: Entry) {
-        self.remove(identifier);
+    pub(super) fn insert(&mut self, key: Key, entry: Entry) {
+        self.remove(key);
         self.redirects += usize::from(entry.is_only_redirected());
         for host in entry.hosts() {
             *self.uses.entry(host).or_default() += 1;
             self.unused.remove(&host);
         }
-        self.ends.extend(entry.learned.until.map(|until| (until, identifier)));
-        self.entries.insert(identifier, entry);
+        self.ends.extend(entry.learned.until.map(|until| (until, key)));
+        self.entries.insert(key, entry);
     }
 
-    pub(super) fn remove(&mut self, identifier: Identifier) -> Option<Entry> {
-        let entry = self.entries.remove(&identifier)?;
+    pub(super) fn remove(&mut self, key: Key) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
         self.redirects -= usize::from(entry.is_only_redirected());
         if let Some(until) = entry.learned.until {
-            self.ends.remove(&(until, identifier));
+            self.ends.remove(&(until, key));
         }
         for host in entry.hosts() {
             let Some(uses) = self.uses.get_mut(&host) else { continue };
@@ -223,81 +223,76 @@ impl Lessons {
         &mut self,
         world: &World,
         number: impl Fn(Locator) -> Option<LocatorId>,
-        (targets, room): (&mut HashMap<Identifier, Target>, usize),
-    ) -> Vec<(Identifier, Entry)> {
+        (targets, room): (&mut HashMap<Key, Target>, usize),
+    ) -> Vec<(Key, Entry)> {
         let mut all: Vec<_> =
             self.entries.iter().map(|(id, entry)| (entry.is_only_redirected(), *id)).collect();
         // An authority's have room before those of redirects.
         all.sort_unstable();
         let mut changed = Vec::new();
-        for (_, identifier) in all {
-            let Some(entry) = self.remove(identifier) else { continue };
-            let said = targets.get(&identifier).copied();
-            let stands = may_live_elsewhere(world, identifier, said).is_ok()
+        for (_, key) in all {
+            let Some(entry) = self.remove(key) else { continue };
+            let said = targets.get(&key).copied();
+            let stands = may_live_elsewhere(world, key, said).is_ok()
                 && said.is_none_or(|said| entry.behind.is_some_and(|before| same_host(said, before)))
                 && (said.is_some() || targets.len() < room);
-            let stays = stands.then(|| entry.in_world(world, identifier, (&number, said))).flatten();
+            let stays = stands.then(|| entry.in_world(world, key, (&number, said))).flatten();
             if let Some((stays, target)) = stays {
-                targets.insert(identifier, target);
-                self.insert(identifier, stays);
+                targets.insert(key, target);
+                self.insert(key, stays);
             }
             if stays.is_none_or(|(stays, _)| stays != entry) {
-                changed.push((identifier, entry));
+                changed.push((key, entry));
             }
         }
         changed
     }
 
     /// What something is known of.
-    pub(super) fn identifiers(&self) -> impl Iterator<Item = Identifier> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
         self.entries.keys().copied()
     }
 
-    /// The hosts that entries name.
-    pub(super) fn locators(&self) -> impl Iterator<Item = Locator> {
-        self.entries.values().flat_map(Entry::hosts)
+    /// The hosts that entries name, and in which domain.
+    pub(super) fn locators(&self) -> impl Iterator<Item = (Locator, DomainId)> {
+        self.entries.iter().flat_map(|(key, entry)| entry.hosts().map(|host| (host, key.domain())))
     }
 }
 
 impl Nve {
-    /// Learns that `identifier` lives at `locator`.
+    /// Learns that `key` lives at `locator`.
     ///
     /// # Errors
     /// [`NotLearned`], and nothing has changed.
-    pub fn learn(
-        &self,
-        identifier: Identifier,
-        locator: Locator,
-        learned: Learned,
-    ) -> Result<Lesson, NotLearned> {
+    pub fn learn(&self, key: Key, locator: Locator, learned: Learned) -> Result<Lesson, NotLearned> {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         // A guest that was waited for may have come since it was learned where it lives.
-        if matches!(self.table.get(identifier), Some(Target::Local(_))) {
+        if matches!(self.table.get(key), Some(Target::Local(_))) {
             return Err(NotLearned::Here);
         }
-        self.learn_with(&mut registry, identifier, locator, learned)
+        self.learn_with(&mut registry, key, locator, learned)
     }
 
     /// [`Nve::learn`] of what no attachment has, or has no more.
     pub(super) fn learn_with(
         &self,
         registry: &mut Registry,
-        identifier: Identifier,
+        key: Key,
         locator: Locator,
         learned: Learned,
     ) -> Result<Lesson, NotLearned> {
         let world = self.world.load_full();
-        let (lesson, learned, behind) = self.judge(registry, &world, identifier, (locator, learned))?;
-        let known = registry.lessons.entries.get(&identifier);
+        let (lesson, learned, behind) = self.judge(registry, &world, key, (locator, learned))?;
+        let known = registry.lessons.entries.get(&key);
         let is_further = learned.source == Source::Redirect && known.is_none();
         let registered = known.and_then(Entry::registered).filter(|_| learned.source == Source::Redirect);
         if is_further && registry.lessons.redirects >= self.table.capacity() / 4 {
             return Err(NotLearned::Full);
         }
-        let id = self.number(registry, &world, locator).ok_or(NotLearned::Full)?;
-        let target = target(&world, identifier, (id, locator)).ok_or(NotLearned::NoEndpoint)?;
-        self.table.insert(identifier, target).map_err(|_| NotLearned::Full)?;
-        registry.lessons.insert(identifier, Entry { locator, learned, registered, behind });
+        let id = self.number(registry, &world, (locator, key.domain())).ok_or(NotLearned::Full)?;
+        let target = target(&world, key, (id, locator)).ok_or(NotLearned::NoEndpoint)?;
+        self.table.insert(key, target).map_err(|_| NotLearned::Full)?;
+        registry.lessons.insert(key, Entry { locator, learned, registered, behind });
         Ok(lesson)
     }
 
@@ -306,14 +301,14 @@ impl Nve {
         &self,
         registry: &Registry,
         world: &World,
-        identifier: Identifier,
+        key: Key,
         (locator, learned): Word,
     ) -> Result<(Lesson, Learned, Option<Target>), NotLearned> {
-        let known = registry.lessons.entries.get(&identifier);
-        let said = || self.table.get(identifier).filter(|said| matches!(said, Target::Remote(..)));
+        let known = registry.lessons.entries.get(&key);
+        let said = || self.table.get(key).filter(|said| matches!(said, Target::Remote(..)));
         let behind = known.map_or_else(said, |known| known.behind);
-        may_live_elsewhere(world, identifier, behind)?;
-        if !is_another_host(world, locator) {
+        may_live_elsewhere(world, key, behind)?;
+        if !is_another_host(world, key, locator) {
             return Err(NotLearned::Locator);
         }
         match known {
@@ -326,11 +321,11 @@ impl Nve {
         }
     }
 
-    /// Forgets what was learned of `identifier`; what the setup says counts again. Whether there was anything.
-    pub fn forget(&self, identifier: Identifier) -> bool {
+    /// Forgets what was learned of `key`; what the setup says counts again. Whether there was anything.
+    pub fn forget(&self, key: Key) -> bool {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = registry.lessons.remove(identifier) else { return false };
-        self.now_lives_at(identifier, entry.behind);
+        let Some(entry) = registry.lessons.remove(key) else { return false };
+        self.now_lives_at(key, entry.behind);
         true
     }
 
@@ -338,9 +333,9 @@ impl Nve {
     pub fn sweep(&self, now: Duration) -> usize {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = registry.lessons.ends.iter().take_while(|(until, _)| *until <= now).take(SWEEP);
-        let ended: Vec<Identifier> = ended.map(|(_, identifier)| *identifier).collect();
+        let ended: Vec<Key> = ended.map(|(_, key)| *key).collect();
         self.departures.sweep(now, self.world.load().grace);
-        let ended = ended.iter().filter(|identifier| self.end(&mut registry, **identifier)).count();
+        let ended = ended.iter().filter(|key| self.end(&mut registry, **key)).count();
         let unused = core::mem::take(&mut registry.lessons.unused);
         if let Some(world) = self.world.load().forgetting(&unused) {
             self.change_world(Arc::new(world));
@@ -355,49 +350,57 @@ impl Nve {
         ends.into_iter().chain(self.departures.due()).min()
     }
 
-    /// Where `identifier` lives by our mappings, prefixes left aside: no identifier of one has an epoch.
-    pub fn residence(&self, identifier: Identifier) -> Option<Residence> {
+    /// Where `key` lives by our mappings, prefixes left aside: no key of one has an epoch.
+    pub fn residence(&self, key: Key) -> Option<Residence> {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let world = self.world.load();
-        let epoch = registry.epoch_of(identifier);
-        match self.table.get(identifier)? {
-            Target::Local(_) => Some(Residence { locator: world.locator, epoch, here: true }),
+        let epoch = registry.epoch_of(key);
+        match self.table.get(key)? {
+            Target::Local(_) => {
+                let locator = world.domain(key.domain())?.locator();
+                Some(Residence { locator, epoch, here: true })
+            }
             Target::Remote(id, _) => Some(Residence { locator: world.locator(id)?, epoch, here: false }),
         }
     }
 
-    /// Ends what was learned last of `identifier`; what was registered before counts again.
-    fn end(&self, registry: &mut Registry, identifier: Identifier) -> bool {
-        let Some(ended) = registry.lessons.remove(identifier) else { return false };
+    /// Ends what was learned last of `key`; what was registered before counts again.
+    fn end(&self, registry: &mut Registry, key: Key) -> bool {
+        let Some(ended) = registry.lessons.remove(key) else { return false };
         // Worlds know its host for as long as the entry names it.
         let again = ended.registered.and_then(|(locator, learned)| {
             let id = *registry.locator_ids.get(&locator)?;
-            let target = target(&self.world.load(), identifier, (id, locator))?;
+            let target = target(&self.world.load(), key, (id, locator))?;
             Some((target, Entry { locator, learned, registered: None, behind: ended.behind }))
         });
         let target = again.as_ref().map_or(ended.behind, |(target, _)| Some(*target));
-        if self.now_lives_at(identifier, target)
+        if self.now_lives_at(key, target)
             && let Some((_, entry)) = again
         {
-            registry.lessons.insert(identifier, entry);
+            registry.lessons.insert(key, entry);
         }
         true
     }
 
     /// Stores where something lives that was learned to live elsewhere, unless it came here meanwhile.
-    fn now_lives_at(&self, identifier: Identifier, target: Option<Target>) -> bool {
+    fn now_lives_at(&self, key: Key, target: Option<Target>) -> bool {
         match target {
             // A guest that was waited for has come.
-            _ if matches!(self.table.get(identifier), Some(Target::Local(_))) => return false,
+            _ if matches!(self.table.get(key), Some(Target::Local(_))) => return false,
             // Its slot is there already: this cannot fail.
-            Some(target) => drop(self.table.insert(identifier, target)),
-            None => drop(self.table.remove(identifier)),
+            Some(target) => drop(self.table.insert(key, target)),
+            None => drop(self.table.remove(key)),
         }
         true
     }
 
     /// The number of `locator`, which every worker knows by it before a mapping names it.
-    fn number(&self, registry: &mut Registry, world: &World, locator: Locator) -> Option<LocatorId> {
+    fn number(
+        &self,
+        registry: &mut Registry,
+        world: &World,
+        (locator, domain): (Locator, DomainId),
+    ) -> Option<LocatorId> {
         let numbered = registry.locator_ids.get(&locator).copied();
         if numbered.is_some() && world.known_locator(locator.upper()).is_some() {
             return numbered;
@@ -406,7 +409,7 @@ impl Nve {
             return None;
         }
         let id = registry.number_of(locator);
-        self.change_world(Arc::new(world.knowing(&registry.reaches, [locator])));
+        self.change_world(Arc::new(world.knowing(&registry.reaches, [(locator, domain)])));
         Some(id)
     }
 }
@@ -421,44 +424,44 @@ impl Learned {
     }
 }
 
-/// Whether an endpoint of another host could have `identifier`; `said`: where the setup says it lives.
-pub(super) fn may_live_elsewhere(
-    world: &World,
-    identifier: Identifier,
-    said: Option<Target>,
-) -> Result<(), NotLearned> {
+/// Whether an endpoint of another host could have `key`; `said`: where the setup says it lives.
+pub(super) fn may_live_elsewhere(world: &World, key: Key, said: Option<Target>) -> Result<(), NotLearned> {
     if matches!(said, Some(Target::Local(_))) {
         return Err(NotLearned::Here);
     }
-    if world.several(identifier).is_some() {
+    if world.several(key).is_some() {
         return Err(NotLearned::Several);
     }
-    let network = match identifier.kind() {
-        Kind::Local(_) => return Ok(()),
-        Kind::Ipv4(vnid, address) => world
-            .network_of_vnid(vnid)
+    let network = match key.kind() {
+        Kind::Local(_) => {
+            return if world.domain(key.domain()).is_some() { Ok(()) } else { Err(NotLearned::NoEndpoint) };
+        }
+        Kind::Ipv4(_, address) => world
+            .network_of(key)
             .filter(|(_, network)| network.has_peer4(address) || network.further().leads_out4(address))
             // Whoever it stands for has an address of his own.
             .filter(|(_, network)| !network.has_alias(address)),
-        Kind::Ipv6(vnid, low) => world
-            .network_of_vnid(vnid)
+        Kind::Ipv6(_, low) => world
+            .network_of(key)
             .filter(|(_, network)| network.ipv6.is_some_and(|vnet| network.has_peer6(vnet.address(low)))),
         Kind::Interface(_) | Kind::Multicast(..) => None,
     };
     let (_, network) = network.ok_or(NotLearned::NoEndpoint)?;
     let further = network.further();
     // What is behind a router machine of this host, or shared by attachments of it, is here whoever has it at the moment.
-    let here = matches!(further.by_prefix(identifier), Some(Target::Local(_)));
-    if here || further.shared(identifier).is_some() { Err(NotLearned::Here) } else { Ok(()) }
+    let here = matches!(further.by_prefix(key), Some(Target::Local(_)));
+    if here || further.shared(key).is_some() { Err(NotLearned::Here) } else { Ok(()) }
 }
 
-/// Whether `locator` can be another host's; that it is a unicast /64 its type says.
-fn is_another_host(world: &World, locator: Locator) -> bool {
+/// Whether `locator` can be another host's in the domain of `key`; that it is a unicast /64 its type says.
+fn is_another_host(world: &World, key: Key, locator: Locator) -> bool {
     let upper = locator.upper();
     let mut vnets = world.networks().filter_map(|network| network.ipv6);
     let is_outside = world.networks().any(|network| network.nat64_overlaps(locator));
-    upper != world.locator.upper()
-        && upper != world.sir.upper()
+    let of_another_domain = world.known_locator_in(upper).is_some_and(|(_, domain)| domain != key.domain());
+    !world.is_own_locator(locator)
+        && world.domain_called(upper).is_none()
+        && !of_another_domain
         && !is_outside
         && vnets.all(|vnet| (vnet.prefix().to_bits() >> 64) as u64 != upper)
 }
@@ -470,17 +473,14 @@ fn same_host(one: Target, other: Target) -> bool {
     }
 }
 
-/// The table's value for `identifier` at a host.
-fn target(world: &World, identifier: Identifier, (id, locator): (LocatorId, Locator)) -> Option<Target> {
-    let neutral = match identifier.kind() {
-        Kind::Local(_) => world.neutral_to_task(locator),
-        Kind::Ipv4(vnid, _) | Kind::Ipv6(vnid, _) => {
-            let (_, network) = world.network_of_vnid(vnid)?;
-            network.neutral_to(locator, identifier.type_number() == 2, world.checksum, world.sir)
-        }
+/// The table's value for `key` at a host; `None` where its network is not known.
+fn target(world: &World, key: Key, (id, locator): (LocatorId, Locator)) -> Option<Target> {
+    match key.kind() {
+        Kind::Local(_) => {}
+        Kind::Ipv4(..) | Kind::Ipv6(..) => drop(world.network_of(key)?),
         Kind::Interface(_) | Kind::Multicast(..) => return None,
-    };
-    Some(Target::Remote(id, neutral.filter(|_| identifier.has_neutral_form())))
+    }
+    Some(Target::Remote(id, world.neutral_to(key, locator)))
 }
 
 #[cfg(all(test, feature = "testkit"))]

@@ -26,7 +26,7 @@ use super::{
     Fate, Origin, PortId, Question, Rewritten, Scratch, around, deliver, peer, quote, rewrite4, traffic,
 };
 use crate::DropReason;
-use crate::addr::{Identifier, Locator, SirPrefix};
+use crate::addr::{Key, Locator};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame};
@@ -43,24 +43,24 @@ pub(crate) struct Leaving {
 impl Leaving {
     /// A tenant with an IPv6 address.
     pub(crate) fn tenant(admitted: &Admitted<'_>, source: Ipv6Addr) -> Self {
-        let identifier = Identifier::ipv6(admitted.network.vnid, source.to_bits() as u32);
+        let key = admitted.network.keys6.of(source.to_bits() as u32);
         let realm = Realm::Network(admitted.attachment.network);
-        let from = Endpoint { realm, address: source, identifier: Some(identifier) };
+        let from = Endpoint { realm, address: source, key: Some(key) };
         Self { port: admitted.attachment.port, from }
     }
 
-    fn ipv4_tenant(walk: &Walk<'_>, admitted: &Admitted<'_>, source: Ipv4Addr) -> Self {
-        let identifier = Identifier::ipv4(admitted.network.vnid, source);
-        let address = walk.world.sir.address(identifier).ipv6();
+    fn ipv4_tenant(admitted: &Admitted<'_>, source: Ipv4Addr) -> Self {
+        let key = admitted.network.keys4.of(source.to_bits());
+        let address = admitted.network.sir_address(source);
         let realm = Realm::Network(admitted.attachment.network);
-        let from = Endpoint { realm, address, identifier: Some(identifier) };
+        let from = Endpoint { realm, address, key: Some(key) };
         Self { port: admitted.attachment.port, from }
     }
 
-    fn task(walk: &Walk<'_>, admitted: &AdmittedTask<'_>) -> Self {
-        let identifier = admitted.identifier();
-        let address = walk.world.sir.address(identifier).ipv6();
-        let from = Endpoint { realm: Realm::Tasks, address, identifier: Some(identifier) };
+    fn task(admitted: &AdmittedTask<'_>) -> Self {
+        let (key, domain) = (admitted.key(), &admitted.attachment().sir_domain);
+        let address = domain.address(key.identifier());
+        let from = Endpoint { realm: Realm::Tasks(domain.id()), address, key: Some(key) };
         Self { port: admitted.attachment().port, from }
     }
 }
@@ -78,7 +78,7 @@ pub(crate) fn from_task(
         return Err(DropReason::Multicast.into());
     }
     let admitted = AdmittedTask::of(walk, question, frame, header.source())?;
-    let leaving = Leaving::task(walk, &admitted);
+    let leaving = Leaving::task(&admitted);
     ipv6(walk, leaving, question, header, frame, scratch)
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn ipv6(
     let source = header.source();
     let to = Endpoint::called(walk.world, header.destination()).map_err(nobody)?;
     // A peer by another name than peers have.
-    if to.realm == leaving.from.realm && to.realm != Realm::Tasks {
+    if to.realm == leaving.from.realm && !matches!(to.realm, Realm::Tasks(_)) {
         return Err(DropReason::SirDestination.into());
     }
     if question.is_icmpv6_error(frame, ETHERNET_LEN) {
@@ -147,16 +147,16 @@ pub(crate) fn ipv4(
     let called = network.called_elsewhere(header.destination());
     let called = called.ok_or(Stop::Owed(DropReason::Outside, prohibited))?;
     let to = Endpoint::called(walk.world, called).map_err(nobody)?;
-    let leaving = Leaving::ipv4_tenant(walk, admitted, source);
+    let leaving = Leaving::ipv4_tenant(admitted, source);
     let traffic = traffic::of_ipv4(header, frame)?;
     if let Some(traffic) = traffic {
         judge(walk, &leaving.from, &to, traffic, source.into())?;
     }
     let way = way(walk, &to, header.total_len() + GROWTH, (question, frame))
         .ok_or_else(|| unreachable(source.into()))?;
-    let config = match to.identifier {
+    let config = match to.key {
         // Both ends are IPv4: nothing need be lost but the hop.
-        Some(identifier) if identifier.type_number() == 2 => {
+        Some(key) if key.type_number() == 2 => {
             network.translation_along(way.mtu).with_hop_change(HopChange::SpendOne)
         }
         Some(_) => walk.world.apart_along(way.mtu),
@@ -167,7 +167,7 @@ pub(crate) fn ipv4(
         len: frame.len.saturating_sub(ETHERNET_LEN),
         offload: frame.offload,
     };
-    let map = Elsewhere { sir: walk.world.sir, network };
+    let map = Elsewhere { network };
     let translated = v4_to_v6::translate(&packet, &map, &config, &mut scratch.head)?;
     match (traffic, quote::is_error(&scratch.head)) {
         (None, true) => {
@@ -226,13 +226,12 @@ fn send(
 /// Who is called what outside of the sender's network. Whatever is neither an alias nor of the outside is of the network itself: the
 /// sender, and what it quotes of itself.
 struct Elsewhere<'a> {
-    sir: SirPrefix,
     network: &'a Network,
 }
 
 impl AddressMap for Elsewhere<'_> {
     fn v4_to_v6(&self, address: Ipv4Addr, _: Role) -> Option<Ipv6Addr> {
-        let own = || self.network.sir_address(self.sir, address);
+        let own = || self.network.sir_address(address);
         Some(self.network.called_elsewhere(address).unwrap_or_else(own))
     }
     fn v6_to_v4(&self, _: Ipv6Addr, _: Role) -> Option<Ipv4Addr> {
@@ -251,7 +250,7 @@ struct Way {
     /// Its receiver is on this host.
     here: bool,
     /// Where on another host.
-    there: Option<(Locator, Identifier)>,
+    there: Option<(Locator, Key)>,
 }
 
 impl Way {
@@ -270,17 +269,19 @@ fn way(
 ) -> Option<Way> {
     let mtu = walk.world.uplink_mtu;
     let as_it_is = Way { address: to.address, mtu, finish: false, here: false, there: None };
-    let Some(identifier) = to.identifier else { return Some(as_it_is) };
-    let target = target_of(walk, identifier, question, frame);
+    let Some(key) = to.key else { return Some(as_it_is) };
+    let target = target_of(walk, key, question, frame);
     let (locator, neutral, here) = match target {
         Some(Target::Remote(locator, neutral)) => (walk.world.locator(locator)?, neutral, false),
-        Some(Target::Local(_)) => (walk.world.locator, walk.world.neutral_here(identifier), true),
-        None if asks_router(walk.world, identifier) => return Some(as_it_is),
+        Some(Target::Local(_)) => {
+            (walk.world.domain(key.domain())?.locator(), walk.world.neutral_here(key), true)
+        }
+        None if asks_router(walk.world, key) => return Some(as_it_is),
         None => return None,
     };
-    let wire = on_the_wire(locator, identifier, neutral);
+    let wire = on_the_wire(locator, key.identifier(), neutral);
     let mtu = target.map_or(mtu, |target| path_mtu(walk, target, len));
-    let there = (!here).then_some((locator, identifier));
+    let there = (!here).then_some((locator, key));
     Some(Way { address: wire.ipv6(), mtu, finish: !wire.is_neutral(), here, there })
 }
 
@@ -293,7 +294,8 @@ fn judge(
     source: IpAddr,
 ) -> Result<(), Stop> {
     let Err(unruled) = walk.world.rules.judge(from, to, traffic) else { return Ok(()) };
-    let reason = match (unruled, to.realm, to.identifier.map(Identifier::type_number)) {
+    let reason = match (unruled, to.realm, to.key.map(Key::type_number)) {
+        (Unruled::Domain, ..) => DropReason::ForeignDomain,
         (Unruled::Fragment, ..) => DropReason::CrossingFragment,
         (Unruled::Denied, ..) => DropReason::OutsideDenied,
         (Unruled::NoRule, Realm::Outside, _) => DropReason::Outside,

@@ -15,34 +15,34 @@ use super::question::Form;
 use super::walk::{Stop, Walk};
 use super::{Nve, PortId, Presence, Question, choice};
 use crate::DropReason;
-use crate::addr::{Identifier, Kind, Neutral};
+use crate::addr::{Domain, Identifier, Key, Kind, Neutral};
 use crate::packet::Frame;
 use crate::policy::{Attachment, Endpoint, LocatorId, Network, NetworkId, Realm, World};
 use crate::setup::Unknown;
 use crate::tables::Target;
 
-/// An attachment that may be given packets for `identifier`.
+/// An attachment that may be given packets for `key`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Receiving<'w> {
     pub(crate) attachment: &'w Attachment,
     pub(crate) network: &'w Network,
     pub(crate) network_id: NetworkId,
-    pub(crate) identifier: Identifier,
+    pub(crate) key: Key,
     /// Where its frames go: its own MAC, but for a shared address that was claimed with another.
     pub(crate) mac: EthernetAddress,
 }
 
 impl<'w> Receiving<'w> {
-    /// The attachment of `port`, if it holds `identifier`, by itself, as shared, or in a prefix.
+    /// The attachment of `port`, if it holds `key`, by itself, as shared, or in a prefix.
     #[inline]
-    pub(crate) fn at(walk: &Walk<'w>, port: PortId, identifier: Identifier) -> Result<Self, DropReason> {
+    pub(crate) fn at(walk: &Walk<'w>, port: PortId, key: Key) -> Result<Self, DropReason> {
         let attachment = walk.world.attachment(port).ok_or(DropReason::NoMapping)?;
         let network = walk.world.network(attachment.network).ok_or(DropReason::NoMapping)?;
-        let mac = match attachment.holds(identifier) {
+        let mac = match attachment.holds(key) {
             true => attachment.mac,
-            false => mac_beyond(walk, attachment, network, identifier).ok_or(DropReason::NoMapping)?,
+            false => mac_beyond(walk, attachment, network, key).ok_or(DropReason::NoMapping)?,
         };
-        Ok(Self { attachment, network, network_id: attachment.network, identifier, mac })
+        Ok(Self { attachment, network, network_id: attachment.network, key, mac })
     }
 }
 
@@ -51,11 +51,11 @@ impl<'w> Receiving<'w> {
 pub(crate) struct Plainly<'w>(&'w Attachment);
 
 impl<'w> Plainly<'w> {
-    /// Whoever has `identifier`, which is kept in this bucket of the table.
+    /// Whoever has `key`, which is kept in this bucket of the table.
     #[inline]
-    pub(crate) fn at(nve: &Nve, world: &'w World, (identifier, bucket): (Identifier, u32)) -> Option<Self> {
-        let Some(Target::Local(port)) = nve.table.get_in(bucket, identifier) else { return None };
-        world.attachment(port).filter(|attachment| attachment.holds(identifier)).map(Self)
+    pub(crate) fn at(nve: &Nve, world: &'w World, (key, bucket): (Key, u32)) -> Option<Self> {
+        let Some(Target::Local(port)) = nve.table.get_in(bucket, key) else { return None };
+        world.attachment(port).filter(|attachment| attachment.holds(key)).map(Self)
     }
     /// Its number.
     #[inline]
@@ -81,7 +81,7 @@ pub(crate) trait Recipient<'w>: Copy {
 pub(crate) trait Tenant<'w>: Recipient<'w> {
     fn network(&self) -> &'w Network;
     /// The packet's destination.
-    fn identifier(&self) -> Identifier;
+    fn key(&self) -> Key;
 }
 
 impl<'w> Recipient<'w> for Receiving<'w> {
@@ -101,42 +101,42 @@ impl<'w> Tenant<'w> for Receiving<'w> {
         self.network
     }
     #[inline]
-    fn identifier(&self) -> Identifier {
-        self.identifier
+    fn key(&self) -> Key {
+        self.key
     }
 }
 
 impl Receiving<'_> {
     /// As other realms call it.
-    pub(crate) fn endpoint(&self, walk: &Walk<'_>) -> Endpoint {
-        let address = match (self.identifier.kind(), self.network.ipv6) {
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let address = match (self.key.kind(), self.network.ipv6) {
             (Kind::Ipv6(_, low), Some(vnet)) => vnet.address(low),
-            _ => walk.world.sir.address(self.identifier).ipv6(),
+            _ => self.network.sir_domain.address(self.key.identifier()),
         };
-        let realm = Realm::Network(self.network_id);
-        Endpoint { realm, address, identifier: Some(self.identifier) }
+        Endpoint { realm: Realm::Network(self.network_id), address, key: Some(self.key) }
     }
 }
 
-/// A task that may be given packets for `identifier`.
+/// A task that may be given packets for `key`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ToTask<'w> {
     attachment: &'w Attachment,
-    identifier: Identifier,
+    key: Key,
 }
 
 impl<'w> ToTask<'w> {
-    /// The task of `port`, if it has `identifier`.
+    /// The task of `port`, if it has `key`.
     #[cold]
-    fn at(walk: &Walk<'w>, port: PortId, identifier: Identifier) -> Option<Self> {
+    fn at(walk: &Walk<'w>, port: PortId, key: Key) -> Option<Self> {
         let attachment = walk.world.attachment(port)?;
-        let its = attachment.is_task() && attachment.holds(identifier);
-        its.then_some(Self { attachment, identifier })
+        let its = attachment.is_task() && attachment.holds(key);
+        its.then_some(Self { attachment, key })
     }
     /// As everybody calls it.
-    pub(crate) fn endpoint(&self, walk: &Walk<'_>) -> Endpoint {
-        let address = walk.world.sir.address(self.identifier).ipv6();
-        Endpoint { realm: Realm::Tasks, address, identifier: Some(self.identifier) }
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let domain = &self.attachment.sir_domain;
+        let address = domain.address(self.key.identifier());
+        Endpoint { realm: Realm::Tasks(domain.id()), address, key: Some(self.key) }
     }
 }
 
@@ -149,58 +149,53 @@ impl<'w> Recipient<'w> for ToTask<'w> {
     }
 }
 
-/// Where frames to `identifier`, which is none of the attachment's own, go if it holds it all the same.
+/// Where frames to `key`, which is none of the attachment's own, go if it holds it all the same.
 #[cold]
 fn mac_beyond(
     walk: &Walk<'_>,
     attachment: &Attachment,
     network: &Network,
-    identifier: Identifier,
+    key: Key,
 ) -> Option<EthernetAddress> {
-    if attachment.awaits(identifier) {
+    if attachment.awaits(key) {
         return (walk.nve.presence(attachment.port) == Presence::Here).then_some(attachment.mac);
     }
-    if let Some(shared) = network.further().shared(identifier) {
+    if let Some(shared) = network.further().shared(key) {
         return shared.holder().filter(|holder| holder.port == attachment.port).map(|holder| holder.mac);
     }
-    let leads = network.further().by_prefix(identifier);
+    let leads = network.further().by_prefix(key);
     (leads == Some(Target::Local(attachment.port))).then_some(attachment.mac)
 }
 
-/// Where `identifier` lives, or leads.
+/// Where `key` lives, or leads.
 #[inline]
-pub(crate) fn target(walk: &Walk<'_>, identifier: Identifier) -> Option<Target> {
-    walk.nve.table.get(identifier).or_else(|| beyond_table(walk, identifier))
+pub(crate) fn target(walk: &Walk<'_>, key: Key) -> Option<Target> {
+    walk.nve.table.get(key).or_else(|| beyond_table(walk, key))
 }
 
 #[cold]
-fn beyond_table(walk: &Walk<'_>, identifier: Identifier) -> Option<Target> {
-    if let Some(several) = walk.world.several(identifier) {
+fn beyond_table(walk: &Walk<'_>, key: Key) -> Option<Target> {
+    if let Some(several) = walk.world.several(key) {
         return several.places().next();
     }
-    let (_, network) = walk.world.network_of_vnid(identifier.vnid()?)?;
-    network.further().find(identifier)
+    let (_, network) = walk.world.network_of(key)?;
+    network.further().find(key)
 }
 
-/// Where `identifier` lives, or leads, for the packet of `question`: of several places, the one of its flow.
+/// Where `key` lives, or leads, for the packet of `question`: of several places, the one of its flow.
 #[inline]
-pub(crate) fn target_of(
-    walk: &Walk<'_>,
-    identifier: Identifier,
-    question: &Question,
-    frame: &Frame<'_>,
-) -> Option<Target> {
-    walk.nve.table.get(identifier).or_else(|| match walk.world.several(identifier) {
+pub(crate) fn target_of(walk: &Walk<'_>, key: Key, question: &Question, frame: &Frame<'_>) -> Option<Target> {
+    walk.nve.table.get(key).or_else(|| match walk.world.several(key) {
         Some(several) => choice::towards(walk, several, question, frame),
-        None => beyond_table(walk, identifier),
+        None => beyond_table(walk, key),
     })
 }
 
-/// Where `identifier` lives behind the locator of these upper 64 bits, if there.
-pub(crate) fn target_at(walk: &Walk<'_>, identifier: Identifier, upper: u64) -> Option<Target> {
-    match walk.world.several(identifier) {
+/// Where `key` lives behind the locator of these upper 64 bits, if there.
+pub(crate) fn target_at(walk: &Walk<'_>, key: Key, upper: u64) -> Option<Target> {
+    match walk.world.several(key) {
         Some(several) => several.at(upper),
-        None => target(walk, identifier),
+        None => target(walk, key),
     }
 }
 
@@ -225,11 +220,11 @@ pub(crate) fn peer(
     admitted: &Admitted<'_>,
     (question, frame): (&Question, &Frame<'_>),
     source: IpAddr,
-) -> Result<(Identifier, Way), Stop> {
-    let identifier = question.key.ok_or(DropReason::NoMapping)?;
-    match walk.nve.table.get(identifier) {
-        Some(target) => Ok((identifier, Way::Known(target))),
-        None => peer_beyond(walk, admitted, identifier, (question, frame), source),
+) -> Result<(Key, Way), Stop> {
+    let key = question.key.ok_or(DropReason::NoMapping)?;
+    match walk.nve.table.get(key) {
+        Some(target) => Ok((key, Way::Known(target))),
+        None => peer_beyond(walk, admitted, key, (question, frame), source),
     }
 }
 
@@ -238,38 +233,36 @@ pub(crate) fn peer(
 fn peer_beyond(
     walk: &Walk<'_>,
     admitted: &Admitted<'_>,
-    identifier: Identifier,
+    key: Key,
     (question, frame): (&Question, &Frame<'_>),
     source: IpAddr,
-) -> Result<(Identifier, Way), Stop> {
-    if let Some(several) = walk.world.several(identifier) {
+) -> Result<(Key, Way), Stop> {
+    if let Some(several) = walk.world.several(key) {
         let chosen = choice::towards(walk, several, question, frame);
-        return chosen.map(|target| (identifier, Way::Known(target))).ok_or_else(|| unreachable(source));
+        return chosen.map(|target| (key, Way::Known(target))).ok_or_else(|| unreachable(source));
     }
     if let IpAddr::V4(_) = source
-        && admitted.network.has_alias(ipv4_of(identifier))
+        && admitted.network.has_alias(ipv4_of(key))
     {
-        return Ok((identifier, Way::Alias));
+        return Ok((key, Way::Alias));
     }
-    match beyond_table(walk, identifier) {
-        Some(target) if target != Target::Local(admitted.attachment.port) => {
-            Ok((identifier, Way::Known(target)))
-        }
-        None if asks_router(walk.world, identifier) => Ok((identifier, Way::Router)),
+    match beyond_table(walk, key) {
+        Some(target) if target != Target::Local(admitted.attachment.port) => Ok((key, Way::Known(target))),
+        None if asks_router(walk.world, key) => Ok((key, Way::Router)),
         _ => Err(unreachable(source)),
     }
 }
 
-/// Whether `identifier`, which has no mapping here, may have one that a router knows.
+/// Whether `key`, which has no mapping here, may have one that a router knows.
 #[cold]
-pub(crate) fn asks_router(world: &World, identifier: Identifier) -> bool {
-    world.unknown == Unknown::Router && may_live_elsewhere(world, identifier, None).is_ok()
+pub(crate) fn asks_router(world: &World, key: Key) -> bool {
+    world.unknown == Unknown::Router && may_live_elsewhere(world, key, None).is_ok()
 }
 
-/// Whether `identifier` lives somewhere, as far as is known here.
+/// Whether `key` lives somewhere, as far as is known here.
 #[inline]
-pub(crate) fn has_home(walk: &Walk<'_>, identifier: Identifier) -> bool {
-    target(walk, identifier).is_some() || asks_router(walk.world, identifier)
+pub(crate) fn has_home(walk: &Walk<'_>, key: Key) -> bool {
+    target(walk, key).is_some() || asks_router(walk.world, key)
 }
 
 /// No way leads to whom `source` wrote to.
@@ -295,11 +288,12 @@ pub(crate) enum Wanted<'w> {
     Many(Group<'w>),
 }
 
-/// An identifier that lives on another host.
+/// A key that lives on another host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Distant {
-    pub(crate) identifier: Identifier,
+    pub(crate) key: Key,
     pub(crate) realm: Realm,
+    pub(crate) domain: Domain,
     pub(crate) locator: LocatorId,
     pub(crate) neutral: Option<Neutral>,
 }
@@ -310,41 +304,41 @@ impl Distant {
     pub(crate) fn endpoint(&self, walk: &Walk<'_>) -> Endpoint {
         let vnet = match self.realm {
             Realm::Network(id) => walk.world.network(id).and_then(|network| network.ipv6),
-            Realm::Tasks | Realm::Outside => None,
+            Realm::Tasks(_) | Realm::Outside => None,
         };
-        let address = match (self.identifier.kind(), vnet) {
+        let address = match (self.key.kind(), vnet) {
             (Kind::Ipv6(_, low), Some(vnet)) => vnet.address(low),
-            _ => walk.world.sir.address(self.identifier).ipv6(),
+            _ => self.domain.address(self.key.identifier()),
         };
-        Endpoint { realm: self.realm, address, identifier: Some(self.identifier) }
+        Endpoint { realm: self.realm, address, key: Some(self.key) }
     }
 }
 
-/// Where the identifier of a packet from the wire lives (reading notes, section 5, check 4).
+/// Where the key of a packet from the wire lives (reading notes, section 5, check 4).
 #[inline]
 pub(crate) fn from_wire<'w>(
     walk: &Walk<'w>,
     question: &Question,
     frame: &Frame<'_>,
 ) -> Result<Wanted<'w>, DropReason> {
-    let identifier = question.key.ok_or(DropReason::NotOurs)?;
-    match walk.nve.table.get(identifier).or_else(|| beyond_table_from_wire(walk, identifier, question, frame))
-    {
-        Some(Target::Local(port)) => match Receiving::at(walk, port, identifier) {
+    let key = question.key.ok_or(DropReason::NotOurs)?;
+    match walk.nve.table.get(key).or_else(|| beyond_table_from_wire(walk, key, question, frame)) {
+        Some(Target::Local(port)) => match Receiving::at(walk, port, key) {
             Ok(receiving) => Ok(Wanted::Here(receiving)),
-            Err(reason) => ToTask::at(walk, port, identifier).map(Wanted::Task).ok_or(reason),
+            Err(reason) => ToTask::at(walk, port, key).map(Wanted::Task).ok_or(reason),
         },
         Some(Target::Remote(locator, neutral)) => {
-            let realm = match identifier.vnid() {
-                Some(vnid) => {
-                    let network = walk.world.network_of_vnid(vnid);
+            let domain = *walk.world.domain(key.domain()).ok_or(DropReason::NotOurs)?;
+            let realm = match key.vnid() {
+                Some(_) => {
+                    let network = walk.world.network_of(key);
                     Realm::Network(network.ok_or(DropReason::UnknownNetwork)?.0)
                 }
-                None => Realm::Tasks,
+                None => Realm::Tasks(domain.id()),
             };
-            Ok(Wanted::There(Distant { identifier, realm, locator, neutral }))
+            Ok(Wanted::There(Distant { key, realm, domain, locator, neutral }))
         }
-        None => absent(walk, identifier),
+        None => absent(walk, key),
     }
 }
 
@@ -352,12 +346,12 @@ pub(crate) fn from_wire<'w>(
 #[cold]
 fn beyond_table_from_wire(
     walk: &Walk<'_>,
-    identifier: Identifier,
+    key: Key,
     question: &Question,
     frame: &Frame<'_>,
 ) -> Option<Target> {
-    match (walk.world.several(identifier), question.form) {
-        (None, _) => beyond_table(walk, identifier),
+    match (walk.world.several(key), question.form) {
+        (None, _) => beyond_table(walk, key),
         (Some(several), Form::Arrived) => {
             several.here().map(Target::Local).or_else(|| several.places().next())
         }
@@ -367,31 +361,32 @@ fn beyond_table_from_wire(
 
 /// No endpoint's: perhaps a group's.
 #[cold]
-fn absent<'w>(walk: &Walk<'w>, identifier: Identifier) -> Result<Wanted<'w>, DropReason> {
-    if let Some(group) = Group::of(walk.world, identifier) {
+fn absent<'w>(walk: &Walk<'w>, key: Key) -> Result<Wanted<'w>, DropReason> {
+    if let Some(group) = Group::of(walk.world, key) {
         return Ok(Wanted::Many(group));
     }
-    match identifier.vnid() {
-        Some(vnid) if walk.world.network_of_vnid(vnid).is_none() => Err(DropReason::UnknownNetwork),
+    match key.vnid() {
+        Some(_) if walk.world.network_of(key).is_none() => Err(DropReason::UnknownNetwork),
         _ => Err(DropReason::NoMapping),
     }
 }
 
-/// The identifier and network of an address as an endpoint is called: `SIR:(VNI:VA)` or `VNET:VA`.
+/// The key and network of an address as an endpoint is called: `SIR:(VNI:VA)` or `VNET:VA`.
 #[inline]
-pub(crate) fn endpoint(walk: &Walk<'_>, address: Ipv6Addr) -> Option<(NetworkId, Identifier)> {
+pub(crate) fn endpoint(walk: &Walk<'_>, address: Ipv6Addr) -> Option<(NetworkId, Key)> {
     let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
-    if upper == walk.world.sir.upper() {
+    if let Some(domain) = walk.world.domain_called(upper) {
         let identifier =
             Identifier::from_bits(low).ok().filter(|identifier| identifier.type_number() == 2)?;
-        return Some((walk.world.network_of_vnid(identifier.vnid()?)?.0, identifier));
+        let key = domain.key(identifier)?;
+        return Some((walk.world.network_of(key)?.0, key));
     }
     let (id, network) = walk.world.network_of_address(address)?;
-    Some((id, Identifier::ipv6(network.vnid, low as u32)))
+    Some((id, network.keys6.of(low as u32)))
 }
 
-/// The IPv4 address of a type 2 identifier.
+/// The IPv4 address of a type 2 key.
 #[inline]
-pub(crate) fn ipv4_of(identifier: Identifier) -> Ipv4Addr {
-    Ipv4Addr::from_bits(identifier.bits() as u32)
+pub(crate) fn ipv4_of(key: Key) -> Ipv4Addr {
+    Ipv4Addr::from_bits(key.low())
 }

@@ -123,7 +123,7 @@ fn neighbours<'w>(
     let sender = world.attachment(port)?;
     let mac = frame.head.get(6..)?.first_chunk::<6>()?;
     // Of the same network and family as the destination.
-    if *mac != sender.mac.0 || !sender.holds(destination.with_low(source)) {
+    if *mac != sender.mac.0 || !sender.holds_beside(destination, source) {
         return None;
     }
     let receiver = Plainly::at(nve, world, (destination, question.bucket))?;

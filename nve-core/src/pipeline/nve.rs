@@ -25,11 +25,11 @@ use super::learned::{Learned, Lessons, Source};
 use super::presence::{Presence, Presences};
 use super::trial::{Replaced, Trial};
 use super::{Again, MAX_PORTS, PortId};
-use crate::addr::{Identifier, Kind, Locator};
+use crate::addr::{Identifier, Key, Kind, Locator, SirAddress, SirPrefix};
 use crate::counters::{PortTotals, Totals, WorkerCells};
 use crate::packet::{ChecksumState, GsoKind, Offload};
-use crate::policy::{Attachment, Away, Cell, LocatorId, Network, Numbers, Reach, World, identifier_in};
-use crate::setup::{Bulk, CheckedSetup, Realm, task_identifier};
+use crate::policy::{Attachment, Away, Cell, LocatorId, Network, Numbers, Reach, World, key_in};
+use crate::setup::{Bulk, CheckedSetup, Realm, Setup, task_identifier};
 use crate::tables::{Groups, MappingTable, TableFull, Target};
 
 /// What the guest behind an attachment can take, as its driver negotiated it; or the fabric ([`PortId::FABRIC`]).
@@ -98,7 +98,9 @@ pub struct MappingLine {
     pub length: Option<u8>,
     /// Several attachments of this host may hold it in turn.
     pub shared: bool,
-    /// The key of `address`.
+    /// The SIR prefix of its domain.
+    pub sir: SirPrefix,
+    /// The identifier of `address` there.
     pub identifier: Identifier,
     /// The host that has it.
     pub locator: Locator,
@@ -123,7 +125,7 @@ pub struct GroupLine {
     pub network: String,
     /// The group's address, as its tenants know it.
     pub group: IpAddr,
-    /// The key.
+    /// Its identifier.
     pub identifier: Identifier,
     /// The attachments of this host that listen.
     pub attachments: Vec<String>,
@@ -156,6 +158,9 @@ pub enum ApplyError {
     /// Every port number is in use or was freed just now.
     #[error("no free port number; remove attachments in one reload and add the others in the next")]
     NoFreePort,
+    /// A key's domain is a number, which must mean the same to every worker.
+    #[error("the host's domains, or its locators in them, are not those it started with; restart")]
+    Domains,
 }
 
 /// Numbers that must outlive a [`World`].
@@ -170,14 +175,14 @@ pub(super) struct Registry {
     /// What the setup did not say.
     pub(super) lessons: Lessons,
     /// Of the shared addresses in force.
-    pub(super) holders: HashMap<Identifier, Arc<Cell>>,
+    pub(super) holders: HashMap<Key, Arc<Cell>>,
     /// Of attachments that are not here, or not with all their addresses, what they wait for. Of a port whose [`Presence`] is `Here` it is
     /// out of date, and will be forgotten.
     pub(super) away: Away,
     /// Attachments that the setup in force has on standby.
     pub(super) standby: BTreeSet<String>,
     /// Epochs of identifiers that moved to this host.
-    pub(super) moved_here: HashMap<Identifier, u64>,
+    pub(super) moved_here: HashMap<Key, u64>,
 }
 
 /// One NVE: shared by all workers and the control side.
@@ -250,6 +255,9 @@ impl Nve {
         if needed > capacity {
             return Err(ApplyError::TooManyMappings { needed, capacity });
         }
+        if !setup.setup().numbered_domains().eq(self.world.load().domains().iter().copied()) {
+            return Err(ApplyError::Domains);
+        }
         let ports = registry.number(setup)?;
         let mut declared = registry.declared_here(setup);
         declared.retain(|port| self.activate(*port));
@@ -260,9 +268,9 @@ impl Nve {
         let bulk = BulkTargets::new(&setup.setup().bulk, &world, &registry.locator_ids);
         let Registry { lessons, locator_ids, .. } = &mut *registry;
         // What is learned is laid over what the bulk says, too.
-        for identifier in lessons.identifiers() {
-            if let Some(said) = bulk.of(identifier) {
-                wanted.entry(identifier).or_insert(said);
+        for key in lessons.keys() {
+            if let Some(said) = bulk.of(key) {
+                wanted.entry(key).or_insert(said);
             }
         }
         let number = |locator| locator_ids.get(&locator).copied();
@@ -276,18 +284,18 @@ impl Nve {
             .map(|(id, _)| id)
             .filter(|id| !wanted.contains_key(id) && !bulk.has(*id))
             .collect();
-        for identifier in leaving {
-            self.table.remove(identifier);
+        for key in leaving {
+            self.table.remove(key);
         }
         let before = self.change_world(Arc::new(world));
         self.announce_changes(&before);
         let mut departed = Vec::new();
-        let beside = bulk.iter().filter(|(identifier, _)| !wanted.contains_key(identifier));
-        for (identifier, target) in wanted.iter().map(|(id, target)| (*id, *target)).chain(beside) {
-            let stored = self.table.insert(identifier, target);
+        let beside = bulk.iter().filter(|(key, _)| !wanted.contains_key(key));
+        for (key, target) in wanted.iter().map(|(key, target)| (*key, *target)).chain(beside) {
+            let stored = self.table.insert(key, target);
             debug_assert_ne!(stored, Err(TableFull), "counted above");
             if let (Ok(Some(Target::Local(_))), Target::Remote(..)) = (stored, target) {
-                departed.push(identifier);
+                departed.push(key);
             }
         }
         self.departures.add(departed, None);
@@ -331,6 +339,10 @@ impl Nve {
     #[inline]
     pub(super) fn world_changes(&self) -> u64 {
         self.world_changes.load(Acquire)
+    }
+    /// The key of whoever is called so in all the fabric, if his domain is served here.
+    pub fn key(&self, name: SirAddress) -> Option<Key> {
+        self.world.load().key(name)
     }
     /// The world as it is now.
     pub fn world(&self) -> Arc<World> {
@@ -392,7 +404,7 @@ impl Nve {
     pub fn groups(&self) -> Vec<GroupLine> {
         let (world, groups) = (self.world.load(), self.groups.load());
         let distant = world.networks().flat_map(|network| network.distant_groups().map(|(group, _)| group));
-        let all: BTreeSet<Identifier> = groups.iter().map(|(group, _)| group).chain(distant).collect();
+        let all: BTreeSet<Key> = groups.iter().map(|(group, _)| group).chain(distant).collect();
         let mut lines: Vec<_> =
             all.into_iter().filter_map(|group| group_line(&world, &groups, group)).collect();
         lines.sort_by(|a, b| (&a.network, a.group).cmp(&(&b.network, b.group)));
@@ -403,7 +415,7 @@ impl Nve {
     pub fn holder(&self, network: &str, address: IpAddr) -> Option<(String, EthernetAddress)> {
         let world = self.world.load();
         let network = world.networks().find(|known| known.name == network)?;
-        let holder = network.further().shared(identifier_in(network, address)?)?.holder()?;
+        let holder = network.further().shared(key_in(network, address)?)?.holder()?;
         Some((world.attachment(holder.port)?.name.clone(), holder.mac))
     }
 
@@ -427,17 +439,16 @@ impl Nve {
         let shared =
             world.networks().flat_map(|network| network.further().all_shared()).filter_map(|shared| {
                 let holder = shared.holder().map(|holder| Target::Local(holder.port));
-                Some(MappingLine { shared: true, ..mapping_line(&world, shared.identifier, holder)? })
+                Some(MappingLine { shared: true, ..mapping_line(&world, shared.key, holder)? })
             });
         let prefixes = world.networks().flat_map(|network| {
             network.further().prefixes().iter().filter_map(|(prefix, target)| {
-                let line =
-                    mapping_line(&world, identifier_in(network, prefix.address().into())?, Some(*target))?;
+                let line = mapping_line(&world, key_in(network, prefix.address().into())?, Some(*target))?;
                 Some(MappingLine { length: Some(prefix.prefix_len()), ..line })
             })
         });
         let several = world.all_several().iter().flat_map(|several| {
-            several.places().filter_map(|target| mapping_line(&world, several.identifier, Some(target)))
+            several.places().filter_map(|target| mapping_line(&world, several.key, Some(target)))
         });
         let mut lines: Vec<_> = own.chain(shared).chain(prefixes).chain(several).collect();
         lines.sort_by(|a, b| (&a.network, a.address, a.length).cmp(&(&b.network, b.address, b.length)));
@@ -491,21 +502,21 @@ impl<'a> BulkTargets<'a> {
         let by_name: HashMap<&str, &Network> = world.networks().map(|n| (n.name.as_str(), n)).collect();
         let targets = bulk.hosts().iter().map(|host| {
             let place = by_name.get(host.network.as_str()).zip(numbers.get(&host.locator));
-            let place = place.filter(|_| host.locator != world.locator);
+            let place = place.filter(|_| !world.is_own_locator(host.locator));
             [true, false].map(|is_ipv4| {
                 let (network, id) = place?;
-                let neutral = network.neutral_to(host.locator, is_ipv4, world.checksum, world.sir);
+                let neutral = network.neutral_to(host.locator, is_ipv4, world.checksum);
                 Some(Target::Remote(*id, neutral))
             })
         });
         Self { bulk, targets: targets.collect() }
     }
 
-    fn target(&self, identifier: Identifier, place: usize) -> Option<Target> {
+    fn target(&self, key: Key, place: usize) -> Option<Target> {
         let [ipv4, ipv6] = *self.targets.get(place)?;
-        match if identifier.type_number() == 2 { ipv4 } else { ipv6 }? {
+        match if key.type_number() == 2 { ipv4 } else { ipv6 }? {
             Target::Remote(id, neutral) => {
-                Some(Target::Remote(id, neutral.filter(|_| identifier.has_neutral_form())))
+                Some(Target::Remote(id, neutral.filter(|_| key.identifier().has_neutral_form())))
             }
             here @ Target::Local(_) => Some(here),
         }
@@ -515,17 +526,17 @@ impl<'a> BulkTargets<'a> {
         self.bulk.len()
     }
 
-    fn of(&self, identifier: Identifier) -> Option<Target> {
-        self.target(identifier, self.bulk.host_of(identifier)?)
+    fn of(&self, key: Key) -> Option<Target> {
+        self.target(key, self.bulk.host_of(key)?)
     }
 
-    /// Whether it says where `identifier` lives, which is elsewhere.
-    fn has(&self, identifier: Identifier) -> bool {
-        !self.bulk.is_empty() && self.of(identifier).is_some()
+    /// Whether it says where `key` lives, which is elsewhere.
+    fn has(&self, key: Key) -> bool {
+        !self.bulk.is_empty() && self.of(key).is_some()
     }
 
-    fn iter(&self) -> impl Iterator<Item = (Identifier, Target)> {
-        self.bulk.iter().filter_map(|(identifier, place)| Some((identifier, self.target(identifier, place)?)))
+    fn iter(&self) -> impl Iterator<Item = (Key, Target)> {
+        self.bulk.iter().filter_map(|(key, place)| Some((key, self.target(key, place)?)))
     }
 }
 
@@ -536,49 +547,52 @@ fn identifier_count(setup: &CheckedSetup) -> usize {
     tenants + tasks + setup.mappings.len() + setup.task_mappings.len() + setup.bulk.len()
 }
 
-fn group_line(world: &World, groups: &Groups, identifier: Identifier) -> Option<GroupLine> {
-    let (id, network) = world.network_of_vnid(identifier.vnid()?)?;
-    let group = match identifier.kind() {
+fn group_line(world: &World, groups: &Groups, key: Key) -> Option<GroupLine> {
+    let (id, network) = world.network_of(key)?;
+    let group = match key.kind() {
         Kind::Ipv4(_, group) => IpAddr::V4(group),
         Kind::Multicast(_, scope, group) => IpAddr::V6(Identifier::group_address(scope, group)),
         _ => return None,
     };
     let own = |port: &PortId| world.attachment(*port).filter(|attachment| attachment.network == id);
-    let attachments = groups.ports(identifier).iter().filter_map(own).map(|a| a.name.clone()).collect();
-    let hosts = network.listening_hosts(identifier).iter();
+    let attachments = groups.ports(key).iter().filter_map(own).map(|a| a.name.clone()).collect();
+    let hosts = network.listening_hosts(key).iter();
     let locators = hosts.filter_map(|host| world.locator(*host)).collect();
+    let identifier = key.identifier();
     Some(GroupLine { network: network.name.clone(), group, identifier, attachments, locators })
 }
 
-/// The line of one identifier; `target` is `None` where it is here and nobody holds it.
-fn mapping_line(world: &World, identifier: Identifier, target: Option<Target>) -> Option<MappingLine> {
-    let network = identifier.vnid().and_then(|vnid| world.network_of_vnid(vnid)).map(|(_, network)| network);
-    let address = match (identifier.kind(), network) {
+/// The line of one key; `target` is `None` where it is here and nobody holds it.
+fn mapping_line(world: &World, key: Key, target: Option<Target>) -> Option<MappingLine> {
+    let domain = world.domain(key.domain())?;
+    let network = world.network_of(key).map(|(_, network)| network);
+    let address = match (key.kind(), network) {
         (Kind::Ipv4(_, address), Some(_)) => IpAddr::V4(address),
         (Kind::Ipv6(_, low), Some(network)) => IpAddr::V6(network.ipv6?.address(low)),
-        (Kind::Local(_), _) => IpAddr::V6(world.sir.address(identifier).ipv6()),
+        (Kind::Local(_), _) => IpAddr::V6(domain.address(key.identifier())),
         _ => return None,
     };
     let (locator, attachment) = match target {
-        Some(Target::Local(port)) => (world.locator, Some(world.attachment(port)?.name.clone())),
+        Some(Target::Local(port)) => (domain.locator(), Some(world.attachment(port)?.name.clone())),
         Some(Target::Remote(id, _)) => (world.locator(id)?, None),
-        None => (world.locator, None),
+        None => (domain.locator(), None),
     };
     // As we write it, or would as a peer.
-    let neutral = match network {
-        Some(network) => network.neutral_to(locator, address.is_ipv4(), world.checksum, world.sir),
-        None => world.neutral_to_task(locator),
+    let wire = match world.neutral_to(key, locator) {
+        Some(neutral) => locator.neutral(key.identifier(), neutral),
+        None => world.unadjusted(locator, key),
     };
-    let wire = match neutral {
-        Some(neutral) => locator.neutral(identifier, neutral),
-        None => world.unadjusted(locator, identifier),
+    let network = match network {
+        Some(network) => network.name.clone(),
+        None => Realm::Tasks(world.domain_name(domain.id()).map(str::to_owned)).name().into_owned(),
     };
-    let network = network.map_or(Realm::TASKS, |network| &network.name).to_owned();
+    let identifier = key.identifier();
     Some(MappingLine {
         network,
         address,
         length: None,
         shared: false,
+        sir: domain.sir(),
         identifier,
         locator,
         attachment,
@@ -588,6 +602,12 @@ fn mapping_line(world: &World, identifier: Identifier, target: Option<Target>) -
         since: None,
         until: None,
     })
+}
+
+/// The key of a task's address.
+fn task_key(setup: &Setup, address: Ipv6Addr) -> Option<Key> {
+    let domain = setup.domain_called(address)?;
+    domain.key(task_identifier(domain.sir(), address)?)
 }
 
 impl Registry {
@@ -611,10 +631,10 @@ impl Registry {
         Ok(ports)
     }
 
-    /// The epoch of what is known of `identifier`; zero of what the setup alone says.
-    pub(super) fn epoch_of(&self, identifier: Identifier) -> u64 {
-        let learned = self.lessons.of(identifier).map_or(0, |learned| learned.epoch);
-        self.moved_here.get(&identifier).copied().unwrap_or(0).max(learned)
+    /// The epoch of what is known of `key`; zero of what the setup alone says.
+    pub(super) fn epoch_of(&self, key: Key) -> u64 {
+        let learned = self.lessons.of(key).map_or(0, |learned| learned.epoch);
+        self.moved_here.get(&key).copied().unwrap_or(0).max(learned)
     }
 
     /// The number of a host: its old one, if it had one.
@@ -638,40 +658,36 @@ impl Registry {
         }
     }
 
-    /// Every identifier of `setup` and where it lives.
-    fn targets(&self, setup: &CheckedSetup, world: &World) -> HashMap<Identifier, Target> {
+    /// Every key of `setup` and where it lives.
+    fn targets(&self, setup: &CheckedSetup, world: &World) -> HashMap<Key, Target> {
         let mut targets = HashMap::new();
         let by_name: HashMap<&str, &Network> = world.networks().map(|n| (n.name.as_str(), n)).collect();
         for mapping in &setup.setup().mappings {
             let Some(network) = by_name.get(mapping.network.as_str()) else { continue };
-            let Some(identifier) = identifier_in(network, mapping.address) else { continue };
+            let Some(key) = key_in(network, mapping.address) else { continue };
             let Some(id) = self.locator_ids.get(&mapping.locator) else { continue };
-            let is_ipv4 = mapping.address.is_ipv4();
-            let neutral = network.neutral_to(mapping.locator, is_ipv4, world.checksum, world.sir);
-            let neutral = neutral.filter(|_| identifier.has_neutral_form());
-            targets.insert(identifier, Target::Remote(*id, neutral));
+            targets.insert(key, Target::Remote(*id, world.neutral_to(key, mapping.locator)));
         }
         for mapping in &setup.setup().task_mappings {
-            let Some(identifier) = task_identifier(world.sir, mapping.address) else { continue };
+            let Some(key) = task_key(setup.setup(), mapping.address) else { continue };
             let Some(id) = self.locator_ids.get(&mapping.locator) else { continue };
-            let neutral = world.neutral_to_task(mapping.locator).filter(|_| identifier.has_neutral_form());
-            targets.insert(identifier, Target::Remote(*id, neutral));
+            targets.insert(key, Target::Remote(*id, world.neutral_to(key, mapping.locator)));
         }
         // After the mappings: where one names this host, the attachment is the better answer.
         for attachment in world.attachments() {
             if attachment.is_task() {
-                let own = attachment.identifiers().map(|own| (own, Target::Local(attachment.port)));
+                let own = attachment.keys().map(|own| (own, Target::Local(attachment.port)));
                 targets.extend(own);
             }
             let Some(network) = world.network(attachment.network) else { continue };
-            let own = attachment.addresses.iter().filter_map(|a| identifier_in(network, *a));
-            for identifier in own.filter(|identifier| attachment.holds(*identifier)) {
-                targets.insert(identifier, Target::Local(attachment.port));
+            let own = attachment.addresses.iter().filter_map(|a| key_in(network, *a));
+            for key in own.filter(|key| attachment.holds(*key)) {
+                targets.insert(key, Target::Local(attachment.port));
             }
         }
         // Those have no one place: the walk asks for it when the table has none.
         for several in world.all_several() {
-            targets.remove(&several.identifier);
+            targets.remove(&several.key);
         }
         targets
     }
@@ -695,27 +711,29 @@ impl Registry {
         let setup = setup.setup();
         let network = |name: &str| setup.networks.iter().find(|network| network.name == name);
         let guests = setup.attachments.iter().map(|attachment| {
-            let own =
-                attachment.addresses.iter().map(|address| network(&attachment.network)?.identifier(*address));
-            (&attachment.name, own.flatten().collect::<HashSet<Identifier>>())
+            let own = attachment.addresses.iter().map(|address| {
+                let network = network(&attachment.network)?;
+                setup.numbered_domain(network.sir_domain.as_deref())?.key(network.identifier(*address)?)
+            });
+            (&attachment.name, own.flatten().collect::<HashSet<Key>>())
         });
         let tasks = setup.tasks.iter().map(|task| {
-            let own = task.addresses.iter().map(|address| task_identifier(setup.host.sir, *address));
+            let own = task.addresses.iter().map(|address| task_key(setup, *address));
             (&task.name, own.flatten().collect())
         });
         let (mut away, mut placed) = (Away::default(), Vec::new());
-        for (name, identifiers) in guests.chain(tasks) {
+        for (name, keys) in guests.chain(tasks) {
             let Some(port) = ports.get(name).copied() else { continue };
             let waited = self.ports.contains_key(name) && presences.get(port) != Presence::Here;
             let (was_on_standby, on_standby) = (self.standby.contains(name), setup.moves.waits(name));
-            let awaited: HashSet<Identifier> = match (waited, was_on_standby, on_standby) {
+            let awaited: HashSet<Key> = match (waited, was_on_standby, on_standby) {
                 // Put on standby now, or its guest has not come.
-                (_, false, true) | (true, true, true) => identifiers,
+                (_, false, true) | (true, true, true) => keys,
                 (false, ..) | (_, true, false) => HashSet::new(),
                 // Those that had gone.
                 (true, false, false) => {
                     let gone = self.away.get(&port);
-                    identifiers.into_iter().filter(|id| gone.is_some_and(|gone| gone.contains(id))).collect()
+                    keys.into_iter().filter(|id| gone.is_some_and(|gone| gone.contains(id))).collect()
                 }
             };
             let place = match awaited.is_empty() {
@@ -740,7 +758,7 @@ impl Registry {
     /// that `world` lists.
     fn settle(&mut self, ports: HashMap<String, PortId>, world: &World) {
         let shared = world.networks().flat_map(|network| network.further().all_shared());
-        self.holders = shared.map(|shared| (shared.identifier, shared.keep_if_listed())).collect();
+        self.holders = shared.map(|shared| (shared.key, shared.keep_if_listed())).collect();
         let before = std::mem::replace(&mut self.ports, ports);
         self.resting = before.into_iter().filter(|(name, _)| !self.ports.contains_key(name)).collect();
     }

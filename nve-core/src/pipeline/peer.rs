@@ -17,7 +17,7 @@ use super::question::restore;
 use super::walk::{Stop, Walk};
 use super::{Again, Fate, Question, Rewritten, Scratch, wire};
 use crate::DropReason;
-use crate::addr::{Identifier, Locator};
+use crate::addr::{Domain, Identifier, Key, Locator};
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ChecksumState, ETHERNET_LEN, Frame, protocol};
 use crate::policy::Twist;
@@ -26,7 +26,7 @@ use crate::tables::Target;
 /// Next header of a fragment.
 const FRAGMENT: u8 = 44;
 
-/// Gives the packet `rewritten`, which is made for `identifier` with C = 0 and has nothing left to finish, the form that the host at
+/// Gives the packet `rewritten`, which is made for `key` with C = 0 and has nothing left to finish, the form that the host at
 /// `locator` takes. Its IPv6 header is where its head starts.
 ///
 /// # Errors
@@ -34,7 +34,7 @@ const FRAGMENT: u8 = 44;
 #[inline]
 pub(crate) fn twist(
     walk: &mut Walk<'_>,
-    (locator, identifier): (Locator, Identifier),
+    (locator, key): (Locator, Key),
     frame: &Frame<'_>,
     rewritten: Rewritten,
     scratch: &mut Scratch,
@@ -42,8 +42,9 @@ pub(crate) fn twist(
     if !walk.world.has_twisted_peers() {
         return Ok(rewritten);
     }
-    let Some(twist) = walk.world.twist_to(locator) else { return Ok(rewritten) };
-    let twisted = twist_to(twist, (locator, identifier), frame, rewritten, scratch);
+    let twist = walk.world.domain(key.domain()).and_then(|domain| walk.world.twist_to(locator, domain));
+    let Some(twist) = twist else { return Ok(rewritten) };
+    let twisted = twist_to(twist, (locator, key), frame, rewritten, scratch);
     if twisted.is_err() {
         // Nor does the rest of it go.
         *walk.pending = None;
@@ -54,20 +55,21 @@ pub(crate) fn twist(
 #[cold]
 fn twist_to(
     twist: Twist,
-    (locator, identifier): (Locator, Identifier),
+    (locator, key): (Locator, Key),
     frame: &Frame<'_>,
     rewritten: Rewritten,
     scratch: &mut Scratch,
 ) -> Result<Rewritten, Stop> {
     let ip_at = rewritten.head.start;
     match twist {
-        Twist::LowWord(neutral) if identifier.type_number() == 1 => {
-            let wire = locator.neutral_without_c(identifier, neutral).ok_or(DropReason::PeerChecksum)?;
+        Twist::LowWord(neutral) if key.type_number() == 1 => {
+            let wire =
+                locator.neutral_without_c(key.identifier(), neutral).ok_or(DropReason::PeerChecksum)?;
             let at = ip_at + 24..ip_at + HEADER_LEN;
             scratch.head.get_mut(at).ok_or(DropReason::Malformed)?.copy_from_slice(&wire.ipv6().octets());
             Ok(rewritten)
         }
-        Twist::Transport(delta) if identifier.type_number() == 1 => {
+        Twist::Transport(delta) if key.type_number() == 1 => {
             change_checksum(delta, ip_at, frame, rewritten, scratch)
         }
         _ => Err(DropReason::PeerChecksum.into()),
@@ -83,10 +85,10 @@ pub(crate) fn arrived(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let header = Ipv6::read(frame, 0)?;
-    let Some(twist) = of_sender(walk, header) else {
+    let Some((twist, domain)) = of_sender(walk, question, header) else {
         return wire::arrived(walk, question, frame, scratch);
     };
-    let question = as_sent(twist, question)?;
+    let question = as_sent(twist, &domain, question)?;
     let fate = wire::arrived(walk, &question, frame, scratch)?;
     match (twist, fate) {
         (Twist::Transport(delta), Fate::Local(port, packet)) => {
@@ -101,16 +103,20 @@ pub(crate) fn arrived(
     }
 }
 
-/// What the sender of a packet with C = 0 did to it besides: by where its source's mapping says that it lives.
-fn of_sender(walk: &Walk<'_>, header: Ipv6<'_>) -> Option<Twist> {
+/// What the sender of a packet with C = 0 did to it besides: by where its source's mapping says that it lives. A sender of another domain
+/// than the packet is for has done nothing that counts.
+fn of_sender(walk: &Walk<'_>, question: &Question, header: Ipv6<'_>) -> Option<(Twist, Domain)> {
     let source = header.source().to_bits();
     let (upper, low) = ((source >> 64) as u64, source as u64);
-    if upper != walk.world.sir.upper() || header.destination().to_bits() as u64 & Identifier::C_BIT != 0 {
+    let domain = *walk.world.domain(question.key?.domain())?;
+    if upper != domain.sir().upper() || header.destination().to_bits() as u64 & Identifier::C_BIT != 0 {
         return None;
     }
     let identifier = Identifier::from_bits(low).ok().filter(|identifier| identifier.type_number() == 1)?;
-    match target(walk, identifier)? {
-        Target::Remote(locator, _) => walk.world.twist_from(walk.world.locator(locator)?),
+    match target(walk, domain.key(identifier)?)? {
+        Target::Remote(locator, _) => {
+            walk.world.twist_from(walk.world.locator(locator)?, &domain).map(|twist| (twist, domain))
+        }
         Target::Local(_) => None,
     }
 }
@@ -119,23 +125,27 @@ fn of_sender(walk: &Walk<'_>, header: Ipv6<'_>) -> Option<Twist> {
 ///
 /// # Errors
 /// [`DropReason::PeerChecksum`] of a fragment whose datagram's checksum was changed.
-fn as_sent(twist: Twist, question: &Question) -> Result<Question, DropReason> {
+fn as_sent(twist: Twist, domain: &Domain, question: &Question) -> Result<Question, DropReason> {
     match (twist, question.key) {
         (Twist::LowWord(neutral), Some(wire)) => {
-            let key = restore(wire, wire.bits() as u16, neutral)?;
-            Ok(Question { key: Some(key), ..*question })
+            let identifier = restore(wire.identifier(), wire.bits() as u16, neutral)?;
+            Ok(Question { key: domain.key(identifier), ..*question })
         }
         (Twist::Transport(_), _) if question.fragment => Err(DropReason::PeerChecksum),
         _ => Ok(*question),
     }
 }
 
-/// The identifier that we sent to `locator` as `wire`, C = 0: what an error quotes.
-pub(crate) fn sent_as(walk: &Walk<'_>, locator: Locator, wire: Identifier) -> Option<Identifier> {
+/// The identifier that we sent to `locator`, in `domain`, as `wire`, C = 0: what an error quotes.
+pub(crate) fn sent_as(
+    walk: &Walk<'_>,
+    (locator, domain): (Locator, &Domain),
+    wire: Identifier,
+) -> Option<Identifier> {
     if wire.type_number() != 1 || !walk.world.has_twisted_peers() {
         return Some(wire);
     }
-    let Some(Twist::LowWord(neutral)) = walk.world.twist_to(locator) else { return Some(wire) };
+    let Some(Twist::LowWord(neutral)) = walk.world.twist_to(locator, domain) else { return Some(wire) };
     let identifier = restore(wire, wire.bits() as u16, neutral).ok()?;
     // 0x0000 is never sent so, and 0xffff looks like it.
     match identifier.bits() as u16 {

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::nve::{Nve, Registry};
 use super::{MAX_PORTS, PortId};
 use crate::DropReason;
-use crate::addr::{Identifier, Locator};
+use crate::addr::{Key, Locator};
 use crate::policy::{Attachment, World};
 use crate::tables::Target;
 
@@ -67,8 +67,8 @@ pub struct Arrival {
 /// An identifier that lives here now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrived {
-    /// The identifier.
-    pub identifier: Identifier,
+    /// The identifier, in its domain.
+    pub key: Key,
     /// The host that had it, by what was known here.
     pub from: Option<Locator>,
     /// Of the mapping to this host: later than any that is known here.
@@ -166,15 +166,15 @@ impl Nve {
             return false;
         }
         let world = self.world.load();
-        let identifiers = attachment.awaited().map(|identifier| {
+        let identifiers = attachment.awaited().map(|key| {
             // Room for it was counted when the setup was applied.
-            let before = self.table.insert(identifier, Target::Local(port)).ok().flatten();
+            let before = self.table.insert(key, Target::Local(port)).ok().flatten();
             let from = match before {
                 Some(Target::Remote(id, _)) => world.locator(id),
                 _ => None,
             };
             // The epoch is the slow thread's to say.
-            Arrived { identifier, from, epoch: 0 }
+            Arrived { key, from, epoch: 0 }
         });
         let arrival = Arrival { attachment: attachment.name.clone(), identifiers: identifiers.collect() };
         self.presences.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
@@ -203,12 +203,12 @@ impl Nve {
         self.forget_who_came(&mut registry);
         self.change_world(Arc::new(self.world.load().with_away(&registry.away)));
         for arrived in arrived.iter_mut().flat_map(|arrival| &mut arrival.identifiers) {
-            arrived.epoch = at_least.max(registry.epoch_of(arrived.identifier).saturating_add(1));
+            arrived.epoch = at_least.max(registry.epoch_of(arrived.key).saturating_add(1));
             // It may have left again meanwhile.
-            if matches!(self.table.get(arrived.identifier), Some(Target::Local(_))) {
-                registry.lessons.remove(arrived.identifier);
-                registry.moved_here.insert(arrived.identifier, arrived.epoch);
-                self.departures.remove(arrived.identifier);
+            if matches!(self.table.get(arrived.key), Some(Target::Local(_))) {
+                registry.lessons.remove(arrived.key);
+                registry.moved_here.insert(arrived.key, arrived.epoch);
+                self.departures.remove(arrived.key);
             }
         }
         arrived
@@ -223,9 +223,9 @@ impl Nve {
     pub(super) fn arrived_meanwhile(&self) {
         for attachment in self.world.load().attachments() {
             if attachment.awaited().next().is_some() && self.presence(attachment.port) == Presence::Here {
-                for identifier in attachment.awaited() {
+                for key in attachment.awaited() {
                     // As in `arrive`.
-                    let _ = self.table.insert(identifier, Target::Local(attachment.port));
+                    let _ = self.table.insert(key, Target::Local(attachment.port));
                 }
             }
         }

@@ -14,7 +14,7 @@ use core::net::Ipv6Addr;
 use super::neighbour::{is_plain4, is_plain6};
 use super::{Origin, PortId};
 use crate::DropReason;
-use crate::addr::{Identifier, Kind, Neutral};
+use crate::addr::{Domain, Identifier, Key, Kind, Neutral};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{Chain, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, Unread, check_offload, protocol};
@@ -39,8 +39,8 @@ pub struct Question {
     pub(crate) plain: bool,
     /// Where the table keeps `key`, if anywhere.
     pub(crate) bucket: u32,
-    /// Who it is for, where the form says so.
-    pub(crate) key: Option<Identifier>,
+    /// Who it is for, where the form says so, and in which domain.
+    pub(crate) key: Option<Key>,
 }
 
 /// What kind of packet it is.
@@ -155,7 +155,7 @@ fn from_task(world: &World, port: PortId, frame: &Frame<'_>) -> Question {
 
 fn task_ipv6(world: &World, origin: Origin, frame: &Frame<'_>) -> Result<Question, Unread> {
     let header = Ipv6::read(frame, ETHERNET_LEN)?;
-    let key = Endpoint::called(world, header.destination()).ok().and_then(|to| to.identifier);
+    let key = Endpoint::called(world, header.destination()).ok().and_then(|to| to.key);
     let mut question = Question::default();
     ipv6_question(origin, (frame, ETHERNET_LEN), header, (Form::Task, key), &mut question)?;
     // Nobody is on a task's link to discover.
@@ -175,7 +175,7 @@ fn tenant_ipv4(
     let header = Ipv4::read(frame, ETHERNET_LEN)?;
     let destination = header.destination();
     let is_peer = network.has_peer4(destination) || network.further().leads_out4(destination);
-    let key = is_peer.then(|| Identifier::ipv4(network.vnid, destination));
+    let key = is_peer.then(|| network.keys4.of(destination.to_bits()));
     if header.protocol() == protocol::UDP && header.has_transport() {
         refuse_server(frame, ETHERNET_LEN + header.header_len(), DHCP4)?;
     }
@@ -203,8 +203,7 @@ fn tenant_ipv6(
 ) -> Result<(), Unread> {
     let header = Ipv6::read(frame, ETHERNET_LEN)?;
     let destination = header.destination();
-    let key =
-        network.has_peer6(destination).then(|| Identifier::ipv6(network.vnid, destination.to_bits() as u32));
+    let key = network.has_peer6(destination).then(|| network.keys6.of(destination.to_bits() as u32));
     let form = if key.is_some() { Form::Peer6 } else { Form::Elsewhere6 };
     if let Err(unread) = ipv6_question(origin, (frame, ETHERNET_LEN), header, (form, key), question) {
         *question = with_options(origin, header, unread)?;
@@ -249,7 +248,7 @@ fn ipv6_question(
     origin: Origin,
     (frame, offset): (&Frame<'_>, usize),
     header: Ipv6<'_>,
-    (form, key): (Form, Option<Identifier>),
+    (form, key): (Form, Option<Key>),
     question: &mut Question,
 ) -> Result<(), Unread> {
     let total = header.total_len();
@@ -317,7 +316,7 @@ fn ipv6_packet(
     origin: Origin,
     frame: &Frame<'_>,
     header: Ipv6<'_>,
-    (form, key): (Form, Identifier),
+    (form, key): (Form, Key),
     question: &mut Question,
 ) -> Result<(), Unread> {
     ipv6_question(origin, (frame, 0), header, (form, Some(key)), question)?;
@@ -358,46 +357,49 @@ fn outside_ipv6(world: &World, frame: &Frame<'_>, question: &mut Question) -> Re
     ipv6_packet(Origin::Outside, frame, header, wanted, question)
 }
 
-/// Checks 1 to 3: which of our prefixes, a legal type, C reversed.
+/// Checks 1 to 3: which of our prefixes, and so which domain; a legal type, C reversed.
 #[inline]
-fn wire_destination(world: &World, destination: Ipv6Addr) -> Result<(Form, Identifier), DropReason> {
+fn wire_destination(world: &World, destination: Ipv6Addr) -> Result<(Form, Key), DropReason> {
     let (upper, low) = ((destination.to_bits() >> 64) as u64, destination.to_bits() as u64);
-    if upper == world.locator.upper() {
-        let identifier = local_identifier(world, low)?;
+    if let Some(domain) = world.domain_here(upper) {
+        let identifier = local_identifier(world, domain, low)?;
         let twisted = identifier.type_number() == 1 && world.has_twisted_peers();
-        return Ok((if twisted { Form::ArrivedTwisted } else { Form::Arrived }, identifier));
+        let key = domain.key(identifier).ok_or(DropReason::HostAddress)?;
+        return Ok((if twisted { Form::ArrivedTwisted } else { Form::Arrived }, key));
     }
-    if upper == world.sir.upper() {
+    if let Some(domain) = world.domain_called(upper) {
         let identifier = Identifier::from_bits(low).map_err(|_| DropReason::ReservedType)?;
         return match identifier.kind() {
             Kind::Interface(_) => Err(DropReason::HostAddress),
             // A VN's IPv6 addresses are called by their own names, never through SIR (reading notes, section 5).
             Kind::Ipv6(..) => Err(DropReason::ReservedType),
             Kind::Multicast(..) => Err(DropReason::Multicast),
-            Kind::Local(_) | Kind::Ipv4(..) => Ok((Form::Routed, identifier)),
+            Kind::Local(_) | Kind::Ipv4(..) => {
+                Ok((Form::Routed, domain.key(identifier).ok_or(DropReason::HostAddress)?))
+            }
         };
     }
     match world.network_of_address(destination) {
-        Some((_, network)) => Ok((Form::Routed, Identifier::ipv6(network.vnid, low as u32))),
+        Some((_, network)) => Ok((Form::Routed, network.keys6.of(low as u32))),
         None => Err(DropReason::NotOurs),
     }
 }
 
-/// The identifier behind our locator, the adjustment reversed where C says so.
+/// The identifier behind our locator in `domain`, the adjustment reversed where C says so.
 #[inline]
-fn local_identifier(world: &World, low: u64) -> Result<Identifier, DropReason> {
+fn local_identifier(world: &World, domain: &Domain, low: u64) -> Result<Identifier, DropReason> {
     let wire = Identifier::from_bits(low & !Identifier::C_BIT).map_err(|_| DropReason::ReservedType)?;
     let adjusted = low & Identifier::C_BIT != 0;
     let neutral = match wire.kind() {
         Kind::Interface(_) if adjusted => return Err(DropReason::ReservedType),
         Kind::Interface(_) => return Err(DropReason::HostAddress),
         _ if !adjusted => return Ok(wire),
-        Kind::Local(_) | Kind::Ipv4(..) => world.neutral,
+        Kind::Local(_) | Kind::Ipv4(..) => domain.neutral(),
         Kind::Ipv6(vnid, _) => {
-            let network = world.network_of_vnid(vnid).ok_or(DropReason::UnknownNetwork)?.1;
+            let network = world.network_of_vnid(domain.id(), vnid).ok_or(DropReason::UnknownNetwork)?.1;
             network.neutral6.ok_or(DropReason::UnknownNetwork)?
         }
-        Kind::Multicast(vnid, scope, _) => Neutral::multicast(world.locator, vnid, scope),
+        Kind::Multicast(vnid, scope, _) => Neutral::multicast(domain.locator(), vnid, scope),
     };
     restore(wire, low as u16, neutral)
 }

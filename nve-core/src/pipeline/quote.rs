@@ -31,7 +31,7 @@ use super::walk::{Stop, Walk};
 use super::wire::Arriving;
 use super::{Again, Fate, PortId, Question, Rewritten, Scratch};
 use crate::DropReason;
-use crate::addr::{Identifier, Kind, Locator, Neutral};
+use crate::addr::{DomainId, Identifier, Key, Kind, Locator, Neutral};
 use crate::gateway::Protocol;
 use crate::packet::ipv6::{HEADER_LEN, Ipv6};
 use crate::packet::{ETHERNET_LEN, Frame, protocol};
@@ -79,7 +79,7 @@ pub(crate) fn admit_from_neighbour(
             Stop::Again(Again::Whole)
         });
     };
-    judge_quote(walk, &receiving.endpoint(walk), quoted)?;
+    judge_quote(walk, &receiving.endpoint(), quoted)?;
     allow(walk, receiving.attachment.port, Protocol::PeerError)
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn admit_translated(
     error: Option<&[u8]>,
 ) -> Result<(), Stop> {
     let quoted = error.and_then(|error| error.get(HEADER_LEN + BEFORE_QUOTE..));
-    judge_quote(walk, &receiving.endpoint(walk), quoted.ok_or(DropReason::QuotedPacket)?)?;
+    judge_quote(walk, &receiving.endpoint(), quoted.ok_or(DropReason::QuotedPacket)?)?;
     allow(walk, receiving.attachment.port, Protocol::PeerError)
 }
 
@@ -170,65 +170,65 @@ fn judge_quote(walk: &Walk<'_>, own: &Endpoint, packet: &[u8]) -> Result<Quoted,
         return Err(DropReason::QuotedPacket);
     }
     let traffic = traffic::of_quoted(packet);
-    let type_number = |endpoint: &Endpoint| endpoint.identifier.map(Identifier::type_number);
+    let type_number = |endpoint: &Endpoint| endpoint.key.map(Key::type_number);
     let is_admitted = |to: &Endpoint| match to.realm {
         realm if realm == own.realm => type_number(to) == type_number(own),
         _ => traffic.is_ok_and(|traffic| walk.world.rules.judge(own, to, traffic).is_ok()),
     };
-    let has_home = |to: &Endpoint| to.identifier.is_none_or(|identifier| has_home(walk, identifier));
-    let readings = readings(walk, own.realm, quoted.destination()).into_iter().flatten();
+    let has_home = |to: &Endpoint| to.key.is_none_or(|key| has_home(walk, key));
+    let readings = readings(walk, own, quoted.destination()).into_iter().flatten();
     let to = readings.filter(is_admitted).find(has_home).ok_or(DropReason::QuotedPacket)?;
     let upper = (quoted.destination().to_bits() >> 64) as u64;
     Ok(Quoted { to, upper, len: quoted.total_len() })
 }
 
-/// Whom a destination that one of `realm` is told of may stand for, the likelier first. There is a doubt only where a router knows of hosts
+/// Whom a destination that `own` is told of may stand for, the likelier first. There is a doubt only where a router knows of hosts
 /// that we do not, and nothing says which prefixes are the fabric's: one address in eight out there looks like a task's at such a host.
-fn readings(walk: &Walk<'_>, realm: Realm, address: Ipv6Addr) -> [Option<Endpoint>; 2] {
+fn readings(walk: &Walk<'_>, own: &Endpoint, address: Ipv6Addr) -> [Option<Endpoint>; 2] {
+    let domain = own.key.map(Key::domain);
     match Endpoint::called(walk.world, address) {
         Ok(outside) if outside.realm == Realm::Outside => {
-            let guessed = on_the_wire(walk, address);
-            match realm {
-                Realm::Tasks => [Some(outside), guessed],
+            let guessed = on_the_wire(walk, domain, address);
+            match own.realm {
+                Realm::Tasks(_) => [Some(outside), guessed],
                 _ => [guessed, Some(outside)],
             }
         }
         Ok(to) => [Some(to), None],
-        Err(Nobody::Locator) => [on_the_wire(walk, address), None],
+        Err(Nobody::Locator) => [on_the_wire(walk, domain, address), None],
         Err(_) => [None, None],
     }
 }
 
 /// Whom a quoted destination, on the wire or not, stands for, as its sender called him.
-pub(super) fn quoted_destination(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
+pub(super) fn quoted_destination(walk: &Walk<'_>, domain: DomainId, address: Ipv6Addr) -> Option<Endpoint> {
     match Endpoint::called(walk.world, address) {
         Ok(to) if to.realm != Realm::Outside => Some(to),
-        Ok(outside) => on_the_wire(walk, address).or(Some(outside)),
-        Err(Nobody::Locator) => on_the_wire(walk, address),
+        Ok(outside) => on_the_wire(walk, Some(domain), address).or(Some(outside)),
+        Err(Nobody::Locator) => on_the_wire(walk, Some(domain), address),
         Err(_) => None,
     }
 }
 
-/// Who is called `L:I` on the wire.
-fn on_the_wire(walk: &Walk<'_>, address: Ipv6Addr) -> Option<Endpoint> {
+/// Who is called `L:I` on the wire: in the one domain of a locator that is known, else in that of whoever is told, `asking`.
+fn on_the_wire(walk: &Walk<'_>, asking: Option<DomainId>, address: Ipv6Addr) -> Option<Endpoint> {
     let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
-    let locator = walk.world.known_locator(upper).or_else(|| routers_locator(walk, address))?;
+    let known = walk.world.known_locator_in(upper);
+    let (locator, domain) = known.or_else(|| Some((routers_locator(walk, address)?, asking?)))?;
+    let domain = walk.world.domain(domain)?;
     let wire = Identifier::from_bits(low & !Identifier::C_BIT).ok()?;
-    let vnet = |vnid| walk.world.network_of_vnid(vnid)?.1.ipv6;
+    let vnet = |vnid| walk.world.network_of_vnid(domain.id(), vnid)?.1.ipv6;
     let neutral = match wire.kind() {
-        Kind::Local(_) | Kind::Ipv4(..) => Neutral::sir(locator, walk.world.sir),
+        Kind::Local(_) | Kind::Ipv4(..) => Neutral::sir(locator, domain.sir()),
         Kind::Ipv6(vnid, _) => Neutral::vnet(locator, vnid, vnet(vnid)?),
         _ => return None,
     };
     let identifier = match low & Identifier::C_BIT {
-        0 => peer::sent_as(walk, locator, wire)?,
+        0 => peer::sent_as(walk, (locator, domain), wire)?,
         _ => restore(wire, low as u16, neutral).ok()?,
     };
-    let address = match identifier.kind() {
-        Kind::Ipv6(vnid, low) => vnet(vnid)?.address(low),
-        _ => walk.world.sir.address(identifier).ipv6(),
-    };
-    Endpoint::called(walk.world, address).ok()
+    let called = walk.world.address_of(domain.key(identifier)?)?;
+    Endpoint::called(walk.world, called).ok()
 }
 
 /// A locator of which only a router knows: what it passed on for us is quoted as it went on from there.
@@ -246,10 +246,10 @@ pub(crate) enum Reader<'w> {
 }
 
 impl Reader<'_> {
-    fn endpoint(&self, walk: &Walk<'_>) -> Endpoint {
+    fn endpoint(&self) -> Endpoint {
         match self {
-            Self::Tenant(receiving) => receiving.endpoint(walk),
-            Self::Task(task) => task.endpoint(walk),
+            Self::Tenant(receiving) => receiving.endpoint(),
+            Self::Task(task) => task.endpoint(),
         }
     }
     fn port(&self) -> PortId {
@@ -262,7 +262,7 @@ impl Reader<'_> {
     fn knows(&self, walk: &Walk<'_>, source: Ipv6Addr, quoted: &Quoted) -> bool {
         let is_peer = match self {
             Self::Tenant(receiving) => {
-                let of_type = receiving.identifier.type_number();
+                let of_type = receiving.key.type_number();
                 judge::source(walk, source, receiving.network_id, of_type).is_ok()
             }
             Self::Task(_) => false,
@@ -270,11 +270,11 @@ impl Reader<'_> {
         is_peer || source == quoted.to.address
     }
     /// What it is shown of a router of the fabric: a tenant, its gateway, in its family; a task, the router.
-    fn shown(&self, walk: &Walk<'_>, router: Ipv6Addr) -> Ipv6Addr {
+    fn shown(&self, router: Ipv6Addr) -> Ipv6Addr {
         let Self::Tenant(receiving) = self else { return router };
         let network = receiving.network;
-        let gateway = match receiving.identifier.type_number() {
-            2 => network.gateway4.map(|gateway| network.sir_address(walk.world.sir, gateway)),
+        let gateway = match receiving.key.type_number() {
+            2 => network.gateway4.map(|gateway| network.sir_address(gateway)),
             _ => network.gateway6,
         };
         gateway.unwrap_or(router)
@@ -295,14 +295,14 @@ pub(crate) fn from_wire(
         return Err(DropReason::QuotedPacket.into());
     }
     let Some(error) = frame.head.get(..len) else { return Err(Stop::Again(Again::Whole)) };
-    let own = reader.endpoint(walk);
+    let own = reader.endpoint();
     if Endpoint::called(walk.world, header.source()) == Err(Nobody::NotUnicast) {
         return Err(DropReason::IllegalSource.into());
     }
     let quoted = judge_quote(walk, &own, error.get(l4 + BEFORE_QUOTE..).unwrap_or_default())?;
     let known = reader.knows(walk, header.source(), &quoted);
-    if let Some(identifier) = quoted.to.identifier.filter(|_| header.source() == quoted.to.address)
-        && !is_registered(walk, identifier, arriving.whence)
+    if let Some(key) = quoted.to.key.filter(|_| header.source() == quoted.to.address)
+        && !is_registered(walk, key, arriving.whence)
     {
         return Err(DropReason::UnregisteredSource.into());
     }
@@ -310,11 +310,11 @@ pub(crate) fn from_wire(
 
     learn(walk, &own, header.source(), &quoted, (error, l4));
 
-    let is_ipv4 = own.identifier.is_some_and(|identifier| identifier.type_number() == 2);
+    let is_ipv4 = own.key.is_some_and(|key| key.type_number() == 2);
     let at = if is_ipv4 { 0 } else { ETHERNET_LEN };
     let out = scratch.head.get_mut(at..at + len).ok_or(DropReason::QuotedPacket)?;
     out.copy_from_slice(error);
-    let source = if known { header.source() } else { reader.shown(walk, header.source()) };
+    let source = if known { header.source() } else { reader.shown(header.source()) };
     let (destination, quoted_destination) = (own.address, quoted.to.address);
     let shown = Shown { hop_limit, source, destination, quoted_destination };
     shown.write(out, l4).ok_or(DropReason::QuotedPacket)?;
@@ -349,7 +349,7 @@ fn learn(walk: &Walk<'_>, own: &Endpoint, from: Ipv6Addr, quoted: &Quoted, (erro
         return;
     };
     let Ok(mtu) = u16::try_from(u32::from_be_bytes([a, b, c, d])) else { return };
-    let target = quoted.to.identifier.and_then(|identifier| target_at(walk, identifier, quoted.upper));
+    let target = quoted.to.key.and_then(|key| target_at(walk, key, quoted.upper));
     let Some(Target::Remote(locator, _)) = target else { return };
     let Some(reach) = walk.world.reach(locator) else { return };
     let ours = reach.locator.upper() == quoted.upper && quoted.len > usize::from(mtu);
@@ -374,7 +374,7 @@ fn raise_to_minimum(error: &mut [u8], l4: usize) {
 /// Whether `address` is one that tenants have, or look like having.
 fn may_be_a_tenant(walk: &Walk<'_>, address: Ipv6Addr) -> bool {
     let upper = (address.to_bits() >> 64) as u64;
-    upper == walk.world.sir.upper() || walk.world.network_of_address(address).is_some()
+    walk.world.domain_called(upper).is_some() || walk.world.network_of_address(address).is_some()
 }
 
 /// Whether the checksum of the ICMPv6 message at `l4` is right for these addresses (RFC 4443, section 2.3).
@@ -403,9 +403,9 @@ pub(crate) fn passes_through(
         });
     };
     let source = Endpoint::called(walk.world, quoted.source()).ok();
-    let own = source.is_some_and(|source| source.identifier == destination.identifier);
-    let has_home = |to: &Endpoint| to.identifier.is_none_or(|identifier| target(walk, identifier).is_some());
-    let known = readings(walk, destination.realm, quoted.destination()).iter().flatten().any(has_home);
+    let own = source.is_some_and(|source| source.key == destination.key);
+    let has_home = |to: &Endpoint| to.key.is_none_or(|key| target(walk, key).is_some());
+    let known = readings(walk, destination, quoted.destination()).iter().flatten().any(has_home);
     if own && known { Ok(()) } else { Err(DropReason::QuotedPacket.into()) }
 }
 

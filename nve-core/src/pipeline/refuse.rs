@@ -12,7 +12,7 @@ use super::deliver::{IPV4, IPV6};
 use super::walk::Walk;
 use super::{Fate, Origin, Rewritten, Scratch};
 use crate::DropReason;
-use crate::addr::Identifier;
+use crate::addr::Key;
 use crate::gateway::{GATEWAY_MAC, Protocol};
 use crate::packet::ipv6::Ipv6;
 use crate::packet::{ETHERNET_LEN, Frame};
@@ -33,7 +33,7 @@ pub(crate) fn may_answer(walk: &Walk<'_>, origin: Origin) -> bool {
 #[cold]
 pub(crate) fn owed(
     walk: &mut Walk<'_>,
-    (origin, key): (Origin, Option<Identifier>),
+    (origin, key): (Origin, Option<Key>),
     reason: DropReason,
     error: &IcmpError,
     frame: &Frame<'_>,
@@ -61,7 +61,7 @@ fn to_tenant(
     let (gateway4, gateway6) = match walk.world.network(attachment.network) {
         Some(network) => (network.gateway4, network.gateway6),
         // A task has no gateway: the host itself speaks.
-        None => (None, Some(walk.world.locator.control_address())),
+        None => (None, Some(attachment.sir_domain.locator().control_address())),
     };
     walk.limits.get_mut(usize::from(port.0))?.take(Protocol::IcmpError, walk.now).ok()?;
     let original = frame.head.get(ETHERNET_LEN..)?;
@@ -80,7 +80,7 @@ fn to_tenant(
 
 fn to_fabric(
     walk: &mut Walk<'_>,
-    (origin, key): (Origin, Option<Identifier>),
+    (origin, key): (Origin, Option<Key>),
     error: &IcmpError,
     frame: &Frame<'_>,
     scratch: &mut Scratch,
@@ -92,17 +92,23 @@ fn to_fabric(
     let source = Ipv6::quoted(frame.head)?.source();
     let from = match Endpoint::called(walk.world, source) {
         Ok(source) if source.realm == Realm::Outside => gateway_of(walk, key?)?,
-        _ => walk.world.locator.control_address(),
+        _ => control_address(walk, key)?,
     };
     let len = icmpv6_error(error, from, frame.head, &mut scratch.head).ok()?;
     Some(Rewritten::whole(0..len))
 }
 
+/// This host's own address in the domain that the packet was for; in the host's own where that is not known.
+fn control_address(walk: &Walk<'_>, key: Option<Key>) -> Option<Ipv6Addr> {
+    let domain = key.map_or_else(|| walk.world.domains().first(), |key| walk.world.domain(key.domain()));
+    domain.map(|domain| domain.locator().control_address())
+}
+
 /// The gateway of a tenant's network, as other realms would call it; a task has none.
-fn gateway_of(walk: &Walk<'_>, tenant: Identifier) -> Option<Ipv6Addr> {
-    let (_, network) = walk.world.network_of_vnid(tenant.vnid()?)?;
+fn gateway_of(walk: &Walk<'_>, tenant: Key) -> Option<Ipv6Addr> {
+    let (_, network) = walk.world.network_of(tenant)?;
     match tenant.type_number() {
-        2 => network.gateway4.map(|gateway| network.sir_address(walk.world.sir, gateway)),
+        2 => network.gateway4.map(|gateway| network.sir_address(gateway)),
         _ => network.gateway6,
     }
 }

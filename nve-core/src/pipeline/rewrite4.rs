@@ -29,10 +29,10 @@ use super::walk::{Pending, Stop, Walk};
 use super::wire::Arriving;
 use super::{Again, Fate, Origin, PortId, Question, Rewritten, Scratch};
 use crate::DropReason;
-use crate::addr::{Identifier, IlaAddress, SirPrefix, Vnid};
+use crate::addr::{Identifier, IlaAddress, Key, SirPrefix, Vnid};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::{ETHERNET_LEN, Frame};
-use crate::policy::Network;
+use crate::policy::{Network, World};
 use crate::tables::Target;
 
 /// Where frames with translated IPv4 are built; the IPv6 head before it is their source.
@@ -56,8 +56,8 @@ pub(crate) struct InNetwork<'n> {
 
 impl<'n> InNetwork<'n> {
     #[inline]
-    pub(crate) fn new(walk: &Walk<'_>, network: &'n Network, destination: Option<Ipv4Addr>) -> Self {
-        Self { sir: walk.world.sir, vnid: network.vnid, network, destination }
+    pub(crate) fn new(network: &'n Network, destination: Option<Ipv4Addr>) -> Self {
+        Self { sir: network.sir_domain.sir(), vnid: network.vnid, network, destination }
     }
 
     #[cold]
@@ -93,8 +93,8 @@ pub(crate) fn from_tenant(
     header: Ipv4<'_>,
     (frame, scratch, fate): (&Frame<'_>, &mut Scratch, &mut Fate),
 ) -> Result<(), Stop> {
-    let (identifier, target) = match peer(walk, admitted, (question, frame), header.source().into())? {
-        (identifier, Way::Known(target)) => (identifier, target),
+    let (key, target) = match peer(walk, admitted, (question, frame), header.source().into())? {
+        (key, Way::Known(target)) => (key, target),
         (_, Way::Router) => {
             *fate = to_router(walk, admitted, frame, scratch)?;
             return Ok(());
@@ -114,9 +114,9 @@ pub(crate) fn from_tenant(
                 narrow = admitted.network.translation_along(mtu);
                 &narrow
             };
-            let translated = to_v6(walk, admitted.network, config, frame, scratch)?;
+            let translated = to_v6(admitted.network, config, frame, scratch)?;
             let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
-            let wire = on_the_wire(locator, identifier, neutral);
+            let wire = on_the_wire(locator, key.identifier(), neutral);
             if !wire.is_neutral() {
                 deliver::unmodified_to_uplink(&translated.offload)?;
             }
@@ -124,7 +124,7 @@ pub(crate) fn from_tenant(
             *fate = to_uplink(walk, admitted.attachment.port, translated, scratch)?;
         }
         Target::Local(port) => {
-            let receiving = Receiving::at(walk, port, identifier)?;
+            let receiving = Receiving::at(walk, port, key)?;
             *fate = to_neighbour(walk, admitted.attachment.port, &receiving, frame, scratch)?;
         }
     }
@@ -139,7 +139,7 @@ fn to_router(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let translated = to_v6(walk, admitted.network, &admitted.network.translation, frame, scratch)?;
+    let translated = to_v6(admitted.network, &admitted.network.translation, frame, scratch)?;
     let hop_limit = scratch.head.get(7).copied().unwrap_or_default();
     deliver::set_hop_limit(scratch, deliver::give_back_hop(walk.world, hop_limit));
     to_uplink(walk, admitted.attachment.port, translated, scratch)
@@ -148,7 +148,6 @@ fn to_router(
 /// The frame's packet as IPv6 between SIR addresses, at the start of the scratch buffer.
 #[inline]
 fn to_v6(
-    walk: &Walk<'_>,
     network: &Network,
     config: &Config,
     frame: &Frame<'_>,
@@ -159,7 +158,7 @@ fn to_v6(
         len: frame.len.saturating_sub(ETHERNET_LEN),
         offload: frame.offload,
     };
-    let map = InNetwork::new(walk, network, None);
+    let map = InNetwork::new(network, None);
     Ok(v4_to_v6::translate(&packet, &map, config, &mut scratch.head)?)
 }
 
@@ -172,7 +171,7 @@ pub(crate) fn to_neighbour(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let port = receiving.attachment.port;
-    let translated = to_v6(walk, receiving.network, &receiving.network.translation, frame, scratch)?;
+    let translated = to_v6(receiving.network, &receiving.network.translation, frame, scratch)?;
     if quote::is_error(&scratch.head) {
         quote::admit_translated(walk, receiving, scratch.head.get(..translated.head_len))?;
     }
@@ -229,26 +228,27 @@ fn next_local_piece(
     scratch: &mut Scratch,
 ) -> Result<Option<Rewritten>, Stop> {
     let Some(piece) = piece_of_pending(walk, scratch) else { return Ok(None) };
-    let identifier = scratch_destination(scratch).ok_or(DropReason::NoMapping)?;
+    let key = scratch_destination(walk.world, port, scratch).ok_or(DropReason::NoMapping)?;
     let tail = behind_ethernet(piece.tail);
     let (len, none) = (piece.head_len, Default::default());
     let for_many = walk.pending.as_ref().is_some_and(|pending| pending.copies.is_some());
     let mut rewritten = if for_many {
-        let group = Group::of(walk.world, identifier).ok_or(DropReason::NoListener)?;
+        let group = Group::of(walk.world, key).ok_or(DropReason::NoListener)?;
         let listening = Listening::at(walk.world, &group, port).ok_or(DropReason::NoListener)?;
         back_to_v4(walk, &listening, len, tail, none, frame, scratch)?
     } else {
-        let receiving = Receiving::at(walk, port, identifier)?;
+        let receiving = Receiving::at(walk, port, key)?;
         back_to_v4(walk, &receiving, len, tail, none, frame, scratch)?
     };
     rewritten.more = true;
     Ok(Some(rewritten))
 }
 
-/// The identifier in the destination of the IPv6 header in the scratch buffer.
-fn scratch_destination(scratch: &Scratch) -> Option<Identifier> {
+/// The key of the destination of the IPv6 header in the scratch buffer, which was made for the attachment of `port`.
+fn scratch_destination(world: &World, port: PortId, scratch: &Scratch) -> Option<Key> {
     let low = scratch.head.get(32..)?.first_chunk::<8>()?;
-    Identifier::from_bits(u64::from_be_bytes(*low)).ok()
+    let identifier = Identifier::from_bits(u64::from_be_bytes(*low)).ok()?;
+    world.attachment(port)?.sir_domain.key(identifier)
 }
 
 /// The next piece of the packet, or of the copy, whose last one said that more follow. `None`: there is none, or no more.
@@ -293,7 +293,7 @@ pub(crate) fn copy_to_neighbour(
 ) -> Result<Fate, Stop> {
     let port = listening.attachment().port;
     let network = listening.network();
-    let translated = to_v6(walk, network, &network.translation, frame, scratch)?;
+    let translated = to_v6(network, &network.translation, frame, scratch)?;
     if quote::is_error(&scratch.head) {
         return Err(DropReason::QuotedPacket.into());
     }
@@ -318,7 +318,7 @@ pub(crate) fn copy_to_host(
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
     let config = network.translation_along(mtu);
-    let translated = to_v6(walk, network, &config, frame, scratch)?;
+    let translated = to_v6(network, &config, frame, scratch)?;
     if quote::is_error(&scratch.head) {
         return Err(DropReason::QuotedPacket.into());
     }
@@ -355,7 +355,7 @@ fn back_to_v4<'w>(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Rewritten, Stop> {
-    let map = InNetwork::new(walk, receiving.network(), None);
+    let map = InNetwork::new(receiving.network(), None);
     let identification = walk.next_identification();
     let (v6, v4) = scratch.head.split_at_mut(FRAME_AT);
     let out = v4.get_mut(ETHERNET_LEN..).unwrap_or_default();
@@ -423,10 +423,10 @@ pub(crate) fn to_tenant_by<'w>(
     // One copy of the headers, because the hop limit and, with C = 0, the checksum's destination differ from the wire's.
     let all = frame.head.len().min(FRAME_AT);
     let headers = (usize::from(question.l4) + LONGEST_TRANSPORT).min(all);
-    copy_head(walk, receiving, headers, arriving, scratch)?;
+    copy_head(receiving, headers, arriving, scratch)?;
     match from_scratch(walk, receiving, headers, (frame, config), scratch) {
         Err(Stop::Again(Again::Whole)) if headers < all => {
-            copy_head(walk, receiving, all, arriving, scratch)?;
+            copy_head(receiving, all, arriving, scratch)?;
             from_scratch(walk, receiving, all, (frame, config), scratch)
         }
         fate => fate,
@@ -436,7 +436,6 @@ pub(crate) fn to_tenant_by<'w>(
 /// Copies the first `len` bytes of the packet to the scratch buffer, addressed as endpoints are called.
 #[inline]
 fn copy_head<'w>(
-    walk: &Walk<'_>,
     receiving: &impl Tenant<'w>,
     len: usize,
     arriving: Arriving<'_>,
@@ -446,7 +445,7 @@ fn copy_head<'w>(
         (Some(to), Some(from)) => to.copy_from_slice(from),
         _ => return Err(DropReason::Malformed),
     }
-    let destination = walk.world.sir.address(receiving.identifier()).ipv6();
+    let destination = receiving.network().sir_domain.address(receiving.key().identifier());
     deliver::redirect_ipv6(scratch, destination, |_| arriving.hop_limit);
     Ok(())
 }
@@ -460,7 +459,7 @@ pub(crate) fn from_scratch<'w>(
     (frame, config): (&Frame<'_>, &Config),
     scratch: &mut Scratch,
 ) -> Result<Fate, Stop> {
-    let map = InNetwork::new(walk, receiving.network(), Some(ipv4_of(receiving.identifier())));
+    let map = InNetwork::new(receiving.network(), Some(ipv4_of(receiving.key())));
     let identification = walk.next_identification();
     let (v6, v4) = scratch.head.split_at_mut(FRAME_AT);
     let packet = Packet { head: v6.get(..len).unwrap_or_default(), len: frame.len, offload: frame.offload };

@@ -33,8 +33,8 @@ pub(crate) fn from_tenant(
     (frame, scratch, fate): (&Frame<'_>, &mut Scratch, &mut Fate),
 ) -> Result<(), Stop> {
     let source = header.source();
-    let (identifier, target) = match peer(walk, admitted, (question, frame), source.into())? {
-        (identifier, Way::Known(target)) => (identifier, target),
+    let (key, target) = match peer(walk, admitted, (question, frame), source.into())? {
+        (key, Way::Known(target)) => (key, target),
         (_, Way::Router) => {
             *fate = to_router(walk, question, header, frame, scratch)?;
             return Ok(());
@@ -50,7 +50,7 @@ pub(crate) fn from_tenant(
     match target {
         Target::Remote(locator, neutral) => {
             let locator = walk.world.locator(locator).ok_or(DropReason::NoMapping)?;
-            let wire = on_the_wire(locator, identifier, neutral);
+            let wire = on_the_wire(locator, key.identifier(), neutral);
             if !wire.is_neutral() {
                 deliver::unmodified_to_uplink(&frame.offload)?;
             }
@@ -61,7 +61,7 @@ pub(crate) fn from_tenant(
             *fate = Fate::Uplink(Rewritten { head: 0..HEADER_LEN, tail: payload, offload, more: false });
         }
         Target::Local(port) => {
-            let receiving = Receiving::at(walk, port, identifier)?;
+            let receiving = Receiving::at(walk, port, key)?;
             if question.is_icmpv6_error(frame, ETHERNET_LEN) {
                 quote::admit_from_neighbour(walk, &receiving, question, frame)?;
             }

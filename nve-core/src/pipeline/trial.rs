@@ -18,7 +18,7 @@ use super::departure::Departing;
 use super::learned::Entry;
 use super::nve::{ApplyError, Nve, Registry};
 use super::{PortId, Presence};
-use crate::addr::Identifier;
+use crate::addr::Key;
 use crate::policy::{Away, Cell};
 use crate::setup::CheckedSetup;
 
@@ -40,7 +40,7 @@ pub(super) struct Replaced {
     /// Ports that it said wait, or are here.
     pub(super) placed: Vec<(PortId, Presence)>,
     /// Lessons that were others before, or do not stand.
-    pub(super) lessons: Vec<(Identifier, Entry)>,
+    pub(super) lessons: Vec<(Key, Entry)>,
 }
 
 /// What a setup does not tell, as it was before another came in force.
@@ -50,7 +50,7 @@ struct Memory {
     presences: HashMap<PortId, Presence>,
     away: Away,
     standby: BTreeSet<String>,
-    holders: HashMap<Identifier, (Arc<Cell>, u64)>,
+    holders: HashMap<Key, (Arc<Cell>, u64)>,
     departing: Departing,
 }
 
@@ -104,8 +104,8 @@ impl Trial<'_> {
             let was = before.presences.get(&port).copied().unwrap_or_default();
             nve.presences.restore(port, placed, was);
         }
-        for (identifier, entry) in core::mem::take(&mut replaced.lessons) {
-            registry.lessons.insert(identifier, entry);
+        for (key, entry) in core::mem::take(&mut replaced.lessons) {
+            registry.lessons.insert(key, entry);
         }
         registry.away = core::mem::take(&mut before.away);
         registry.standby = core::mem::take(&mut before.standby);

@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use super::walk::Walk;
-use crate::addr::Identifier;
+use crate::addr::Key;
 use crate::gateway::Protocol;
 
 /// Noted and not yet taken.
@@ -20,9 +20,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Triangle {
     /// Who sent it.
-    pub source: Identifier,
+    pub source: Key,
     /// Who it is for.
-    pub destination: Identifier,
+    pub destination: Key,
 }
 
 /// One worker's notes; see [`super::Walker::next_triangle`].

@@ -98,8 +98,8 @@ fn judge_error_from_outside(
     arriving: &Arriving<'_>,
 ) -> Result<(), Stop> {
     let own = match wanted {
-        Wanted::Here(receiving) => receiving.endpoint(walk),
-        Wanted::Task(task) => task.endpoint(walk),
+        Wanted::Here(receiving) => receiving.endpoint(),
+        Wanted::Task(task) => task.endpoint(),
         Wanted::There(distant) => distant.endpoint(walk),
         Wanted::Many(_) => return Err(DropReason::Multicast.into()),
     };
@@ -122,14 +122,14 @@ fn to_attachment(
         return quote::from_wire(walk, &quote::Reader::Tenant(*receiving), arriving, scratch);
     }
     let source = header.source();
-    match judge::source(walk, source, receiving.network_id, receiving.identifier.type_number()) {
+    match judge::source(walk, source, receiving.network_id, receiving.key.type_number()) {
         Ok(_admission) => {}
         Err(refused) => return enter::from_elsewhere(walk, receiving, arriving, refused, scratch),
     }
-    match (receiving.identifier.type_number(), receiving.network.ipv6) {
+    match (receiving.key.type_number(), receiving.network.ipv6) {
         (2, _) => rewrite4::to_tenant(walk, receiving, arriving, scratch),
         (3, Some(vnet)) => {
-            let destination = vnet.address(receiving.identifier.bits() as u32);
+            let destination = vnet.address(receiving.key.low());
             let shown = deliver::Readdressed { header, destination, hop_limit };
             rewrite6::to_tenant(walk, receiving, shown, (frame, 0), scratch)
         }
@@ -144,9 +144,9 @@ pub(crate) fn may_pass(walk: &mut Walk<'_>, distant: &Distant, arriving: Arrivin
     enter::judge_passing(walk, &distant.endpoint(walk), &arriving)?;
     let source = Endpoint::called(walk.world, arriving.header.source()).ok();
     if !arriving.is_error()
-        && let Some(source) = source.and_then(|source| source.identifier)
+        && let Some(source) = source.and_then(|source| source.key)
     {
-        triangle::note(walk, Triangle { source, destination: distant.identifier });
+        triangle::note(walk, Triangle { source, destination: distant.key });
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ pub(crate) fn pass_on(
     may_pass(walk, distant, arriving)?;
     let Arriving { frame, header, hop_limit, .. } = arriving;
     let locator = walk.world.locator(distant.locator).ok_or(DropReason::NoMapping)?;
-    let wire = on_the_wire(locator, distant.identifier, distant.neutral);
+    let wire = on_the_wire(locator, distant.key.identifier(), distant.neutral);
     if !wire.is_neutral() {
         deliver::unmodified_to_uplink(&frame.offload)?;
     }
@@ -170,13 +170,13 @@ pub(crate) fn pass_on(
     deliver::write_ipv6(scratch, 0, shown);
     let tail = HEADER_LEN..header.total_len();
     let packet = Rewritten { head: 0..HEADER_LEN, tail, offload: frame.offload, more: false };
-    peer::twist(walk, (locator, distant.identifier), frame, packet, scratch).map(Fate::Uplink)
+    peer::twist(walk, (locator, distant.key), frame, packet, scratch).map(Fate::Uplink)
 }
 
 /// Whether `source` may reach `to` because both are of one network.
 pub(crate) fn judge_same_network(walk: &Walk<'_>, to: &Endpoint, source: Ipv6Addr) -> Result<(), DropReason> {
-    let (Realm::Network(network), Some(identifier)) = (to.realm, to.identifier) else {
+    let (Realm::Network(network), Some(key)) = (to.realm, to.key) else {
         return Err(DropReason::IllegalSource);
     };
-    judge::source(walk, source, network, identifier.type_number()).map(|_| ())
+    judge::source(walk, source, network, key.type_number()).map(|_| ())
 }

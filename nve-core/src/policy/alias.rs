@@ -10,7 +10,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Network;
-use crate::addr::{Identifier, Locator, SirPrefix};
+use crate::addr::{Identifier, Locator};
 use crate::setup::{self, Aliased};
 
 /// The aliases of one network.
@@ -36,13 +36,12 @@ struct Entry {
 impl Aliases {
     /// Those of `network`; `networks` has them all.
     pub(super) fn build(network: &Network, networks: &[Network], setup: &setup::Setup) -> Self {
-        let sir = setup.host.sir;
         let entry = |alias: &setup::Alias| {
             let of = match &alias.of {
                 Aliased::Ipv6(address) => *address,
                 Aliased::Ipv4 { network, prefix } => {
-                    let vnid = networks.iter().find(|known| known.name == *network)?.vnid;
-                    sir.address(Identifier::ipv4(vnid, prefix.network().address())).ipv6()
+                    let network = networks.iter().find(|known| known.name == *network)?;
+                    network.sir_address(prefix.network().address())
                 }
             };
             Some(Entry {
@@ -117,7 +116,7 @@ impl Network {
     }
 
     /// `SIR:(VNI:address)`.
-    pub(crate) fn sir_address(&self, sir: SirPrefix, address: Ipv4Addr) -> Ipv6Addr {
-        sir.address(Identifier::ipv4(self.vnid, address)).ipv6()
+    pub(crate) fn sir_address(&self, address: Ipv4Addr) -> Ipv6Addr {
+        self.sir_domain.sir().address(Identifier::ipv4(self.vnid, address)).ipv6()
     }
 }

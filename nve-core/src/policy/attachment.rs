@@ -1,6 +1,6 @@
 //! Attachments as the data path reads them: the NICs of tenants, and of tasks.
 //!
-//! What must stay true: an attachment's identifiers are those of its addresses that are here, of a shared address that it holds, or in a prefix
+//! What must stay true: an attachment's keys are those of its addresses that are here, of a shared address that it holds, or in a prefix
 //! behind it; nothing is delivered to it under another. A task's network is a number that no network
 //! has, so that nothing of a network is ever found for it.
 
@@ -9,9 +9,9 @@ use std::collections::{HashMap, HashSet};
 
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
-use super::world::identifier_in;
+use super::world::key_in;
 use super::{Network, NetworkId, Realm};
-use crate::addr::{Identifier, SirPrefix};
+use crate::addr::{Domain, Key};
 use crate::pipeline::PortId;
 use crate::setup::{self, task_identifier};
 
@@ -19,18 +19,18 @@ use crate::setup::{self, task_identifier};
 /// (Locally administered; the middle bytes spell "ILA".)
 pub const TASK_MAC: EthernetAddress = EthernetAddress([0x02, 0x49, 0x4c, 0x41, 0x00, 0x02]);
 
-/// No identifier: a reserved type, with C.
-const NONE: u64 = u64::MAX;
+/// No key.
+const NONE: u64 = 0;
 
 /// One NIC of a tenant system, or of a task.
 #[derive(Clone, Debug)]
 pub struct Attachment {
-    /// Identifiers of its first addresses; [`NONE`] where there are fewer.
+    /// Keys of its first addresses; [`NONE`] where there are fewer.
     first: [u64; 4],
-    /// Identifiers of the others.
+    /// Keys of the others.
     further: Box<[u64]>,
-    /// Identifiers of those of its addresses that are elsewhere until its guest comes (docs/decisions/0017). It holds none of them.
-    awaited: Box<[Identifier]>,
+    /// Keys of those of its addresses that are elsewhere until its guest comes (docs/decisions/0017). It holds none of them.
+    awaited: Box<[Key]>,
     /// Its own MAC.
     pub mac: EthernetAddress,
     /// Virtual MACs it may also use.
@@ -39,6 +39,8 @@ pub struct Attachment {
     pub port: PortId,
     /// Its network; of a task, a number that no network has.
     pub network: NetworkId,
+    /// The identifier space of its network, or of a task's own addresses.
+    pub sir_domain: Domain,
     /// Name in config, counters and captures.
     pub name: String,
     /// Its own addresses; the first of each family is the one told by DHCP.
@@ -54,21 +56,28 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// Whether one of its addresses has this identifier.
+    /// Whether one of its addresses has this key.
     #[inline]
-    pub fn holds(&self, identifier: Identifier) -> bool {
-        self.first.contains(&identifier.bits()) || self.further.contains(&identifier.bits())
+    pub fn holds(&self, key: Key) -> bool {
+        self.first.contains(&key.bits()) || self.further.contains(&key.bits())
     }
 
-    /// Identifiers of its own addresses that are here.
-    pub(crate) fn identifiers(&self) -> impl Iterator<Item = Identifier> {
-        self.first.iter().chain(&self.further).filter_map(|bits| Identifier::from_bits(*bits).ok())
+    /// Whether one of its addresses has these low 32 bits, host byte order, in the network and family of `peer`.
+    #[inline]
+    pub(crate) fn holds_beside(&self, peer: Key, low: u32) -> bool {
+        let bits = peer.bits() & !u64::from(u32::MAX) | u64::from(low);
+        self.first.contains(&bits) || self.further.contains(&bits)
+    }
+
+    /// Keys of its own addresses that are here.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.first.iter().chain(&self.further).filter_map(|bits| Key::from_bits(*bits))
     }
 
     /// Who it belongs to.
     pub fn realm(&self) -> Realm {
         match self.network {
-            NetworkId::OF_TASKS => Realm::Tasks,
+            NetworkId::OF_TASKS => Realm::Tasks(self.sir_domain.id()),
             network => Realm::Network(network),
         }
     }
@@ -78,20 +87,20 @@ impl Attachment {
         self.network == NetworkId::OF_TASKS
     }
 
-    /// Whether one of its addresses has this identifier, and is elsewhere as far as this world knows.
-    pub(crate) fn awaits(&self, identifier: Identifier) -> bool {
-        self.awaited.contains(&identifier)
+    /// Whether one of its addresses has this key, and is elsewhere as far as this world knows.
+    pub(crate) fn awaits(&self, key: Key) -> bool {
+        self.awaited.contains(&key)
     }
     /// What it waits for.
-    pub(crate) fn awaited(&self) -> impl Iterator<Item = Identifier> {
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = Key> {
         self.awaited.iter().copied()
     }
 
-    /// Holds its `identifiers`, but for those that are away.
-    pub(super) fn hold(&mut self, identifiers: impl Iterator<Item = Identifier>, away: &Away) {
-        let (awaited, held): (Vec<_>, Vec<_>) = identifiers
-            .partition(|identifier| away.get(&self.port).is_some_and(|away| away.contains(identifier)));
-        let held: Vec<u64> = held.into_iter().map(Identifier::bits).collect();
+    /// Holds its `keys`, but for those that are away.
+    pub(super) fn hold(&mut self, keys: impl Iterator<Item = Key>, away: &Away) {
+        let (awaited, held): (Vec<_>, Vec<_>) =
+            keys.partition(|key| away.get(&self.port).is_some_and(|away| away.contains(key)));
+        let held: Vec<u64> = held.into_iter().map(Key::bits).collect();
         self.first = first_of(&held);
         self.further = held.get(4..).unwrap_or_default().into();
         self.awaited = awaited.into();
@@ -102,8 +111,8 @@ impl Attachment {
     }
 }
 
-/// Identifiers that attachments wait for.
-pub(crate) type Away = HashMap<PortId, HashSet<Identifier>>;
+/// What attachments wait for.
+pub(crate) type Away = HashMap<PortId, HashSet<Key>>;
 
 impl Attachment {
     pub(super) fn build(
@@ -120,6 +129,7 @@ impl Attachment {
             macs: attachment.macs.clone().into(),
             port,
             network,
+            sir_domain: facts.sir_domain,
             name: attachment.name.clone(),
             addresses: attachment.addresses.clone(),
             prefixes: attachment.prefixes.clone().into(),
@@ -127,12 +137,12 @@ impl Attachment {
             hostname: attachment.hostname.clone(),
             instance: attachment.instance.clone(),
         };
-        let own = attachment.addresses.iter().filter_map(|address| identifier_in(facts, *address));
+        let own = attachment.addresses.iter().filter_map(|address| key_in(facts, *address));
         built.hold(own, away);
         built
     }
 
-    pub(super) fn of_task(task: &setup::Task, port: PortId, sir: SirPrefix, away: &Away) -> Self {
+    pub(super) fn of_task(task: &setup::Task, port: PortId, domain: Domain, away: &Away) -> Self {
         let mut built = Self {
             first: [NONE; 4],
             further: Box::default(),
@@ -141,6 +151,7 @@ impl Attachment {
             macs: Box::default(),
             port,
             network: NetworkId::OF_TASKS,
+            sir_domain: domain,
             name: task.name.clone(),
             addresses: task.addresses.iter().copied().map(IpAddr::V6).collect(),
             prefixes: Box::default(),
@@ -148,15 +159,16 @@ impl Attachment {
             hostname: None,
             instance: setup::Instance::default(),
         };
-        built.hold(task.addresses.iter().filter_map(|address| task_identifier(sir, *address)), away);
+        let own = task.addresses.iter().filter_map(|address| task_identifier(domain.sir(), *address));
+        built.hold(own.filter_map(|identifier| domain.key(identifier)), away);
         built
     }
 }
 
-/// The first identifiers, where a line of the cache has them all.
-fn first_of(identifiers: &[u64]) -> [u64; 4] {
+/// The first keys, where a line of the cache has them all.
+fn first_of(keys: &[u64]) -> [u64; 4] {
     let mut first = [NONE; 4];
-    for (slot, bits) in first.iter_mut().zip(identifiers) {
+    for (slot, bits) in first.iter_mut().zip(keys) {
         *slot = *bits;
     }
     first

@@ -15,7 +15,6 @@ use std::collections::HashMap;
 use smoltcp::wire::{IpCidr, Ipv6Cidr};
 
 use super::{Endpoint, Network, NetworkId, Realm};
-use crate::addr::{Identifier, SirPrefix};
 use crate::packet::protocol::{ICMPV6, SCTP, TCP, UDP};
 use crate::setup::{self, Protocol};
 
@@ -61,6 +60,8 @@ pub(crate) enum Unruled {
     Fragment,
     /// The network's `outside_deny` is about it.
     Denied,
+    /// Its ends are of two domains, whatever rules say.
+    Domain,
 }
 
 /// All rules.
@@ -103,14 +104,16 @@ impl Rules {
         let number = |name: &str| networks.iter().position(|n| n.name == name).map(|at| NetworkId(at as u16));
         let realm = |realm: &setup::Realm| match realm {
             setup::Realm::Network(name) => number(name).map(Realm::Network),
-            setup::Realm::Tasks => Some(Realm::Tasks),
+            setup::Realm::Tasks(domain) => {
+                setup.numbered_domain(domain.as_deref()).map(|domain| Realm::Tasks(domain.id()))
+            }
             setup::Realm::Outside => Some(Realm::Outside),
         };
         let mut rules: HashMap<_, Vec<Rule>> = HashMap::new();
         for crossing in &setup.crossings {
             let (Some(from), Some(to)) = (realm(&crossing.from), realm(&crossing.to)) else { continue };
             let called = |realm, addresses: &[IpCidr]| {
-                let called = |address: &IpCidr| as_others_call(setup.host.sir, realm, networks, address);
+                let called = |address: &IpCidr| as_others_call(realm, networks, address);
                 addresses.iter().filter_map(called).collect()
             };
             let rule = Rule {
@@ -140,6 +143,9 @@ impl Rules {
         destination: &Endpoint,
         traffic: Traffic,
     ) -> Result<Admission, Unruled> {
+        if source.is_of_another_domain(destination) {
+            return Err(Unruled::Domain);
+        }
         if source.realm == destination.realm && source.realm != Realm::Outside {
             return Ok(Admission(()));
         }
@@ -231,17 +237,12 @@ fn contains(prefixes: &[Ipv6Cidr], address: Ipv6Addr) -> bool {
 }
 
 /// Addresses of `realm`, as other realms call them.
-fn as_others_call(
-    sir: SirPrefix,
-    realm: Realm,
-    networks: &[Network],
-    addresses: &IpCidr,
-) -> Option<Ipv6Cidr> {
+fn as_others_call(realm: Realm, networks: &[Network], addresses: &IpCidr) -> Option<Ipv6Cidr> {
     match (addresses, realm) {
         (IpCidr::Ipv6(prefix), _) => Some(*prefix),
         (IpCidr::Ipv4(prefix), Realm::Network(id)) => {
             let network = networks.get(usize::from(id.0))?;
-            let first = sir.address(Identifier::ipv4(network.vnid, prefix.network().address())).ipv6();
+            let first = network.sir_address(prefix.network().address());
             Some(Ipv6Cidr::new(first, 96 + prefix.prefix_len()))
         }
         (IpCidr::Ipv4(_), _) => None,

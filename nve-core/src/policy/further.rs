@@ -1,11 +1,11 @@
 //! What a network has beside single addresses with one holder each: prefixes and shared addresses (docs/decisions/0013).
 //!
 //! ```text
-//!   identifier ── miss in the mapping table ──> shared? ── yes ──> its holder, or nobody
+//!   key ── miss in the mapping table ──> shared? ── yes ──> its holder, or nobody
 //!                                                  └── no ───────> longest prefix, or nobody
 //! ```
 //!
-//! What must stay true: asked only of identifiers that are nobody's own; the network's IPv4 prefix, its gateway, and what no host may have
+//! What must stay true: asked only of keys that are nobody's own; the network's IPv4 prefix, its gateway, and what no host may have
 //! are under no prefix that is not more specific.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,8 +15,8 @@ use smoltcp::wire::{IpCidr, Ipv4Cidr};
 
 use super::Shared;
 use super::prefixes::{Prefix, Prefixes};
-use super::world::{Network, Numbers, identifier_in};
-use crate::addr::{Identifier, Kind};
+use super::world::{Network, Numbers, key_in};
+use crate::addr::{Key, Kind};
 use crate::pipeline::PortId;
 use crate::setup;
 use crate::tables::Target;
@@ -27,7 +27,7 @@ pub(crate) struct Further {
     prefixes4: Prefixes,
     /// Of the low 32 bits.
     prefixes6: Prefixes,
-    /// By identifier.
+    /// By key.
     shared: Box<[Shared]>,
     /// As configured, by prefix.
     listed: Box<[(IpCidr, Target)]>,
@@ -43,28 +43,30 @@ impl Default for Further {
 impl Further {
     /// Those of `network`, which has none yet.
     pub(super) fn build(network: &Network, setup: &setup::Setup, numbers: Numbers<'_>) -> Self {
-        let host = &setup.host;
         let mut listed = Vec::new();
         // Where a route names this host, the attachment says the same, and how.
-        let routes = setup.routes.iter().filter(|r| r.network == network.name && r.locator != host.locator);
+        let routes = setup
+            .routes
+            .iter()
+            .filter(|r| r.network == network.name && r.locator != network.sir_domain.locator());
         for (route, id) in routes.filter_map(|route| Some((route, numbers.locators.get(&route.locator)?))) {
             let is_ipv4 = matches!(route.prefix, IpCidr::Ipv4(_));
-            let neutral = network.neutral_to(route.locator, is_ipv4, host.checksum, host.sir);
+            let neutral = network.neutral_to(route.locator, is_ipv4, setup.host.checksum);
             listed.push((route.prefix, Target::Remote(*id, neutral)));
         }
-        let mut shared: BTreeMap<Identifier, Vec<PortId>> = BTreeMap::new();
+        let mut shared: BTreeMap<Key, Vec<PortId>> = BTreeMap::new();
         for attachment in setup.attachments.iter().filter(|a| a.network == network.name) {
             let Some(port) = numbers.ports.get(&attachment.name) else { continue };
             listed.extend(attachment.prefixes.iter().map(|prefix| (*prefix, Target::Local(*port))));
             for address in &attachment.shared {
-                let Some(identifier) = identifier_in(network, *address) else { continue };
-                shared.entry(identifier).or_default().push(*port);
+                let Some(key) = key_in(network, *address) else { continue };
+                shared.entry(key).or_default().push(*port);
             }
         }
         listed.sort_unstable_by_key(|(prefix, _)| *prefix);
-        let shared = shared.into_iter().map(|(identifier, ports)| {
-            let cell = numbers.holders.get(&identifier).cloned().unwrap_or_default();
-            Shared::new(identifier, ports, cell)
+        let shared = shared.into_iter().map(|(key, ports)| {
+            let cell = numbers.holders.get(&key).cloned().unwrap_or_default();
+            Shared::new(key, ports, cell)
         });
         let aliases = setup.aliases.iter().filter(|alias| alias.network == network.name);
         let several =
@@ -84,18 +86,18 @@ impl Further {
         }
     }
 
-    /// Where an identifier of this network leads that the mapping table does not have.
-    pub(crate) fn find(&self, identifier: Identifier) -> Option<Target> {
-        match self.shared(identifier) {
+    /// Where a key of this network leads that the mapping table does not have.
+    pub(crate) fn find(&self, key: Key) -> Option<Target> {
+        match self.shared(key) {
             Some(shared) => shared.holder().map(|holder| Target::Local(holder.port)),
-            None => self.by_prefix(identifier),
+            None => self.by_prefix(key),
         }
     }
 
-    /// Where the longest prefix of an identifier of this network leads.
-    pub(crate) fn by_prefix(&self, identifier: Identifier) -> Option<Target> {
-        let low = identifier.bits() as u32;
-        match identifier.kind() {
+    /// Where the longest prefix of a key of this network leads.
+    pub(crate) fn by_prefix(&self, key: Key) -> Option<Target> {
+        let low = key.low();
+        match key.kind() {
             Kind::Ipv4(..) => self.prefixes4.find(low),
             Kind::Ipv6(..) => self.prefixes6.find(low),
             _ => None,
@@ -107,13 +109,13 @@ impl Further {
         self.prefixes4.find(address.to_bits()).is_some()
     }
 
-    /// The shared address of this identifier.
-    pub(crate) fn shared(&self, identifier: Identifier) -> Option<&Shared> {
-        let at = self.shared.binary_search_by_key(&identifier, |shared| shared.identifier).ok()?;
+    /// The shared address of this key.
+    pub(crate) fn shared(&self, key: Key) -> Option<&Shared> {
+        let at = self.shared.binary_search_by_key(&key, |shared| shared.key).ok()?;
         self.shared.get(at)
     }
 
-    /// All shared addresses, by identifier.
+    /// All shared addresses, by key.
     pub(crate) fn all_shared(&self) -> &[Shared] {
         &self.shared
     }

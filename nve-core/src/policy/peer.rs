@@ -12,7 +12,7 @@
 use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::World;
-use crate::addr::{ChecksumMode, Identifier, IlaAddress, Locator, Neutral, PeerChecksum};
+use crate::addr::{ChecksumMode, Domain, IlaAddress, Key, Locator, Neutral, PeerChecksum};
 use crate::setup::Setup;
 
 /// The peers of a setup.
@@ -66,39 +66,43 @@ impl World {
     pub(crate) fn has_twisted_peers(&self) -> bool {
         self.peers.twisted
     }
-    /// What is done to packets to the host at `locator`.
+    /// What is done to packets to the host at `locator`, which is in `domain`.
     #[cold]
-    pub(crate) fn twist_to(&self, locator: Locator) -> Option<Twist> {
+    pub(crate) fn twist_to(&self, locator: Locator, domain: &Domain) -> Option<Twist> {
         match self.peers.checksum(locator)? {
             PeerChecksum::Neutral | PeerChecksum::Unmodified => None,
-            PeerChecksum::NeutralAuto => Some(Twist::LowWord(Neutral::without_c(locator, self.sir))),
+            PeerChecksum::NeutralAuto => Some(Twist::LowWord(Neutral::without_c(locator, domain.sir()))),
             PeerChecksum::AdjTransport => {
                 // From the locator to the SIR prefix, although the address changes the other way: the kernel's sign since 4.8, when
                 // neutral-map was put right (`get_csum_diff` serves both). So no such checksum verifies on the wire, and only
                 // the same again, the other way, undoes it.
-                Some(Twist::Transport(Delta::between(sum(locator.upper()), sum(self.sir.upper()))))
+                Some(Twist::Transport(Delta::between(sum(locator.upper()), sum(domain.sir().upper()))))
             }
         }
     }
-    /// Where packets to `identifier` at `locator` go that have C = 0.
-    pub(crate) fn unadjusted(&self, locator: Locator, identifier: Identifier) -> IlaAddress {
-        let twisted = match self.twist_to(locator) {
-            Some(Twist::LowWord(neutral)) if identifier.type_number() == 1 => {
-                locator.neutral_without_c(identifier, neutral)
+    /// Where packets to `key` at `locator` go that have C = 0.
+    pub(crate) fn unadjusted(&self, locator: Locator, key: Key) -> IlaAddress {
+        let twist = self.domain(key.domain()).and_then(|domain| self.twist_to(locator, domain));
+        let twisted = match twist {
+            Some(Twist::LowWord(neutral)) if key.type_number() == 1 => {
+                locator.neutral_without_c(key.identifier(), neutral)
             }
             _ => None,
         };
-        twisted.unwrap_or(locator.unmodified(identifier))
+        twisted.unwrap_or(locator.unmodified(key.identifier()))
     }
-    /// What packets from the host at `locator` to ours need to be as their sender made them.
+    /// What packets from the host at `locator` to ours in `domain` need to be as their sender made them.
     #[cold]
-    pub(crate) fn twist_from(&self, locator: Locator) -> Option<Twist> {
+    pub(crate) fn twist_from(&self, locator: Locator, domain: &Domain) -> Option<Twist> {
         match self.peers.checksum(locator)? {
             PeerChecksum::Neutral | PeerChecksum::Unmodified => None,
-            PeerChecksum::NeutralAuto => Some(Twist::LowWord(Neutral::without_c(self.locator, self.sir))),
-            PeerChecksum::AdjTransport => {
-                Some(Twist::Transport(Delta::between(sum(self.sir.upper()), sum(self.locator.upper()))))
+            PeerChecksum::NeutralAuto => {
+                Some(Twist::LowWord(Neutral::without_c(domain.locator(), domain.sir())))
             }
+            PeerChecksum::AdjTransport => Some(Twist::Transport(Delta::between(
+                sum(domain.sir().upper()),
+                sum(domain.locator().upper()),
+            ))),
         }
     }
 }

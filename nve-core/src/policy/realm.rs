@@ -10,15 +10,15 @@
 use core::net::Ipv6Addr;
 
 use super::{NetworkId, World};
-use crate::addr::{Identifier, Kind};
+use crate::addr::{DomainId, Identifier, Key, Kind};
 
 /// Who an endpoint belongs to. Rules are between realms.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Realm {
     /// A virtual network.
     Network(NetworkId),
-    /// The tasks of the domain.
-    Tasks,
+    /// The tasks of a domain.
+    Tasks(DomainId),
     /// Everything else.
     Outside,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Endpoint {
     /// `SIR:T`, `SIR:(VNI:VA)`, `VNET:VA`, or an address of the outside.
     pub(crate) address: Ipv6Addr,
     /// The key of the mapping table; the outside has none.
-    pub(crate) identifier: Option<Identifier>,
+    pub(crate) key: Option<Key>,
 }
 
 /// Why an address is no endpoint's.
@@ -38,7 +38,7 @@ pub(crate) struct Endpoint {
 pub(crate) enum Nobody {
     /// Under a locator, or elsewhere in what is the fabric's, which only the fabric names.
     Locator,
-    /// Under the SIR prefix, and neither of type 1 nor of type 2.
+    /// Under a SIR prefix, and neither of type 1 nor of type 2.
     Identifier,
     /// Of type 2, of a network that is not known here.
     Network,
@@ -47,20 +47,25 @@ pub(crate) enum Nobody {
 }
 
 impl Endpoint {
+    /// Whether both are of the fabric, and of two domains, between which nothing passes whatever rules say.
+    pub(crate) fn is_of_another_domain(&self, other: &Self) -> bool {
+        matches!((self.key, other.key), (Some(one), Some(other)) if one.domain() != other.domain())
+    }
+
     /// Whoever is called `address`.
     ///
     /// # Errors
     /// Why nobody is.
     pub(crate) fn called(world: &World, address: Ipv6Addr) -> Result<Self, Nobody> {
         let (upper, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
-        let some = |realm, identifier| Ok(Self { realm, address, identifier });
-        if upper == world.sir.upper() {
+        let some = |realm, key| Ok(Self { realm, address, key });
+        if let Some(domain) = world.domain_called(upper) {
             let identifier = Identifier::from_bits(low).map_err(|_| Nobody::Identifier)?;
             return match identifier.kind() {
-                Kind::Local(_) => some(Realm::Tasks, Some(identifier)),
+                Kind::Local(_) => some(Realm::Tasks(domain.id()), domain.key(identifier)),
                 Kind::Ipv4(vnid, _) => {
-                    let (id, _) = world.network_of_vnid(vnid).ok_or(Nobody::Network)?;
-                    some(Realm::Network(id), Some(identifier))
+                    let (id, _) = world.network_of_vnid(domain.id(), vnid).ok_or(Nobody::Network)?;
+                    some(Realm::Network(id), domain.key(identifier))
                 }
                 _ => Err(Nobody::Identifier),
             };
@@ -69,7 +74,7 @@ impl Endpoint {
             return Err(Nobody::Locator);
         }
         if let Some((id, network)) = world.network_of_address(address) {
-            return some(Realm::Network(id), Some(Identifier::ipv6(network.vnid, low as u32)));
+            return some(Realm::Network(id), Some(network.keys6.of(low as u32)));
         }
         let mapped = address.to_bits() >> 32 == 0xffff;
         let local = address.is_unicast_link_local() || address.is_loopback() || address.is_unspecified();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use smoltcp::wire::EthernetAddress;
 
-use crate::addr::Identifier;
+use crate::addr::Key;
 use crate::pipeline::PortId;
 
 /// Nobody's word: no attachment has that port number.
@@ -66,20 +66,16 @@ impl Cell {
 /// One shared address of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    pub(crate) identifier: Identifier,
+    pub(crate) key: Key,
     /// Who may hold it.
     listed: Box<[PortId]>,
     cell: Arc<Cell>,
 }
 
 impl Shared {
-    /// The address of `identifier`, which `listed` may hold.
-    pub(crate) fn new(
-        identifier: Identifier,
-        listed: impl IntoIterator<Item = PortId>,
-        cell: Arc<Cell>,
-    ) -> Self {
-        Self { identifier, listed: listed.into_iter().collect(), cell }
+    /// The address of `key`, which `listed` may hold.
+    pub(crate) fn new(key: Key, listed: impl IntoIterator<Item = PortId>, cell: Arc<Cell>) -> Self {
+        Self { key, listed: listed.into_iter().collect(), cell }
     }
 
     /// Who may hold it.
@@ -136,8 +132,8 @@ mod tests {
     const B: Holder = Holder { port: PortId(4095), mac: EthernetAddress([0, 0, 0x5e, 0, 1, 0xff]) };
 
     fn shared(listed: &[Holder], cell: &Arc<Cell>) -> Shared {
-        let identifier = Identifier::from_bits(0x4000_03e9_0a01_0064).unwrap();
-        Shared::new(identifier, listed.iter().map(|holder| holder.port), Arc::clone(cell))
+        let key = Key::from_bits(0x4000_03e9_0a01_0064).unwrap();
+        Shared::new(key, listed.iter().map(|holder| holder.port), Arc::clone(cell))
     }
 
     #[test]

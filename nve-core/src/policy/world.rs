@@ -4,16 +4,17 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipv4_xlat::Config;
 use ipv4_xlat::address::rfc6052;
 use smoltcp::wire::{Ipv4Cidr, Ipv6Cidr};
 
+use super::domains::numbered;
 use super::translation::{along, translation};
 use super::{Aliases, Attachment, Away, Cell, Further, Peers, Reach, Rules, Several};
-use crate::addr::{ChecksumMode, Identifier, Kind, Locator, Neutral, SirPrefix, Vnet, Vnid};
+use crate::addr::{ChecksumMode, Domain, DomainId, Key, Keys, Kind, Locator, Neutral, Vnet, Vnid};
 use crate::gateway::Lease4;
 use crate::pipeline::PortId;
 use crate::setup::{
@@ -40,8 +41,14 @@ pub struct LocatorId(pub(crate) u32);
 pub struct Network {
     /// Name in config, counters and captures.
     pub name: String,
-    /// Its number on the wire.
+    /// The identifier space it belongs to; all that its tenants send and are sent stays there.
+    pub sir_domain: Domain,
+    /// Its number on the wire, of its domain.
     pub vnid: Vnid,
+    /// The keys of its tenants' IPv4 addresses.
+    pub(crate) keys4: Keys,
+    /// The same of their IPv6 addresses.
+    pub(crate) keys6: Keys,
     /// The tenant's IPv4 prefix.
     pub ipv4: Option<Ipv4Cidr>,
     /// The tenant's /96.
@@ -54,7 +61,7 @@ pub struct Network {
     pub dns: Vec<IpAddr>,
     /// Servers on the host side that its gateway forwards DNS to; none: it does not.
     pub dns_forward: Vec<SocketAddr>,
-    /// The tenants' own domain, told by DHCPv4.
+    /// The tenants' own domain in DNS, told by DHCPv4.
     pub domain: Option<String>,
     /// Domains to search, told by DHCP and RA.
     pub search: Vec<String>,
@@ -88,7 +95,7 @@ struct Many {
     /// Every other host that a mapping names.
     hosts: Box<[LocatorId]>,
     /// Other hosts that have listeners, by group.
-    listeners: HashMap<Identifier, Box<[LocatorId]>>,
+    listeners: HashMap<Key, Box<[LocatorId]>>,
 }
 
 /// The addresses of a network's IPv4 prefix that a tenant may have, host byte order.
@@ -118,10 +125,6 @@ impl Peers4 {
 pub struct World {
     /// Name of this host.
     pub name: String,
-    /// Where this host is.
-    pub locator: Locator,
-    /// The domain served.
-    pub sir: SirPrefix,
     /// What we send; we receive both.
     pub checksum: ChecksumMode,
     /// Bytes of the largest IPv6 packet the uplink takes.
@@ -138,19 +141,23 @@ pub struct World {
     pub(crate) rules: Arc<Rules>,
     /// Hosts whose ILA is not ours.
     pub(crate) peers: Arc<Peers>,
-    /// Adjustment between our locator and the SIR prefix.
-    pub(crate) neutral: Neutral,
+    /// By [`DomainId`]; at least one.
+    pub(super) domains: Box<[Domain]>,
+    /// By [`DomainId`]; the host's own has none.
+    pub(super) domain_names: Arc<[Option<String>]>,
     networks: Arc<[Network]>,
     ports: Arc<[Option<Attachment>]>,
-    by_vnid: Box<[(Vnid, NetworkId)]>,
+    /// By [`numbered`].
+    by_vnid: Box<[(u32, NetworkId)]>,
     by_vnet: Box<[(u128, NetworkId)]>,
     reaches: Box<[Reach]>,
-    known_locators: Box<[Locator]>,
+    /// In order, and in which domain.
+    known_locators: Box<[(Locator, DomainId)]>,
     /// Those of them that the setup names, in order.
     said_locators: Arc<[Locator]>,
     /// Where nothing is outside, whether we know of it or not.
     fabric: Arc<[Ipv6Cidr]>,
-    /// By identifier; none of them is in the mapping table.
+    /// By key; none of them is in the mapping table.
     several: Arc<[Several]>,
 }
 
@@ -163,7 +170,7 @@ pub(crate) struct Numbers<'a> {
     pub(crate) reaches: &'a [Reach],
     pub(crate) locators: &'a HashMap<Locator, LocatorId>,
     /// By shared address; one that has none yet gets a new one.
-    pub(crate) holders: &'a HashMap<Identifier, Arc<Cell>>,
+    pub(crate) holders: &'a HashMap<Key, Arc<Cell>>,
     pub(crate) away: &'a Away,
 }
 
@@ -173,10 +180,11 @@ impl World {
         let Numbers { reaches, .. } = numbers;
         let setup = setup.setup();
         let host = &setup.host;
-        let networks = setup.networks.iter().map(|network| {
-            let built = Network::build(network, host);
+        let networks = setup.networks.iter().filter_map(|network| {
+            let domain = setup.numbered_domain(network.sir_domain.as_deref())?;
+            let built = Network::build(network, host, domain);
             let further = Further::build(&built, setup, numbers);
-            Network { further, ..built }
+            Some(Network { further, ..built })
         });
         let mut networks: Box<[Network]> = networks.collect();
         let aliases: Vec<_> = networks.iter().map(|n| Aliases::build(n, &networks, setup)).collect();
@@ -184,21 +192,26 @@ impl World {
         let attachments = attachments(setup, numbers, &networks);
         for (id, network) in (0..).map(NetworkId).zip(&mut networks) {
             network.many.gather(&attachments, id);
-            network.many.gather_hosts(setup, (&network.name, network.vnid), reaches);
+            let named = (&*network.name, network.sir_domain, network.vnid);
+            network.many.gather_hosts(setup, named, reaches);
         }
-        let mut by_vnid: Vec<_> =
-            networks.iter().enumerate().map(|(i, n)| (n.vnid, NetworkId(i as u16))).collect();
-        by_vnid.sort_unstable_by_key(|(vnid, _)| *vnid);
+        let mut by_vnid: Vec<_> = networks
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (numbered(n.sir_domain.id(), n.vnid), NetworkId(i as u16)))
+            .collect();
+        by_vnid.sort_unstable_by_key(|(number, _)| *number);
         let vnet_of = |(i, n): (usize, &Network)| n.ipv6.map(|vnet| (vnet.upper(), NetworkId(i as u16)));
         let mut by_vnet: Vec<_> = networks.iter().enumerate().filter_map(vnet_of).collect();
         by_vnet.sort_unstable_by_key(|(upper, _)| *upper);
-        let known: HashSet<Locator> = setup.locators().chain([host.locator]).collect();
-        let mut known_locators: Vec<Locator> = known.into_iter().collect();
-        known_locators.sort_unstable();
+        let domains: Box<[Domain]> = setup.numbered_domains().collect();
+        let own = domains.iter().map(|domain| (domain.locator(), domain.id()));
+        let said = setup.named_locators();
+        let said = said.filter_map(|(locator, name)| Some((locator, setup.numbered_domain(name)?.id())));
+        let known: BTreeMap<Locator, DomainId> = said.chain(own).collect();
+        let known_locators: Vec<_> = known.into_iter().collect();
         let world = Self {
             name: host.name.clone(),
-            locator: host.locator,
-            sir: host.sir,
             checksum: host.checksum,
             uplink_mtu: host.uplink_mtu,
             uplink_hops: setup.uplink_hops.min(1),
@@ -207,13 +220,14 @@ impl World {
             grace: setup.moves.grace,
             rules: Arc::new(Rules::build(setup, &networks)),
             peers: Arc::new(Peers::build(setup)),
-            neutral: Neutral::sir(host.locator, host.sir),
+            domains,
+            domain_names: setup.domains().map(|domain| domain.name.map(str::to_owned)).collect(),
             networks: networks.into(),
             ports: attachments.into(),
             by_vnid: by_vnid.into(),
             by_vnet: by_vnet.into(),
             reaches: reaches.into(),
-            said_locators: known_locators.as_slice().into(),
+            said_locators: known_locators.iter().map(|(locator, _)| *locator).collect(),
             known_locators: known_locators.into(),
             fabric: setup.fabric.clone().into(),
             several: Arc::new([]),
@@ -223,50 +237,49 @@ impl World {
 
     /// Every identifier of `setup` that has several locators.
     fn gather_several(&self, setup: &Setup, numbers: Numbers<'_>) -> Arc<[Several]> {
-        let place = |identifier: Identifier, locator: Locator| {
-            if locator == self.locator {
-                let holds = |attachment: &&Attachment| attachment.identifiers().any(|own| own == identifier);
+        let place = |key: Key, locator: Locator| {
+            if self.is_own_locator(locator) {
+                let holds = |attachment: &&Attachment| attachment.keys().any(|own| own == key);
                 return Some((locator, Target::Local(self.attachments().find(holds)?.port)));
             }
-            let network = identifier.vnid().and_then(|vnid| self.network_of_vnid(vnid));
-            let is_ipv4 = identifier.type_number() == 2;
-            let neutral = match network {
-                Some((_, network)) => network.neutral_to(locator, is_ipv4, self.checksum, self.sir),
-                None => self.neutral_to_task(locator),
-            };
-            let neutral = neutral.filter(|_| identifier.has_neutral_form());
-            Some((locator, Target::Remote(*numbers.locators.get(&locator)?, neutral)))
+            Some((locator, Target::Remote(*numbers.locators.get(&locator)?, self.neutral_to(key, locator))))
         };
         let mut several: Vec<_> = setup
             .several
             .iter()
             .filter_map(|several| {
-                let identifier = several.identifier(setup)?;
-                let places = several.locators.iter().filter_map(|locator| place(identifier, *locator));
-                Several::new(identifier, places.collect())
+                let key = self.key(several.name(setup)?)?;
+                let places = several.locators.iter().filter_map(|locator| place(key, *locator));
+                Several::new(key, places.collect())
             })
             .collect();
-        several.sort_unstable_by_key(|several| several.identifier);
+        several.sort_unstable_by_key(|several| several.key);
         several.into()
     }
 
     /// The locators of an identifier that has several. Asked only of what the mapping table does not have.
     #[cold]
-    pub(crate) fn several(&self, identifier: Identifier) -> Option<&Several> {
-        let at = self.several.binary_search_by_key(&identifier, |several| several.identifier).ok()?;
+    pub(crate) fn several(&self, key: Key) -> Option<&Several> {
+        let at = self.several.binary_search_by_key(&key, |several| several.key).ok()?;
         self.several.get(at)
     }
-    /// All of them, by identifier.
+    /// All of them, by key.
     pub(crate) fn all_several(&self) -> &[Several] {
         &self.several
     }
 
     /// The same, which knows `further` hosts, too; `reaches` has all numbers given so far.
-    pub(crate) fn knowing(&self, reaches: &[Reach], further: impl IntoIterator<Item = Locator>) -> Self {
+    /// What is known of a locator's domain already stays.
+    pub(crate) fn knowing(
+        &self,
+        reaches: &[Reach],
+        further: impl IntoIterator<Item = (Locator, DomainId)>,
+    ) -> Self {
         let mut known = self.known_locators.to_vec();
         known.extend(further);
-        known.sort_unstable();
-        known.dedup();
+        // Stable: of two of one locator, the one that was known is the first.
+        known.sort_by_key(|(locator, _)| *locator);
+        known.dedup_by_key(|(locator, _)| *locator);
         Self { reaches: reaches.into(), known_locators: known.into(), ..self.clone() }
     }
 
@@ -275,10 +288,10 @@ impl World {
         let goes = |locator: &Locator| {
             unused.contains(locator) && self.said_locators.binary_search(locator).is_err()
         };
-        if unused.is_empty() || !self.known_locators.iter().any(goes) {
+        if unused.is_empty() || !self.known_locators.iter().any(|(locator, _)| goes(locator)) {
             return None;
         }
-        let known = self.known_locators.iter().filter(|locator| !goes(locator)).copied().collect();
+        let known = self.known_locators.iter().filter(|(locator, _)| !goes(locator)).copied().collect();
         Some(Self { known_locators: known, ..self.clone() })
     }
 
@@ -286,7 +299,7 @@ impl World {
     pub(crate) fn with_away(&self, away: &Away) -> Self {
         let mut ports = self.ports.to_vec();
         for attachment in ports.iter_mut().flatten() {
-            let own: Vec<_> = attachment.identifiers().chain(attachment.awaited()).collect();
+            let own: Vec<_> = attachment.keys().chain(attachment.awaited()).collect();
             attachment.hold(own.into_iter(), away);
         }
         let mut networks = self.networks.to_vec();
@@ -318,10 +331,10 @@ impl World {
     pub fn network(&self, id: NetworkId) -> Option<&Network> {
         self.networks.get(usize::from(id.0))
     }
-    /// The network with this VNID.
+    /// The network with this VNID in this domain.
     #[inline]
-    pub fn network_of_vnid(&self, vnid: Vnid) -> Option<(NetworkId, &Network)> {
-        let at = self.by_vnid.binary_search_by_key(&vnid, |(v, _)| *v).ok()?;
+    pub fn network_of_vnid(&self, domain: DomainId, vnid: Vnid) -> Option<(NetworkId, &Network)> {
+        let at = self.by_vnid.binary_search_by_key(&numbered(domain, vnid), |(n, _)| *n).ok()?;
         let (_, id) = *self.by_vnid.get(at)?;
         Some((id, self.network(id)?))
     }
@@ -345,20 +358,30 @@ impl World {
     }
     /// Every host that a mapping names, and the path to it.
     pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
-        let known = |reach: &&Reach| self.known_locators.binary_search(&reach.locator).is_ok();
-        self.reaches.iter().filter(known).filter(|reach| reach.locator != self.locator)
+        let known = |reach: &&Reach| self.known_locator(reach.locator.upper()).is_some();
+        self.reaches.iter().filter(known).filter(|reach| !self.is_own_locator(reach.locator))
     }
-    /// How `identifier` would be adjusted on its way to this very host.
-    pub(crate) fn neutral_here(&self, identifier: Identifier) -> Option<Neutral> {
-        let neutral = match identifier.kind() {
-            Kind::Ipv6(vnid, _) => self.network_of_vnid(vnid)?.1.neutral6?,
-            _ => self.neutral,
+    /// How `key` would be adjusted on its way to this very host.
+    pub(crate) fn neutral_here(&self, key: Key) -> Option<Neutral> {
+        let neutral = match key.kind() {
+            Kind::Ipv6(..) => self.network_of(key)?.1.neutral6?,
+            _ => self.domain(key.domain())?.neutral(),
         };
         (self.checksum == ChecksumMode::Neutral).then_some(neutral)
     }
-    /// How a task's address is adjusted on its way to `locator`.
-    pub(crate) fn neutral_to_task(&self, locator: Locator) -> Option<Neutral> {
-        self.adjusts_towards(locator).then(|| Neutral::sir(locator, self.sir))
+    /// How `key`, of an endpoint, is adjusted on its way to `locator`; `None` where it goes as it is.
+    pub(crate) fn neutral_to(&self, key: Key, locator: Locator) -> Option<Neutral> {
+        let neutral = match key.kind() {
+            Kind::Local(_) => {
+                let domain = self.domain(key.domain())?;
+                self.adjusts_towards(locator).then(|| Neutral::sir(locator, domain.sir()))
+            }
+            Kind::Ipv4(..) | Kind::Ipv6(..) => {
+                self.network_of(key)?.1.neutral_to(locator, key.type_number() == 2, self.checksum)
+            }
+            Kind::Interface(_) | Kind::Multicast(..) => None,
+        };
+        neutral.filter(|_| key.identifier().has_neutral_form())
     }
     /// Whether somebody said what is the fabric's.
     pub(crate) fn knows_fabric(&self) -> bool {
@@ -372,7 +395,12 @@ impl World {
     /// The locator of this or any other host we know of that has these upper 64 bits.
     #[inline]
     pub fn known_locator(&self, upper: u64) -> Option<Locator> {
-        let at = self.known_locators.binary_search_by_key(&upper, |locator| locator.upper()).ok()?;
+        self.known_locator_in(upper).map(|(locator, _)| locator)
+    }
+    /// The same, and the one domain that it is of.
+    #[inline]
+    pub(crate) fn known_locator_in(&self, upper: u64) -> Option<(Locator, DomainId)> {
+        let at = self.known_locators.binary_search_by_key(&upper, |(locator, _)| locator.upper()).ok()?;
         self.known_locators.get(at).copied()
     }
 }
@@ -388,7 +416,7 @@ fn attachments(setup: &Setup, numbers: Numbers<'_>, networks: &[Network]) -> Vec
     });
     let tasks = setup.tasks.iter().filter_map(|task| {
         let port = *ports.get(&task.name)?;
-        Some(Attachment::of_task(task, port, setup.host.sir, away))
+        Some(Attachment::of_task(task, port, setup.domain_called(*task.addresses.first()?)?, away))
     });
     let mut attachments = Vec::new();
     for attachment in tenants.chain(tasks) {
@@ -404,7 +432,7 @@ fn attachments(setup: &Setup, numbers: Numbers<'_>, networks: &[Network]) -> Vec
 }
 
 impl Network {
-    fn build(network: &setup::Network, host: &setup::Host) -> Self {
+    fn build(network: &setup::Network, host: &setup::Host, domain: Domain) -> Self {
         let room = if network.ipv4.is_some() { host.uplink_mtu - 20 } else { host.uplink_mtu };
         // A guest has no IPv6 on a link below 1280; IPv4 is told the 20 bytes less by ICMP then.
         let mtu = if network.ipv6.is_some() { room.max(1280) } else { room };
@@ -417,7 +445,10 @@ impl Network {
         };
         Self {
             name: network.name.clone(),
+            sir_domain: domain,
             vnid: network.vnid,
+            keys4: domain.keys_of_ipv4(network.vnid),
+            keys6: domain.keys_of_ipv6(network.vnid),
             ipv4: network.ipv4,
             ipv6: network.ipv6,
             gateway4,
@@ -433,7 +464,7 @@ impl Network {
             lease4: network.lease4,
             metadata: network.metadata,
             mtu,
-            neutral6: network.ipv6.map(|vnet| Neutral::vnet(host.locator, network.vnid, vnet)),
+            neutral6: network.ipv6.map(|vnet| Neutral::vnet(domain.locator(), network.vnid, vnet)),
             translation: translation(host.uplink_mtu),
             peers4: network.ipv4.map_or(Peers4::NONE, |prefix| Peers4::of(prefix, gateway4)),
             many: Many { flood: network.multicast == Multicast::Flood, ..Many::default() },
@@ -443,6 +474,15 @@ impl Network {
         }
     }
 
+    /// What it is called on the wire: its number, in its domain.
+    pub(crate) fn number(&self) -> (DomainId, Vnid) {
+        (self.sir_domain.id(), self.vnid)
+    }
+    /// The key of a group of it that may leave its link or host; see [`group_in`].
+    pub(crate) fn group(&self, address: IpAddr) -> Option<Key> {
+        self.sir_domain.key(group_in(self.vnid, address)?)
+    }
+
     /// What it has beside single addresses with one holder each.
     #[cold]
     pub(crate) fn further(&self) -> &Further {
@@ -450,16 +490,10 @@ impl Network {
     }
 
     /// How an address of this network is adjusted on its way to `locator`, where its identifier has a neutral form.
-    pub(crate) fn neutral_to(
-        &self,
-        locator: Locator,
-        is_ipv4: bool,
-        mode: ChecksumMode,
-        sir: SirPrefix,
-    ) -> Option<Neutral> {
+    pub(crate) fn neutral_to(&self, locator: Locator, is_ipv4: bool, mode: ChecksumMode) -> Option<Neutral> {
         match mode {
             ChecksumMode::Unmodified => None,
-            ChecksumMode::Neutral if is_ipv4 => Some(Neutral::sir(locator, sir)),
+            ChecksumMode::Neutral if is_ipv4 => Some(Neutral::sir(locator, self.sir_domain.sir())),
             ChecksumMode::Neutral => self.ipv6.map(|vnet| Neutral::vnet(locator, self.vnid, vnet)),
         }
     }
@@ -477,11 +511,11 @@ impl Network {
         &self.many.hosts
     }
     /// Other hosts that have listeners to `group`.
-    pub(crate) fn listening_hosts(&self, group: Identifier) -> &[LocatorId] {
+    pub(crate) fn listening_hosts(&self, group: Key) -> &[LocatorId] {
         self.many.listeners.get(&group).map_or(&[], |hosts| hosts)
     }
     /// Groups that other hosts listen to.
-    pub(crate) fn distant_groups(&self) -> impl Iterator<Item = (Identifier, &[LocatorId])> {
+    pub(crate) fn distant_groups(&self) -> impl Iterator<Item = (Key, &[LocatorId])> {
         self.many.listeners.iter().map(|(group, hosts)| (*group, &**hosts))
     }
 
@@ -522,10 +556,9 @@ impl Many {
     }
 
     /// Which other hosts `setup` names for the network of this name and number.
-    fn gather_hosts(&mut self, setup: &Setup, (name, vnid): (&str, Vnid), reaches: &[Reach]) {
+    fn gather_hosts(&mut self, setup: &Setup, (name, domain, vnid): (&str, Domain, Vnid), reaches: &[Reach]) {
         let number = |locator: Locator| {
-            let at =
-                reaches.iter().position(|reach| reach.locator == locator && locator != setup.host.locator);
+            let at = reaches.iter().position(|reach| reach.locator == locator && locator != domain.locator());
             at.map(|at| LocatorId(at as u32))
         };
         let mappings = setup.mappings.iter().filter(|mapping| mapping.network == name);
@@ -535,9 +568,9 @@ impl Many {
         let several = several.chain(bulk);
         let locators: BTreeSet<Locator> = mappings.map(|mapping| mapping.locator).chain(several).collect();
         self.hosts = locators.into_iter().filter_map(number).collect();
-        let mut listeners: HashMap<Identifier, BTreeSet<Locator>> = HashMap::new();
+        let mut listeners: HashMap<Key, BTreeSet<Locator>> = HashMap::new();
         for listener in setup.listeners.iter().filter(|listener| listener.network == name) {
-            if let Some(group) = group_in(vnid, listener.group) {
+            if let Some(group) = group_in(vnid, listener.group).and_then(|group| domain.key(group)) {
                 listeners.entry(group).or_default().insert(listener.locator);
             }
         }
@@ -546,10 +579,12 @@ impl Many {
     }
 }
 
-/// The identifier of a unicast address in `network`.
-pub(crate) fn identifier_in(network: &Network, address: IpAddr) -> Option<Identifier> {
+/// The key of a unicast address in `network`.
+pub(crate) fn key_in(network: &Network, address: IpAddr) -> Option<Key> {
     match address {
-        IpAddr::V4(v4) => Some(Identifier::ipv4(network.vnid, v4)),
-        IpAddr::V6(v6) => Identifier::ipv6_address(network.vnid, network.ipv6?, v6).ok(),
+        IpAddr::V4(v4) => Some(network.keys4.of(v4.to_bits())),
+        IpAddr::V6(v6) => {
+            network.ipv6.filter(|vnet| vnet.contains(v6)).map(|_| network.keys6.of(v6.to_bits() as u32))
+        }
     }
 }

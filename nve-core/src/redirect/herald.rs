@@ -76,10 +76,10 @@ impl Herald {
                 self.owed.push_back(owed);
                 continue;
             }
-            let Arrived { identifier, epoch, .. } = owed.arrived;
-            let residence = self.nve.residence(identifier);
+            let Arrived { key, epoch, .. } = owed.arrived;
+            let residence = self.nve.residence(key);
             let Some(residence) = residence.filter(|here| here.here && here.epoch == epoch) else { continue };
-            let datagram = teller.compose(policy, at, owed.to, (identifier, residence.locator, epoch));
+            let datagram = teller.compose(policy, at, owed.to, (key, residence.locator, epoch));
             if datagram.is_ok()
                 && let Some(pause) = PAUSES.get(owed.told)
             {

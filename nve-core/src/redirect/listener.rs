@@ -13,7 +13,7 @@ use super::outcome::Outcome;
 use super::rate::{Bucket, Rate};
 use super::window::Window;
 use super::{At, EPOCH_AHEAD, Policy, SKEW};
-use crate::addr::{Identifier, Locator};
+use crate::addr::{Key, Locator};
 use crate::pipeline::{Learned, Nve, Source};
 
 /// Datagrams looked at, whoever sends them: a hash each.
@@ -75,20 +75,18 @@ impl Listener {
             return Err(Outcome::RateLimited);
         }
         let message = sealed.open(&policy.keys)?.message()?;
-        let (own, sir) = {
-            let world = self.nve.world();
-            (world.locator, world.sir)
-        };
-        if message.recipient != own {
-            return Err(Outcome::NotForUs);
-        }
+        let world = self.nve.world();
+        // The locator it is for says the domain that it may speak of.
+        let domain = *world.domain_here(message.recipient.upper()).ok_or(Outcome::NotForUs)?;
+        drop(world);
         if from != message.sender.control_address() || !policy.is_router(message.sender) {
             return Err(Outcome::NotARouter);
         }
         self.note(&message, at)?;
-        if message.sir != sir {
+        if message.sir != domain.sir() {
             return Err(Outcome::ForeignDomain);
         }
+        let key = domain.key(message.identifier).ok_or(Outcome::UnknownIdentifier)?;
         if !policy.is_locator(message.locator) {
             return Err(Outcome::BadLocator);
         }
@@ -105,12 +103,12 @@ impl Listener {
             since: at.now,
             until: Some(at.now.saturating_add(lasts)),
         };
-        if message.sender == message.locator && self.is_here(message.identifier) {
+        if message.sender == message.locator && self.is_here(key) {
             // Its guest has moved there. What the setup says of it is wrong until the operator mends it, however long that takes.
             let learned = Learned { until: None, ..learned };
-            return Ok(self.nve.moved(message.identifier, message.locator, learned)?.into());
+            return Ok(self.nve.moved(key, message.locator, learned)?.into());
         }
-        Ok(self.nve.learn(message.identifier, message.locator, learned)?.into())
+        Ok(self.nve.learn(key, message.locator, learned)?.into())
     }
 
     /// Whether the host that it names is known, or its sender may name another.
@@ -122,8 +120,8 @@ impl Listener {
                 .is_some_and(|sender| sender.new_hosts.take(NEW_HOSTS, now))
     }
 
-    fn is_here(&self, identifier: Identifier) -> bool {
-        self.nve.residence(identifier).is_some_and(|residence| residence.here)
+    fn is_here(&self, key: Key) -> bool {
+        self.nve.residence(key).is_some_and(|residence| residence.here)
     }
 
     /// Whether it is fresh and new, and its sender within its allowance.

@@ -12,7 +12,7 @@ use super::message::{LEN, Message};
 use super::outcome::Outcome;
 use super::rate::{Bucket, Rate};
 use super::{At, Policy};
-use crate::addr::{Identifier, Locator};
+use crate::addr::{Key, Locator};
 use crate::pipeline::{Nve, Triangle};
 
 /// To all hosts together.
@@ -29,6 +29,8 @@ const MOST_HOSTS: usize = 4096;
 /// A datagram for a host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Datagram {
+    /// This host's control address in the domain.
+    pub from: Ipv6Addr,
     /// Its control address.
     pub to: Ipv6Addr,
     /// What it says.
@@ -59,7 +61,7 @@ pub struct Teller {
     sequence: u64,
     allowance: Bucket,
     hosts: HashMap<Locator, Bucket>,
-    pauses: HashMap<(Locator, Identifier), Pause>,
+    pauses: HashMap<(Locator, Key), Pause>,
     /// When room was made last.
     swept: Duration,
 }
@@ -86,9 +88,13 @@ impl Teller {
         if !policy.send {
             return Err(Outcome::Off);
         }
-        let away = |identifier| self.nve.residence(identifier).filter(|residence| !residence.here);
+        let away = |key| self.nve.residence(key).filter(|residence| !residence.here);
         let source = away(triangle.source).ok_or(Outcome::UnknownSource)?;
         let there = away(triangle.destination).ok_or(Outcome::UnknownDestination)?;
+        // Nobody is told in one domain what is of another.
+        if triangle.source.domain() != triangle.destination.domain() {
+            return Err(Outcome::ForeignDomain);
+        }
         // Its host has it: it went through us to itself, and learns nothing.
         if there.locator == source.locator {
             return Err(Outcome::UnknownDestination);
@@ -100,39 +106,44 @@ impl Teller {
     /// The datagram that tells `recipient` where an identifier lives, in which epoch; no limits.
     ///
     /// # Errors
-    /// [`Outcome::UnknownKey`] without a key.
+    /// [`Outcome::UnknownKey`] without a secret; [`Outcome::ForeignDomain`] of a domain that is not served here.
     pub fn compose(
         &mut self,
         policy: &Policy,
         at: At,
         recipient: Locator,
-        (identifier, locator, epoch): (Identifier, Locator, u64),
+        (key, locator, epoch): (Key, Locator, u64),
     ) -> Result<Datagram, Outcome> {
-        let key = policy.keys.first().ok_or(Outcome::UnknownKey)?;
+        let secret = policy.keys.first().ok_or(Outcome::UnknownKey)?;
         let world = self.nve.world();
+        let domain = world.domain(key.domain()).ok_or(Outcome::ForeignDomain)?;
         self.sequence = self.sequence.saturating_add(1);
         let message = Message {
-            sender: world.locator,
+            sender: domain.locator(),
             recipient,
-            sir: world.sir,
-            identifier,
+            sir: domain.sir(),
+            identifier: key.identifier(),
             locator,
             epoch,
             sequence: self.sequence,
             time: at.unix,
             lifetime: policy.lifetime.max(Duration::from_secs(1)),
         };
-        Ok(Datagram { to: recipient.control_address(), bytes: message.seal(key) })
+        Ok(Datagram {
+            from: domain.locator().control_address(),
+            to: recipient.control_address(),
+            bytes: message.seal(secret),
+        })
     }
 
     fn may_tell(
         &mut self,
         recipient: Locator,
-        (identifier, epoch): (Identifier, u64),
+        (told, epoch): (Key, u64),
         now: Duration,
     ) -> Result<(), Outcome> {
         self.make_room(now);
-        let key = (recipient, identifier);
+        let key = (recipient, told);
         let before = self.pauses.get(&key).filter(|pause| pause.epoch == epoch && !pause.forgotten(now));
         let length = match before {
             Some(pause) if now < pause.ends => return Err(Outcome::HeldBack),

@@ -29,6 +29,11 @@ fn sir() -> SirPrefix {
     "2001:db8:51::/64".parse().unwrap()
 }
 
+/// The same as the tables have it.
+fn keyed(last: u8) -> crate::addr::Key {
+    crate::addr::Key::first(blue(last))
+}
+
 fn blue(last: u8) -> Identifier {
     Identifier::ipv4(Vnid::new(1001).unwrap(), [10, 1, 0, last].into())
 }
@@ -93,7 +98,7 @@ impl Ears {
     }
     /// Where it believes 10.1.0.9 to live.
     fn believes(&self) -> Option<Locator> {
-        self.nve.residence(blue(9)).map(|residence| residence.locator)
+        self.nve.residence(keyed(9)).map(|residence| residence.locator)
     }
 }
 
@@ -408,7 +413,7 @@ fn teller() -> (Arc<Nve>, Teller) {
 const TRIANGLE: (u8, u8) = (2, 3);
 
 fn triangle((source, destination): (u8, u8)) -> Triangle {
-    Triangle { source: blue(source), destination: blue(destination) }
+    Triangle { source: keyed(source), destination: keyed(destination) }
 }
 
 #[test]
@@ -455,23 +460,26 @@ fn a_host_that_does_not_listen_is_told_ever_more_seldom_but_of_a_move_at_once() 
     assert_eq!(told, [0, 1, 3, 7, 15, 31, 63, 127, 191, 255]);
     assert!(!at(300));
     let moved = crate::pipeline::Learned { source: Source::Registered, epoch: 1, since: NOW, until: None };
-    nve.learn(blue(3), locator(7), moved).unwrap();
+    nve.learn(keyed(3), locator(7), moved).unwrap();
     assert!(at(300));
 }
 
 #[test]
 fn one_host_is_not_told_more_than_its_share() {
     let (nve, mut teller) = teller();
-    let each =
-        |n: u16| Identifier::ipv4(Vnid::new(1001).unwrap(), [10, 1, 7 + (n >> 8) as u8, n as u8].into());
+    let each = |n: u16| {
+        let identifier =
+            Identifier::ipv4(Vnid::new(1001).unwrap(), [10, 1, 7 + (n >> 8) as u8, n as u8].into());
+        crate::addr::Key::first(identifier)
+    };
     let registered =
         crate::pipeline::Learned { source: Source::Registered, epoch: 1, since: NOW, until: None };
     (0..600).for_each(|n| assert!(nve.learn(each(n), locator(3), registered).is_ok()));
     let mut tell =
         |source, destination| teller.tell(&policy(), AT, Triangle { source, destination }).map(|_| ());
-    let told = (0..600).filter(|n| tell(blue(2), each(*n)).is_ok()).count();
+    let told = (0..600).filter(|n| tell(keyed(2), each(*n)).is_ok()).count();
     assert_eq!(told, 500);
-    assert_eq!(tell(blue(3), blue(2)), Ok(()), "another is");
+    assert_eq!(tell(keyed(3), keyed(2)), Ok(()), "another is");
 }
 
 proptest! {
@@ -487,7 +495,7 @@ proptest! {
         let mut ears = Ears::new();
         let outcome = ears.hear_bytes(&message);
         prop_assert!(reseal || outcome == Outcome::BadMac);
-        prop_assert!(ears.nve.residence(blue(1)).unwrap().here);
+        prop_assert!(ears.nve.residence(keyed(1)).unwrap().here);
         bytes.reverse();
         let _ = ears.hear_bytes(&bytes);
     }

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use super::check::{Held, SetupError, check_address, check_locator, refuse};
 use super::{Network, Setup};
-use crate::addr::{Identifier, Kind, Locator};
+use crate::addr::{Domain, Key, Kind, Locator};
+use crate::policy::numbered;
 
 /// A host, and a network of which it has somebody.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,7 +33,7 @@ pub struct Bulk(Option<Arc<List>>);
 
 struct List {
     hosts: Vec<BulkHost>,
-    /// Sorted by identifier: its upper half, its lower half, and the place in `hosts`.
+    /// Sorted by key: its upper half, its lower half, and the place in `hosts`.
     entries: Vec<[u32; 3]>,
 }
 
@@ -42,8 +43,8 @@ impl fmt::Debug for Bulk {
     }
 }
 
-fn identifier_of([upper, lower, _]: [u32; 3]) -> Option<Identifier> {
-    Identifier::from_bits(u64::from(upper) << 32 | u64::from(lower)).ok()
+fn key_of([upper, lower, _]: [u32; 3]) -> Option<Key> {
+    Key::from_bits(u64::from(upper) << 32 | u64::from(lower))
 }
 
 impl Bulk {
@@ -69,25 +70,25 @@ impl Bulk {
         self.0.as_ref().map_or(&[], |list| &list.hosts)
     }
 
-    /// The place in [`Bulk::hosts`] of the one that has `identifier`.
-    pub fn host_of(&self, identifier: Identifier) -> Option<usize> {
-        let bits = identifier.bits();
+    /// The place in [`Bulk::hosts`] of the one that has `key`.
+    pub fn host_of(&self, key: Key) -> Option<usize> {
+        let bits = key.bits();
         let wanted = [(bits >> 32) as u32, bits as u32];
         let at = self.entries().binary_search_by(|[upper, lower, _]| [*upper, *lower].cmp(&wanted)).ok()?;
         self.entries().get(at).map(|entry| entry[2] as usize)
     }
 
     /// One that it has from `first` to `last`, both included.
-    fn first_in(&self, first: Identifier, last: Identifier) -> Option<Identifier> {
+    fn first_in(&self, first: Key, last: Key) -> Option<Key> {
         let before = |entry: &[u32; 3]| (u64::from(entry[0]) << 32 | u64::from(entry[1])) < first.bits();
         let at = self.entries().partition_point(before);
-        let found = self.entries().get(at).copied().and_then(identifier_of)?;
+        let found = self.entries().get(at).copied().and_then(key_of)?;
         (found.bits() <= last.bits()).then_some(found)
     }
 
-    /// Every identifier, with the place of its host in [`Bulk::hosts`].
-    pub fn iter(&self) -> impl Iterator<Item = (Identifier, usize)> {
-        self.entries().iter().filter_map(|entry| Some((identifier_of(*entry)?, entry[2] as usize)))
+    /// Every key, with the place of its host in [`Bulk::hosts`].
+    pub fn iter(&self) -> impl Iterator<Item = (Key, usize)> {
+        self.entries().iter().filter_map(|entry| Some((key_of(*entry)?, entry[2] as usize)))
     }
 }
 
@@ -107,7 +108,7 @@ pub struct BulkReader<'a> {
     setup: &'a Setup,
     networks: HashMap<&'a str, &'a Network>,
     /// The network of the last line: most have their neighbours'.
-    last: Option<&'a Network>,
+    last: Option<(&'a Network, Domain)>,
     places: HashMap<(u32, u64), u32>,
     hosts: Vec<BulkHost>,
     entries: Vec<[u32; 3]>,
@@ -127,31 +128,34 @@ impl<'a> BulkReader<'a> {
     /// There is no such network, nobody of it could have that address, or it is no host's locator.
     pub fn add(&mut self, network: &str, address: IpAddr, locator: Locator) -> Result<(), SetupError> {
         let object = || object(address, network);
-        let known = match self.last.filter(|last| last.name == network) {
+        let (known, domain) = match self.last.filter(|(last, _)| last.name == network) {
             Some(last) => last,
-            None => *self.networks.get(network).ok_or_else(|| {
-                let remedy = format!("define [network.{network}], or name one that is");
-                refuse(object(), format!("network {network:?} is not defined"), remedy)
-            })?,
+            None => {
+                let known = self.networks.get(network).copied();
+                let known = known.and_then(|known| Some((known, domain_of(self.setup, known)?)));
+                known.ok_or_else(|| {
+                    let remedy = format!("define [network.{network}], or name one that is");
+                    refuse(object(), format!("network {network:?} is not defined"), remedy)
+                })?
+            }
         };
-        self.last = Some(known);
+        self.last = Some((known, domain));
         let named = |error| SetupError { object: object(), ..error };
         check_address("", address, known).map_err(named)?;
-        let identifier = known.identifier(address);
-        let identifier =
-            identifier.ok_or_else(|| refuse(object(), "it has no identifier", "choose another"))?;
-        let vnid = known.vnid.get();
+        let key = known.identifier(address).and_then(|identifier| domain.key(identifier));
+        let key = key.ok_or_else(|| refuse(object(), "it has no identifier", "choose another"))?;
+        let number = numbered(domain.id(), known.vnid);
         let next = self.hosts.len() as u32;
-        let place = match self.places.get(&(vnid, locator.upper())) {
+        let place = match self.places.get(&(number, locator.upper())) {
             Some(place) => *place,
             None => {
-                check_locator("", locator, &self.setup.host, &self.networks).map_err(named)?;
-                self.places.insert((vnid, locator.upper()), next);
+                check_locator("", locator, self.setup, &self.networks).map_err(named)?;
+                self.places.insert((number, locator.upper()), next);
                 self.hosts.push(BulkHost { network: network.to_owned(), locator });
                 next
             }
         };
-        let bits = identifier.bits();
+        let bits = key.bits();
         self.entries.push([(bits >> 32) as u32, bits as u32, place]);
         Ok(())
     }
@@ -167,15 +171,15 @@ impl<'a> BulkReader<'a> {
         if let Some([entry, _]) = self.entries.windows(2).find(same) {
             let host = self.hosts.get(entry[2] as usize);
             let network = host.map_or_else(String::new, |host| host.network.clone());
-            let address = identifier_of(*entry).and_then(|id| address_of(self.networks.get(&*network)?, id));
+            let address = key_of(*entry).and_then(|id| address_of(self.networks.get(&*network)?, id));
             return Err(Twice { network, address: address.unwrap_or(NOWHERE) });
         }
         Ok(Bulk(Some(Arc::new(List { hosts: self.hosts, entries: self.entries }))))
     }
 }
 
-fn address_of(network: &Network, identifier: Identifier) -> Option<IpAddr> {
-    match identifier.kind() {
+fn address_of(network: &Network, key: Key) -> Option<IpAddr> {
+    match key.kind() {
         Kind::Ipv4(_, address) => Some(address.into()),
         Kind::Ipv6(_, low) => Some(network.ipv6?.address(low).into()),
         _ => None,
@@ -188,50 +192,57 @@ pub(super) fn check(
     networks: &HashMap<&str, &Network>,
     held: &Held<'_>,
 ) -> Result<(), SetupError> {
-    let (bulk, own) = (&setup.bulk, setup.host.locator);
+    let bulk = &setup.bulk;
     if bulk.is_empty() {
         return Ok(());
     }
-    let is_own = |place: usize| bulk.hosts().get(place).is_some_and(|host| host.locator == own);
+    let is_own =
+        |place: usize| bulk.hosts().get(place).is_some_and(|host| setup.is_own_locator(host.locator));
     let several = setup
         .several
         .iter()
         .filter_map(|several| Some(((several.network.as_deref()?, several.address), several.object())));
     let mut here = HashSet::new();
     for ((name, address), holder) in held.iter().map(|(at, holder)| (*at, holder.clone())).chain(several) {
-        let Some(identifier) = networks.get(name).and_then(|network| network.identifier(address)) else {
-            continue;
-        };
-        let Some(place) = bulk.host_of(identifier) else { continue };
+        let key = networks
+            .get(name)
+            .and_then(|network| domain_of(setup, network)?.key(network.identifier(address)?));
+        let Some(key) = key else { continue };
+        let Some(place) = bulk.host_of(key) else { continue };
         // As a mapping of its own: it repeats what an attachment says already.
         if !is_own(place) || !holder.starts_with("attachment.") {
             return Err(taken(address, name, &holder));
         }
-        here.insert(identifier);
+        here.insert(key);
     }
     for alias in &setup.aliases {
         let Some(network) = networks.get(alias.network.as_str()) else { continue };
+        let Some(domain) = domain_of(setup, network) else { continue };
         let first = alias.address.network().address().to_bits();
         let last = first | u32::MAX.checked_shr(alias.address.prefix_len().into()).unwrap_or(0);
-        let [first, last] = [first, last].map(|bits| Identifier::ipv4(network.vnid, bits.into()));
+        let keys = domain.keys_of_ipv4(network.vnid);
+        let [first, last] = [first, last].map(|bits| keys.of(bits));
         if let Some(address) = bulk.first_in(first, last).and_then(|id| address_of(network, id)) {
             return Err(taken(address, &network.name, &alias.name()));
         }
     }
-    if !bulk.hosts().iter().any(|host| host.locator == own) {
+    if !bulk.hosts().iter().any(|host| setup.is_own_locator(host.locator)) {
         return Ok(());
     }
-    let Some((identifier, place)) = bulk.iter().find(|(id, place)| is_own(*place) && !here.contains(id))
-    else {
+    let Some((key, place)) = bulk.iter().find(|(id, place)| is_own(*place) && !here.contains(id)) else {
         return Ok(());
     };
     let network = bulk.hosts().get(place).map_or("", |host| host.network.as_str());
-    let address = networks.get(network).and_then(|network| address_of(network, identifier));
+    let address = networks.get(network).and_then(|network| address_of(network, key));
     Err(refuse(
         object(address.unwrap_or(NOWHERE), network),
         "it says the address is here, and no attachment has it",
         "add one, or take standby from the one that waits for it",
     ))
+}
+
+fn domain_of(setup: &Setup, network: &Network) -> Option<Domain> {
+    setup.numbered_domain(network.sir_domain.as_deref())
 }
 
 /// Of an address that cannot be told.
@@ -273,7 +284,7 @@ mod tests {
         let setup =
             list(&[("blue", "10.1.0.9", THERE), ("red", "2001:db8:b1:e:0:1:0:9", "2001:db8:0:8::/64")]);
         let bulk = setup.unwrap().bulk;
-        let at = |bits| bulk.host_of(Identifier::from_bits(bits).unwrap()).map(|place| &bulk.hosts()[place]);
+        let at = |bits| bulk.host_of(Key::from_bits(bits).unwrap()).map(|place| &bulk.hosts()[place]);
         let host = |network: &str, locator: &str| BulkHost {
             network: network.into(),
             locator: locator.parse().unwrap(),
@@ -287,7 +298,7 @@ mod tests {
     fn what_a_list_says_is_in_force_until_another_is() {
         let nve = Nve::new(list(&[("blue", "10.1.0.9", THERE)]).unwrap().check().unwrap(), 100);
         let lives = |last: u64| {
-            let residence = nve.residence(Identifier::from_bits(0x4000_03e9_0a01_0000 | last).unwrap());
+            let residence = nve.residence(Key::from_bits(0x4000_03e9_0a01_0000 | last).unwrap());
             residence.map(|residence| residence.locator.to_string())
         };
         let apply = |lines: &[(&str, &str, &str)]| nve.apply(list(lines).unwrap().check().unwrap());
@@ -307,15 +318,15 @@ mod tests {
     fn what_is_learned_is_laid_over_a_list() {
         let line = [("blue", "10.1.0.9", THERE)];
         let nve = Nve::new(list(&line).unwrap().check().unwrap(), 100);
-        let identifier = Identifier::from_bits(0x4000_03e9_0a01_0009).unwrap();
-        let lives = || nve.residence(identifier).map(|residence| residence.locator.to_string());
+        let key = Key::from_bits(0x4000_03e9_0a01_0009).unwrap();
+        let lives = || nve.residence(key).map(|residence| residence.locator.to_string());
         let learned = Learned { source: Source::Registered, epoch: 7, since: Duration::ZERO, until: None };
-        nve.learn(identifier, "2001:db8:0:9::/64".parse().unwrap(), learned).unwrap();
+        nve.learn(key, "2001:db8:0:9::/64".parse().unwrap(), learned).unwrap();
         for reload in 0..2 {
             assert_eq!(lives().as_deref(), Some("2001:db8:0:9::/64"), "{reload}");
             nve.apply(list(&line).unwrap().check().unwrap()).unwrap();
         }
-        assert!(nve.forget(identifier));
+        assert!(nve.forget(key));
         assert_eq!(lives().as_deref(), Some(THERE));
     }
 

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use smoltcp::wire::Ipv4Cidr;
 
 use super::{
-    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, bulk, further, moves, peer,
-    realms, several,
+    Attachment, Host, Instance, Listener, Mapping, Moves, Network, Realm, Setup, bulk, domains, further,
+    moves, peer, realms, several,
 };
 use crate::addr::{Locator, Vnet};
 use crate::gateway::dns::MAX_SERVERS;
@@ -75,7 +75,8 @@ impl Setup {
     /// The first object that does not fit, with a remedy.
     pub fn check(self) -> Result<CheckedSetup, SetupError> {
         check_host(&self.host)?;
-        check_networks(&self.host, &self.networks)?;
+        domains::check(&self)?;
+        check_networks(&self)?;
         let networks: HashMap<&str, &Network> = self.networks.iter().map(|n| (n.name.as_str(), n)).collect();
         let mut held = check_attachments(&self.attachments, &networks, &self.moves)?;
         let mut behind = further::check_attachments(&self.attachments, &networks, &mut held)?;
@@ -84,18 +85,19 @@ impl Setup {
             |object: &str| object.strip_prefix("attachment.").is_some_and(|name| self.moves.waits(name));
         held.retain(|_, holder| !waits(holder));
         for mapping in &self.mappings {
-            check_mapping(mapping, &self.host, &networks, &mut held)?;
+            check_mapping(mapping, &self, &networks, &mut held)?;
         }
         for listener in &self.listeners {
-            check_listener(listener, &self.host, &networks)?;
+            check_listener(listener, &self, &networks)?;
         }
         for route in &self.routes {
-            further::check_route(route, &self.host, &networks, &mut behind)?;
+            further::check_route(route, &self, &networks, &mut behind)?;
         }
         several::check(&self, &networks, &held)?;
         bulk::check(&self, &networks, &held)?;
         realms::check(&self, &networks, &held, &behind)?;
         peer::check(&self, &networks)?;
+        domains::check_locators(&self)?;
         Ok(CheckedSetup(self))
     }
 }
@@ -108,20 +110,14 @@ fn check_host(host: &Host) -> Result<(), SetupError> {
             "IPv6 needs links of 1280 bytes or more (RFC 8200, section 5)",
         ));
     }
-    if host.locator.upper() == host.sir.upper() {
-        return Err(refuse(
-            "host",
-            format!("locator and sir are both {}", host.sir),
-            "give the domain a SIR prefix that is no host's locator",
-        ));
-    }
     Ok(())
 }
 
 /// Networks of one host at most: their numbers have 16 bits, one of which is nobody's.
 const MOST_NETWORKS: usize = 65535;
 
-fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
+fn check_networks(setup: &Setup) -> Result<(), SetupError> {
+    let networks = &*setup.networks;
     if networks.len() > MOST_NETWORKS {
         let reason = format!("there are {} of them", networks.len());
         return Err(refuse("network", reason, format!("a host serves {MOST_NETWORKS} at most")));
@@ -132,13 +128,13 @@ fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
         if !names.insert(network.name.as_str()) {
             return Err(refuse(object, "there are two of this name", "rename one"));
         }
-        if matches!(Realm::of(&network.name), Realm::Tasks | Realm::Outside) {
+        if !matches!(Realm::of(&network.name), Realm::Network(_)) {
             let reason = format!("\"{}\" is what crossings call a realm that is no network", network.name);
             return Err(refuse(object, reason, "rename it"));
         }
-        if let Some(other) = vnids.insert(network.vnid, &network.name) {
+        if let Some(other) = vnids.insert((&network.sir_domain, network.vnid), &network.name) {
             let reason = format!("vni {} is already network.{other}'s", network.vnid);
-            return Err(refuse(object, reason, "each network needs its own VNI"));
+            return Err(refuse(object, reason, "each network of a domain needs its own VNI"));
         }
         if network.ipv4.is_none() && network.ipv6.is_none() {
             return Err(refuse(object, "it has neither ipv4 nor ipv6", "give it at least one prefix"));
@@ -149,14 +145,14 @@ fn check_networks(host: &Host, networks: &[Network]) -> Result<(), SetupError> {
                 return Err(refuse(object, reason, "networks may overlap in IPv4, never in IPv6"));
             }
             let upper = (vnet.prefix().to_bits() >> 64) as u64;
-            if upper == host.sir.upper() || upper == host.locator.upper() {
-                let reason = format!("{vnet} lies in the host's locator or SIR prefix");
+            if setup.domains().any(|domain| upper == domain.sir.upper() || upper == domain.locator.upper()) {
+                let reason = format!("{vnet} lies in a locator or SIR prefix of this host");
                 return Err(refuse(object, reason, "choose a /96 outside of both"));
             }
         }
         check_search(&object, network)?;
         check_metadata(&object, network)?;
-        check_servers(&object, host, networks, network)?;
+        check_servers(&object, setup, network)?;
         check_gateways(&object, network)?;
     }
     Ok(())
@@ -187,19 +183,14 @@ fn check_search(object: &str, network: &Network) -> Result<(), SetupError> {
 }
 
 /// `dns_forward`: servers that a socket of this host can be connected to, and that are no tenant's.
-fn check_servers(
-    object: &str,
-    host: &Host,
-    networks: &[Network],
-    network: &Network,
-) -> Result<(), SetupError> {
+fn check_servers(object: &str, setup: &Setup, network: &Network) -> Result<(), SetupError> {
     let servers = &network.dns_forward;
     if servers.len() > MAX_SERVERS {
         let reason = format!("dns_forward names {} servers", servers.len());
         return Err(refuse(object, reason, format!("name at most {MAX_SERVERS}: no more are asked in time")));
     }
     for server in servers {
-        if let Some(why) = unreachable(host, networks, *server) {
+        if let Some(why) = unreachable(setup, *server) {
             let reason = format!("dns_forward: {server} {why}");
             return Err(refuse(object, reason, "name a resolver that this host itself can reach"));
         }
@@ -208,7 +199,7 @@ fn check_servers(
 }
 
 /// Why no answer could come from `server`.
-fn unreachable(host: &Host, networks: &[Network], server: SocketAddr) -> Option<String> {
+fn unreachable(setup: &Setup, server: SocketAddr) -> Option<String> {
     let address = server.ip();
     if server.port() == 0 || address.is_unspecified() || address.is_multicast() {
         return Some("is no server's address".into());
@@ -217,11 +208,11 @@ fn unreachable(host: &Host, networks: &[Network], server: SocketAddr) -> Option<
         IpAddr::V4(v4) => v4.is_broadcast().then(|| "is no server's address".into()),
         IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("is link-local, without a link".into()),
         IpAddr::V6(v6) => {
-            let holder = networks.iter().find(|n| n.ipv6.is_some_and(|vnet| vnet.contains(v6)));
-            let of_tenants = (v6.to_bits() >> 64) as u64 == host.sir.upper();
+            let holder = setup.networks.iter().find(|n| n.ipv6.is_some_and(|vnet| vnet.contains(v6)));
+            let of_tenants = setup.domain_of_sir((v6.to_bits() >> 64) as u64).is_some();
             holder
                 .map(|holder| format!("is a tenant's of network.{}", holder.name))
-                .or_else(|| of_tenants.then(|| "lies in the SIR prefix".into()))
+                .or_else(|| of_tenants.then(|| "lies in a SIR prefix".into()))
         }
     }
 }
@@ -333,7 +324,7 @@ pub(super) fn check_address(object: &str, address: IpAddr, network: &Network) ->
 
 fn check_mapping<'a>(
     mapping: &'a Mapping,
-    host: &Host,
+    setup: &Setup,
     networks: &HashMap<&str, &'a Network>,
     held: &mut Held<'a>,
 ) -> Result<(), SetupError> {
@@ -343,9 +334,9 @@ fn check_mapping<'a>(
         return Err(refuse(object, reason, format!("define [network.{}]", mapping.network)));
     };
     check_address(&object, mapping.address, network)?;
-    check_locator(&object, mapping.locator, host, networks)?;
+    check_locator(&object, mapping.locator, setup, networks)?;
     // A mapping to ourselves repeats what an attachment says already; written by a tool that lists every host's, it does no harm.
-    if mapping.locator == host.locator {
+    if setup.is_own_locator(mapping.locator) {
         return match held.contains_key(&(network.name.as_str(), mapping.address)) {
             true => Ok(()),
             false => Err(refuse(
@@ -373,12 +364,16 @@ fn check_mapping<'a>(
 pub(super) fn check_locator(
     object: &str,
     locator: Locator,
-    host: &Host,
+    setup: &Setup,
     networks: &HashMap<&str, &Network>,
 ) -> Result<(), SetupError> {
-    if locator.upper() == host.sir.upper() {
+    if let Some(domain) = setup.domain_of_sir(locator.upper()) {
         let remedy = "tell the locator of the host that has it";
-        return Err(refuse(object, "its locator is the SIR prefix", remedy));
+        let reason = match domain.name {
+            Some(name) => format!("its locator is the SIR prefix of domain {name:?}"),
+            None => "its locator is the SIR prefix".to_owned(),
+        };
+        return Err(refuse(object, reason, remedy));
     }
     let mut vnets = networks.values().filter_map(|n| n.ipv6);
     if vnets.any(|vnet| (vnet.prefix().to_bits() >> 64) as u64 == locator.upper()) {
@@ -390,7 +385,7 @@ pub(super) fn check_locator(
 
 fn check_listener(
     listener: &Listener,
-    host: &Host,
+    setup: &Setup,
     networks: &HashMap<&str, &Network>,
 ) -> Result<(), SetupError> {
     let object = format!("listener {} in {}", listener.group, listener.network);
@@ -407,5 +402,5 @@ fn check_listener(
         let remedy = "name one of 224.0.0.0/4, or of ff02::0 to ff0f::fff:ffff (docs/ila-02.md)";
         return Err(refuse(object, reason, remedy));
     }
-    check_locator(&object, listener.locator, host, networks)
+    check_locator(&object, listener.locator, setup, networks)
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 
 use super::check::{Held, SetupError, check_address, check_locator, gateways, refuse};
-use super::{Attachment, Host, Network, Route};
+use super::{Attachment, Network, Route, Setup};
 use crate::addr::Vnet;
 
 /// What no prefix may be part of: "this network", loopback, link-local (RFC 6890), groups and class E.
@@ -165,7 +165,7 @@ fn check_prefix6(object: &str, prefix: Ipv6Cidr, network: &Network) -> Result<()
 /// Checks a prefix behind another host.
 pub(super) fn check_route<'a>(
     route: &'a Route,
-    host: &Host,
+    setup: &Setup,
     networks: &HashMap<&str, &'a Network>,
     behind: &mut Behind<'a>,
 ) -> Result<(), SetupError> {
@@ -175,10 +175,10 @@ pub(super) fn check_route<'a>(
         return Err(refuse(object, reason, format!("define [network.{}]", route.network)));
     };
     check_prefix(&object, route.prefix, network)?;
-    check_locator(&object, route.locator, host, networks)?;
+    check_locator(&object, route.locator, setup, networks)?;
     let key = (network.name.as_str(), route.prefix);
     // As for addresses: it repeats what an attachment says already.
-    if route.locator == host.locator {
+    if setup.is_own_locator(route.locator) {
         return match behind.contains_key(&key) {
             true => Ok(()),
             false => Err(refuse(object, "it says the prefix is here, and no attachment has it", "add one")),

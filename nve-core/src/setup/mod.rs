@@ -14,6 +14,7 @@ use crate::gateway::Lease4;
 
 mod bulk;
 mod check;
+mod domains;
 mod further;
 mod moves;
 mod peer;
@@ -23,6 +24,7 @@ mod several;
 
 pub use bulk::{Bulk, BulkHost, BulkReader, Twice};
 pub use check::{CheckedSetup, SetupError, default_gateway4, default_gateway6};
+pub use domains::{Domain, FurtherDomain};
 pub(crate) use further::NOBODYS;
 pub use moves::{GRACE, Moves, Stragglers};
 pub use peer::Peer;
@@ -36,9 +38,9 @@ pub use several::Several;
 pub struct Host {
     /// Name in logs and in the authority.
     pub name: String,
-    /// The /64 routed to this host's uplink.
+    /// The /64 routed to this host's uplink, of the domain that needs no name.
     pub locator: Locator,
-    /// The domain served.
+    /// That domain.
     pub sir: SirPrefix,
     /// What we send; a receiver accepts both.
     pub checksum: ChecksumMode,
@@ -65,7 +67,9 @@ pub enum Unknown {
 pub struct Network {
     /// Name in config, counters and captures.
     pub name: String,
-    /// Its number on the wire.
+    /// Name of its [`Domain`]; `None`: the host's own.
+    pub sir_domain: Option<String>,
+    /// Its number on the wire, unique in its domain.
     pub vnid: Vnid,
     /// The tenant's IPv4 prefix; VNs may overlap here.
     pub ipv4: Option<Ipv4Cidr>,
@@ -79,7 +83,7 @@ pub struct Network {
     pub dns: Vec<IpAddr>,
     /// Servers on the host side that the gateway's port 53 forwards to, in this order; where there are none it serves no DNS.
     pub dns_forward: Vec<SocketAddr>,
-    /// The tenants' own domain, told by DHCPv4; also the search list where `search` is empty.
+    /// The tenants' own domain in DNS, told by DHCPv4; also the search list where `search` is empty.
     pub domain: Option<String>,
     /// Domains to search, told by DHCP and RA; at most 255 bytes as DNS writes them.
     pub search: Vec<String>,
@@ -102,6 +106,7 @@ impl Network {
     pub fn named(name: impl Into<String>, vnid: Vnid) -> Self {
         Self {
             name: name.into(),
+            sir_domain: None,
             vnid,
             ipv4: None,
             ipv6: None,
@@ -215,6 +220,8 @@ pub struct Route {
 pub struct Setup {
     /// This host.
     pub host: Host,
+    /// Domains beside the host's own.
+    pub further_domains: Vec<FurtherDomain>,
     /// Networks it serves or reaches.
     pub networks: Vec<Network>,
     /// NICs it serves.
@@ -254,6 +261,7 @@ impl Setup {
     pub const fn of(host: Host) -> Self {
         Self {
             host,
+            further_domains: Vec::new(),
             networks: Vec::new(),
             attachments: Vec::new(),
             mappings: Vec::new(),
@@ -274,13 +282,7 @@ impl Setup {
 
     /// The hosts that mappings, routes and listeners name.
     pub(crate) fn locators(&self) -> impl Iterator<Item = Locator> {
-        let mappings = self.mappings.iter().map(|mapping| mapping.locator);
-        let routes = self.routes.iter().map(|route| route.locator);
-        let tasks = self.task_mappings.iter().map(|mapping| mapping.locator);
-        let several = self.several.iter().flat_map(|several| several.locators.iter().copied());
-        let bulk = self.bulk.hosts().iter().map(|host| host.locator);
-        let mappings = mappings.chain(several).chain(bulk);
-        mappings.chain(routes).chain(tasks).chain(self.listeners.iter().map(|listener| listener.locator))
+        self.named_locators().map(|(locator, _)| locator)
     }
 }
 

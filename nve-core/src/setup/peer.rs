@@ -25,8 +25,8 @@ pub(super) fn check(
     let mut known = HashSet::new();
     for peer in &setup.peers {
         let object = format!("peer {}", peer.locator);
-        check_locator(&object, peer.locator, &setup.host, networks)?;
-        if peer.locator == setup.host.locator {
+        check_locator(&object, peer.locator, setup, networks)?;
+        if setup.is_own_locator(peer.locator) {
             return Err(refuse(object, "it is this host", "write [host] checksum for what this host sends"));
         }
         if !known.insert(peer.locator) {

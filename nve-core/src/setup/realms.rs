@@ -5,6 +5,7 @@
 
 use core::net::Ipv6Addr;
 use core::ops::RangeInclusive;
+use std::borrow::Cow;
 
 use smoltcp::wire::{IpCidr, Ipv4Cidr};
 
@@ -12,22 +13,22 @@ use crate::addr::Locator;
 
 mod check;
 
-pub(super) use check::check;
 pub(crate) use check::task_identifier;
+pub(super) use check::{check, task_name};
 
 /// Who an endpoint belongs to, by name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Realm {
     /// A virtual network.
     Network(String),
-    /// The tasks of the domain: endpoints `SIR:T` of type 1.
-    Tasks,
+    /// The tasks of the domain of this name, or of the host's own: endpoints `SIR:T` of type 1.
+    Tasks(Option<String>),
     /// Whatever is in no SIR, VN or locator prefix.
     Outside,
 }
 
 impl Realm {
-    /// What messages call the tasks; no network has this name.
+    /// What messages call the tasks of the host's own domain; no network has this name. Those of another: `tasks@NAME`.
     pub const TASKS: &'static str = "tasks";
     /// What messages call the outside; no network has this name.
     pub const OUTSIDE: &'static str = "outside";
@@ -35,17 +36,21 @@ impl Realm {
     /// As the configuration writes it.
     pub fn of(name: &str) -> Self {
         match name {
-            Self::TASKS => Self::Tasks,
+            Self::TASKS => Self::Tasks(None),
             Self::OUTSIDE => Self::Outside,
-            network => Self::Network(network.to_owned()),
+            name => match name.strip_prefix(Self::TASKS).and_then(|rest| rest.strip_prefix('@')) {
+                Some(domain) => Self::Tasks(Some(domain.to_owned())),
+                None => Self::Network(name.to_owned()),
+            },
         }
     }
     /// As the configuration writes it.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> Cow<'_, str> {
         match self {
-            Self::Network(name) => name,
-            Self::Tasks => Self::TASKS,
-            Self::Outside => Self::OUTSIDE,
+            Self::Network(name) => name.into(),
+            Self::Tasks(None) => Self::TASKS.into(),
+            Self::Tasks(Some(domain)) => format!("{}@{domain}", Self::TASKS).into(),
+            Self::Outside => Self::OUTSIDE.into(),
         }
     }
 }
@@ -55,7 +60,7 @@ impl Realm {
 pub struct Task {
     /// Name of its attachment in config, counters and captures; unique on the host, attachments of tenants included.
     pub name: String,
-    /// `SIR:T`, each of type 1.
+    /// `SIR:T`, each of type 1, all of one domain.
     pub addresses: Vec<Ipv6Addr>,
 }
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::check::{Held, SetupError, check_locator, refuse};
 use super::residence;
 use super::{Network, Setup};
-use crate::addr::{Identifier, Locator};
+use crate::addr::{Locator, SirAddress};
 
 /// Where one address lives at several hosts.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl Several {
     }
 
     /// Of a setup that was checked.
-    pub(crate) fn identifier(&self, setup: &Setup) -> Option<Identifier> {
+    pub(crate) fn name(&self, setup: &Setup) -> Option<SirAddress> {
         residence::identifier(setup, "", self.network.as_deref(), self.address).ok()
     }
 }
@@ -55,13 +55,13 @@ pub(super) fn check(
         }
         let mut distinct = HashSet::new();
         for locator in &several.locators {
-            check_locator(&object, *locator, &setup.host, networks)?;
+            check_locator(&object, *locator, setup, networks)?;
             if !distinct.insert(locator) {
                 return Err(refuse(object, format!("{locator} is twice in its locators"), "list it once"));
             }
         }
         let holder = holder(setup, several, held);
-        match (several.locators.contains(&setup.host.locator), holder) {
+        match (several.locators.iter().any(|locator| setup.is_own_locator(*locator)), holder) {
             (true, None) => {
                 let remedy = "add one, or remove this host's locator";
                 return Err(refuse(

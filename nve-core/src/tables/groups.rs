@@ -11,21 +11,21 @@ use core::net::IpAddr;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::addr::{Identifier, Vnid};
+use crate::addr::{DomainId, Identifier, Key, Vnid};
 use crate::pipeline::PortId;
 
-/// The listeners of one network, by the group's identifier.
-pub type Listeners = HashMap<Identifier, Box<[PortId]>>;
+/// The listeners of one network, by the group's key.
+pub type Listeners = HashMap<Key, Box<[PortId]>>;
 
 /// The listeners of all networks of this host.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    networks: HashMap<Vnid, Arc<Listeners>>,
+    networks: HashMap<(DomainId, Vnid), Arc<Listeners>>,
 }
 
 impl Groups {
-    /// Replaces the listeners of one network.
-    pub fn set(&mut self, network: Vnid, listeners: Listeners) {
+    /// Replaces the listeners of one network, by its domain and number there.
+    pub fn set(&mut self, network: (DomainId, Vnid), listeners: Listeners) {
         if listeners.is_empty() {
             self.networks.remove(&network);
         } else {
@@ -35,13 +35,13 @@ impl Groups {
 
     /// The ports that listen to `group` (type 2 or 4), in order.
     #[inline]
-    pub fn ports(&self, group: Identifier) -> &[PortId] {
-        let listeners = group.vnid().and_then(|vnid| self.networks.get(&vnid));
+    pub fn ports(&self, group: Key) -> &[PortId] {
+        let listeners = group.vnid().and_then(|vnid| self.networks.get(&(group.domain(), vnid)));
         listeners.and_then(|listeners| listeners.get(&group)).map_or(&[], |ports| ports)
     }
 
     /// Every group that somebody listens to.
-    pub fn iter(&self) -> impl Iterator<Item = (Identifier, &[PortId])> {
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &[PortId])> {
         self.networks.values().flat_map(|listeners| listeners.iter().map(|(group, ports)| (*group, &**ports)))
     }
 }

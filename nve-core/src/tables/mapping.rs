@@ -1,4 +1,4 @@
-//! Identifier -> where it lives: one 64-bit key, one 64-bit value, one cache line per probe.
+//! Key (an identifier in its domain) -> where it lives: one 64-bit key, one 64-bit value, one cache line per probe.
 //!
 //! What must stay true:
 //!
@@ -21,7 +21,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-use crate::addr::{Identifier, Neutral};
+use crate::addr::{Key, Neutral};
 use crate::pipeline::PortId;
 use crate::policy::LocatorId;
 
@@ -91,7 +91,7 @@ struct Bucket {
 
 #[derive(Default)]
 struct Slot {
-    /// An identifier's bits; zero where no key has ever been.
+    /// A key's bits; zero where no key has ever been.
     key: AtomicU64,
     /// A packed [`Target`], or zero where the key is absent.
     value: AtomicU64,
@@ -161,10 +161,10 @@ impl MappingTable {
         self.buckets.get(index as usize)
     }
 
-    /// Number of the bucket where `identifier` would be.
+    /// Number of the bucket where `key` would be.
     #[inline]
-    pub fn bucket_of(&self, identifier: Identifier) -> u32 {
-        self.index(identifier.bits()) as u32
+    pub fn bucket_of(&self, key: Key) -> u32 {
+        self.index(key.bits()) as u32
     }
 
     /// Address of that bucket, for a prefetch. Never dereferenced here.
@@ -173,16 +173,16 @@ impl MappingTable {
         self.bucket(bucket.into()).map_or(0, |bucket| core::ptr::from_ref(bucket) as usize)
     }
 
-    /// Where `identifier` lives.
+    /// Where `key` lives.
     #[inline]
-    pub fn get(&self, identifier: Identifier) -> Option<Target> {
-        self.get_in(self.bucket_of(identifier), identifier)
+    pub fn get(&self, key: Key) -> Option<Target> {
+        self.get_in(self.bucket_of(key), key)
     }
 
-    /// Where `identifier` lives, whose bucket this is.
+    /// Where `key` lives, whose bucket this is.
     #[inline]
-    pub fn get_in(&self, bucket: u32, identifier: Identifier) -> Option<Target> {
-        let key = identifier.bits();
+    pub fn get_in(&self, bucket: u32, key: Key) -> Option<Target> {
+        let key = key.bits();
         let first = self.bucket(bucket.into())?;
         let before = first.changes.load(Acquire);
         if let Some(value) = first.get(key) {
@@ -217,12 +217,12 @@ impl MappingTable {
         None
     }
 
-    /// Makes `identifier` live at `target`, wherever it lived before; gives back the latter.
+    /// Makes `key` live at `target`, wherever it lived before; gives back the latter.
     ///
     /// # Errors
     /// [`TableFull`], and nothing has changed.
-    pub fn insert(&self, identifier: Identifier, target: Target) -> Result<Option<Target>, TableFull> {
-        let key = identifier.bits();
+    pub fn insert(&self, key: Key, target: Target) -> Result<Option<Target>, TableFull> {
+        let key = key.bits();
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut index = self.index(key);
         let mut free = None;
@@ -264,9 +264,9 @@ impl MappingTable {
         Ok(None)
     }
 
-    /// Forgets `identifier`; gives back where it lived.
-    pub fn remove(&self, identifier: Identifier) -> Option<Target> {
-        let key = identifier.bits();
+    /// Forgets `key`; gives back where it lived.
+    pub fn remove(&self, key: Key) -> Option<Target> {
+        let key = key.bits();
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let first = self.bucket(self.index(key))?;
         let (mut found, mut before_last, mut last) = (None, None, (0, first));
@@ -302,13 +302,13 @@ impl MappingTable {
         Target::unpack(old)
     }
 
-    /// Every identifier and where it lives, in no order. Changes made meanwhile may or may not be seen.
-    pub fn iter(&self) -> impl Iterator<Item = (Identifier, Target)> {
+    /// Every key and where it lives, in no order. Changes made meanwhile may or may not be seen.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, Target)> {
         let slots =
             self.buckets.iter().flat_map(|bucket| bucket.slots.iter().map(move |slot| (bucket, slot)));
         slots.filter(|(_, slot)| slot.value.load(Acquire) != 0).filter_map(|(bucket, slot)| {
             let key = slot.key.load(Acquire);
-            Some((Identifier::from_bits(key).ok()?, Target::unpack(bucket.get(key)?)?))
+            Some((Key::from_bits(key)?, Target::unpack(bucket.get(key)?)?))
         })
     }
 

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use super::*;
-use crate::addr::{Identifier, Neutral, Vnid};
+use crate::addr::{Identifier, Key, Neutral, Vnid};
 use crate::pipeline::PortId;
 use crate::policy::LocatorId;
 
-fn key(n: u32) -> Identifier {
-    Identifier::ipv4(Vnid::new(1001).unwrap(), n.into())
+fn key(n: u32) -> Key {
+    Key::first(Identifier::ipv4(Vnid::new(1001).unwrap(), n.into()))
 }
 
 /// A target that tells the key it was stored for.

@@ -207,7 +207,7 @@ impl Host {
         let IpAddr::V6(destination) = destination else { return false };
         let world = self.nve.world();
         let upper = (destination.to_bits() >> 64) as u64;
-        upper == world.sir.upper() || world.network_of_address(destination).is_some()
+        world.domain_called(upper).is_some() || world.network_of_address(destination).is_some()
     }
 }
 

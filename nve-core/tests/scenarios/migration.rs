@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use nve_core::DropReason;
-use nve_core::addr::{Identifier, Locator};
+use nve_core::addr::{Key as Who, Locator};
 use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::Offload;
 use nve_core::pipeline::{Learned, Lesson, NotLearned, PortId, Presence, Receiver, Source};
@@ -273,13 +273,14 @@ fn locator(world: &World, host: &str) -> Locator {
 /// Tells `host` that vm1 is at `to` now, as the host that has it does, or an operator.
 fn tell(world: &World, host: &str, to: &str, epoch: u64) -> Vec<Result<Lesson, NotLearned>> {
     let (to, learned) = (locator(world, to), learned(world, epoch));
-    identifiers(world).into_iter().map(|identifier| world.nve(host).moved(identifier, to, learned)).collect()
+    keys(world).into_iter().map(|key| world.nve(host).moved(key, to, learned)).collect()
 }
 
-fn identifiers(world: &World) -> [Identifier; 2] {
+fn keys(world: &World) -> [Who; 2] {
     VM1.map(|own| {
         let lines = world.nve("hv3").mappings();
-        lines.into_iter().find(|line| line.address == address(own)).expect("it is mapped").identifier
+        let line = lines.into_iter().find(|line| line.address == address(own)).expect("it is mapped");
+        world.nve("hv3").key(line.sir.address(line.identifier)).expect("of its domain")
     })
 }
 
@@ -569,13 +570,13 @@ fn no_other_hosts_word_and_no_old_one_takes_an_identifier_from_an_attachment() {
     let mut world = plan(true).start();
     world.redirects("hv1", policy());
     let key = Key::new(KeyId(1), &[7; 32]).expect("32 bytes");
-    let [identifier, _] = identifiers(&world);
+    let [identifier, _] = keys(&world);
     let [hv1, hv2, hv3] = ["hv1", "hv2", "hv3"].map(|host| locator(&world, host));
     let message = Message {
         sender: hv3,
         recipient: hv1,
         sir: "2001:db8:51::/64".parse().expect("a /64"),
-        identifier,
+        identifier: identifier.identifier(),
         locator: hv2,
         epoch: 9,
         sequence: 1,

@@ -135,6 +135,7 @@ fn what_the_router_does_not_know_is_dropped_by_it_and_loops_nowhere() {
     assert!(world.nve("hv1").counters().uplink.dropped(DropReason::NoMapping) >= 6);
     // And its own tenants are told so.
     let unknown = Identifier::ipv4(Vnid::new(1001).expect("a VNID"), [10, 1, 0, 99].into());
+    let unknown = world.nve("hv1").world().domains()[0].key(unknown).expect("type 2 has one");
     assert_eq!(world.nve("hv1").residence(unknown), None);
 }
 
@@ -216,7 +217,8 @@ fn forged_and_replayed_redirects_change_nothing() {
     world.redirects("hv2", policy(7));
     let lives = |world: &World| {
         let identifier = Identifier::ipv4(Vnid::new(1001).expect("a VNID"), [10, 1, 0, 2].into());
-        world.nve("hv2").residence(identifier).map(|residence| residence.locator.to_string())
+        let key = world.nve("hv2").world().domains()[0].key(identifier).expect("type 2 has one");
+        world.nve("hv2").residence(key).map(|residence| residence.locator.to_string())
     };
     let forged = redirect(&world, 8, 9, 1);
     world.send_to_host("hv2", forged);

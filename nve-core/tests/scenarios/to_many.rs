@@ -53,11 +53,13 @@ fn listen(world: &World, host: &str, names: &[&str]) {
     let blue = Vnid::new(1001).expect("a VNID");
     let ports: Box<[_]> = names.iter().filter_map(|name| world.nve(host).port(name)).collect();
     let mut listeners = Listeners::new();
+    let domain = world.nve(host).world().domains()[0];
     for group in GROUPS {
-        listeners.insert(group_in(blue, address(group)).expect("a group"), ports.clone());
+        let group = group_in(blue, address(group)).expect("a group");
+        listeners.insert(domain.key(group).expect("types 2 and 4 have one"), ports.clone());
     }
     let mut groups = Groups::default();
-    groups.set(blue, listeners);
+    groups.set((domain.id(), blue), listeners);
     world.nve(host).publish_groups(groups);
 }
 

@@ -1,6 +1,6 @@
 //! What the configuration says, as an authority: it knows, and changes for nobody.
 
-use nve_core::addr::{Identifier, Locator};
+use nve_core::addr::{Locator, SirAddress};
 use nve_core::setup::{CheckedSetup, Said};
 
 use super::{Authority, Claimant, Denied, Registration};
@@ -27,33 +27,33 @@ impl Configured {
         Self { registrations }
     }
 
-    fn find(&self, identifier: Identifier) -> Option<Registration> {
+    fn find(&self, identifier: SirAddress) -> Option<Registration> {
         let at = self.registrations.binary_search_by_key(&identifier, |known| known.identifier).ok()?;
         self.registrations.get(at).copied()
     }
 
-    fn deny(&self, identifier: Identifier) -> Denied {
+    fn deny(&self, identifier: SirAddress) -> Denied {
         self.find(identifier).map_or(Denied::NoRegistry, Denied::Configured)
     }
 }
 
 impl Authority for Configured {
-    fn holder(&self, identifier: Identifier) -> Result<Option<Registration>, Denied> {
+    fn holder(&self, identifier: SirAddress) -> Result<Option<Registration>, Denied> {
         Ok(self.find(identifier))
     }
-    fn register(&self, identifier: Identifier, _: Locator, _: u64) -> Result<Registration, Denied> {
+    fn register(&self, identifier: SirAddress, _: Locator, _: u64) -> Result<Registration, Denied> {
         Err(self.deny(identifier))
     }
     fn move_to(
         &self,
-        identifier: Identifier,
+        identifier: SirAddress,
         _: Locator,
         _: Locator,
         _: u64,
     ) -> Result<Registration, Denied> {
         Err(self.deny(identifier))
     }
-    fn unregister(&self, identifier: Identifier, _: Locator) -> Result<(), Denied> {
+    fn unregister(&self, identifier: SirAddress, _: Locator) -> Result<(), Denied> {
         Err(self.deny(identifier))
     }
     fn registrations(&self) -> Result<Vec<Registration>, Denied> {

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-use nve_core::addr::{Identifier, Locator, SirPrefix};
+use nve_core::addr::{Identifier, Locator, SirAddress, SirPrefix};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition};
 
@@ -27,51 +27,50 @@ const CACHE: usize = 4 << 20;
 
 type Holders<'t> = Table<'t, (u64, u64), (u64, u64, bool)>;
 
-/// The registry of one domain.
+/// The registry of the domains that a host serves.
 #[derive(Debug)]
 pub struct Embedded {
     database: Database,
-    domain: u64,
+    domains: Vec<SirPrefix>,
 }
 
 /// A change under way.
 struct Change<'t> {
     holders: Holders<'t>,
     epochs: Table<'t, &'static str, u64>,
-    domain: u64,
+    domains: &'t [SirPrefix],
 }
 
 impl Embedded {
-    /// The registry in the file at `path`, which is made if it is not there.
+    /// The registry in the file at `path`, which is made if it is not there. What it has of other domains than these stays, unseen.
     ///
     /// # Errors
     /// Another process has it, it is damaged, or it cannot be made.
-    pub fn open(path: &Path, sir: SirPrefix) -> Result<Self, Denied> {
+    pub fn open(path: &Path, domains: Vec<SirPrefix>) -> Result<Self, Denied> {
         // Another user's lock must not keep us out.
         let file = private::file(path).map_err(redb::Error::from).map_err(fails)?;
         let mut builder = Database::builder();
         // A damaged file is to be refused here, not to end the process later.
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(FileBackend::new(file).map_err(fails)?).map_err(fails)?;
-        let registry = Self { database, domain: sir.upper() };
+        let registry = Self { database, domains };
         registry.change(|_| Ok::<_, Denied>(()))?;
         Ok(registry)
     }
 
-    /// Makes the registry agree with a configuration that says `said`: everything it gives to `own`, this host, is held by `own`, and nothing
-    /// else because of an earlier one. `now`: as for [`Authority::register`].
+    /// Makes the registry agree with a configuration that says `said`: everything it gives to one of `own`, this host's locators, is held
+    /// there, and nothing else because of an earlier one. `now`: as for [`Authority::register`].
     ///
     /// # Errors
     /// Others hold something of it; nothing has changed. Or the store fails.
-    pub fn settle(&self, own: Locator, said: &[(Identifier, Locator)], now: u64) -> Result<(), Unsettled> {
+    pub fn settle(&self, own: &[Locator], said: &[(SirAddress, Locator)], now: u64) -> Result<(), Unsettled> {
         let said_at: HashSet<_> = said.iter().copied().collect();
         let speaks_of: HashSet<_> = said.iter().map(|(identifier, _)| *identifier).collect();
-        let here = said.iter().filter(|(_, locator)| *locator == own).map(|(identifier, _)| *identifier);
-        let held: HashSet<_> = here.collect();
+        let held: HashSet<_> = said.iter().filter(|(_, locator)| own.contains(locator)).copied().collect();
         self.change(|change| {
             let before = change.all()?;
             let disagrees = |known: &&Registration| {
-                let ours = known.locator == own && known.by == Claimant::Config;
+                let ours = own.contains(&known.locator) && known.by == Claimant::Config;
                 speaks_of.contains(&known.identifier)
                     && !said_at.contains(&(known.identifier, known.locator))
                     && !ours
@@ -81,17 +80,19 @@ impl Embedded {
                 return Err(Unsettled::Elsewhere(elsewhere));
             }
             let own_by_config =
-                before.iter().filter(|known| known.locator == own && known.by == Claimant::Config);
-            let settled: HashSet<_> = own_by_config.map(|known| known.identifier).collect();
-            for identifier in settled.difference(&held) {
+                before.iter().filter(|known| own.contains(&known.locator) && known.by == Claimant::Config);
+            let settled: HashSet<_> = own_by_config.map(|known| (known.identifier, known.locator)).collect();
+            for (identifier, _) in settled.difference(&held) {
                 change.remove(*identifier)?;
             }
             let known_at = |identifier| before.iter().find(|known| known.identifier == identifier);
-            for identifier in held.difference(&settled).copied() {
-                let (locator, by) = (own, Claimant::Config);
+            for (identifier, locator) in held.difference(&settled).copied() {
+                let by = Claimant::Config;
                 match known_at(identifier) {
                     // What was moved here by request, before the configuration followed, keeps its epoch.
-                    Some(known) if known.locator == own => change.insert(Registration { by, ..*known })?,
+                    Some(known) if known.locator == locator => {
+                        change.insert(Registration { by, ..*known })?
+                    }
                     // Of several locators that the configuration names, another one's.
                     Some(_) => {}
                     None => {
@@ -110,7 +111,7 @@ impl Embedded {
         let result = {
             let holders = transaction.open_table(HOLDERS).map_err(fails)?;
             let epochs = transaction.open_table(EPOCHS).map_err(fails)?;
-            work(&mut Change { holders, epochs, domain: self.domain })?
+            work(&mut Change { holders, epochs, domains: &self.domains })?
         };
         transaction.commit().map_err(fails)?;
         Ok(result)
@@ -118,14 +119,14 @@ impl Embedded {
 }
 
 impl Authority for Embedded {
-    fn holder(&self, identifier: Identifier) -> Result<Option<Registration>, Denied> {
+    fn holder(&self, identifier: SirAddress) -> Result<Option<Registration>, Denied> {
         let transaction = self.database.begin_read().map_err(fails)?;
         let holders = transaction.open_table(HOLDERS).map_err(fails)?;
-        let found = holders.get((self.domain, identifier.bits())).map_err(fails)?;
+        let found = holders.get(key(identifier)).map_err(fails)?;
         found.map(|row| registration(identifier, row.value())).transpose()
     }
 
-    fn register(&self, identifier: Identifier, locator: Locator, now: u64) -> Result<Registration, Denied> {
+    fn register(&self, identifier: SirAddress, locator: Locator, now: u64) -> Result<Registration, Denied> {
         self.change(|change| match change.get(identifier)? {
             Some(holder) => Err(Denied::Held(holder)),
             None => change.give(identifier, locator, now),
@@ -134,7 +135,7 @@ impl Authority for Embedded {
 
     fn move_to(
         &self,
-        identifier: Identifier,
+        identifier: SirAddress,
         from: Locator,
         to: Locator,
         now: u64,
@@ -146,7 +147,7 @@ impl Authority for Embedded {
         })
     }
 
-    fn unregister(&self, identifier: Identifier, locator: Locator) -> Result<(), Denied> {
+    fn unregister(&self, identifier: SirAddress, locator: Locator) -> Result<(), Denied> {
         self.change(|change| match change.get(identifier)? {
             Some(holder) if holder.locator == locator => change.remove(identifier),
             Some(holder) => Err(Denied::NotHolder(holder)),
@@ -157,34 +158,33 @@ impl Authority for Embedded {
     fn registrations(&self) -> Result<Vec<Registration>, Denied> {
         let transaction = self.database.begin_read().map_err(fails)?;
         let holders = transaction.open_table(HOLDERS).map_err(fails)?;
-        all_of(self.domain, &holders)
+        all_of(&self.domains, &holders)
     }
 }
 
 impl Change<'_> {
-    fn get(&self, identifier: Identifier) -> Result<Option<Registration>, Denied> {
-        let found = self.holders.get((self.domain, identifier.bits())).map_err(fails)?;
+    fn get(&self, identifier: SirAddress) -> Result<Option<Registration>, Denied> {
+        let found = self.holders.get(key(identifier)).map_err(fails)?;
         found.map(|row| registration(identifier, row.value())).transpose()
     }
 
     fn all(&self) -> Result<Vec<Registration>, Denied> {
-        all_of(self.domain, &self.holders)
+        all_of(self.domains, &self.holders)
     }
 
     fn insert(&mut self, new: Registration) -> Result<(), Denied> {
-        let key = (self.domain, new.identifier.bits());
         let value = (new.locator.upper(), new.epoch, new.by == Claimant::Config);
-        self.holders.insert(key, value).map_err(fails)?;
+        self.holders.insert(key(new.identifier), value).map_err(fails)?;
         Ok(())
     }
 
-    fn remove(&mut self, identifier: Identifier) -> Result<(), Denied> {
-        self.holders.remove((self.domain, identifier.bits())).map_err(fails)?;
+    fn remove(&mut self, identifier: SirAddress) -> Result<(), Denied> {
+        self.holders.remove(key(identifier)).map_err(fails)?;
         Ok(())
     }
 
     /// A new epoch of `identifier`, at `locator`.
-    fn give(&mut self, identifier: Identifier, locator: Locator, now: u64) -> Result<Registration, Denied> {
+    fn give(&mut self, identifier: SirAddress, locator: Locator, now: u64) -> Result<Registration, Denied> {
         let epoch = self.next_epoch(now)?;
         let new = Registration { identifier, locator, epoch, by: Claimant::Request };
         self.insert(new)?;
@@ -200,21 +200,28 @@ impl Change<'_> {
     }
 }
 
+fn key(identifier: SirAddress) -> (u64, u64) {
+    (identifier.prefix().upper(), identifier.identifier().bits())
+}
+
 fn all_of(
-    domain: u64,
+    domains: &[SirPrefix],
     holders: &impl ReadableTable<(u64, u64), (u64, u64, bool)>,
 ) -> Result<Vec<Registration>, Denied> {
-    let rows = holders.range((domain, 0)..=(domain, u64::MAX)).map_err(fails)?;
-    let read = rows.map(|row| {
-        let (key, value) = row.map_err(fails)?;
-        let identifier = Identifier::from_bits(key.value().1).map_err(|error| damaged(&error))?;
-        registration(identifier, value.value())
-    });
-    read.collect()
+    let mut all = Vec::new();
+    for domain in domains {
+        let upper = domain.upper();
+        for row in holders.range((upper, 0)..=(upper, u64::MAX)).map_err(fails)? {
+            let (key, value) = row.map_err(fails)?;
+            let identifier = Identifier::from_bits(key.value().1).map_err(|error| damaged(&error))?;
+            all.push(registration(domain.address(identifier), value.value())?);
+        }
+    }
+    Ok(all)
 }
 
 fn registration(
-    identifier: Identifier,
+    identifier: SirAddress,
     (locator, epoch, by_config): (u64, u64, bool),
 ) -> Result<Registration, Denied> {
     let locator = Ipv6Addr::from_bits(u128::from(locator) << 64);

@@ -12,13 +12,13 @@
 
 use std::fmt;
 
-use nve_core::addr::{Identifier, Locator};
+use nve_core::addr::{Locator, SirAddress};
 
 /// That an identifier lives at a locator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Registration {
-    /// Who.
-    pub identifier: Identifier,
+    /// Who, in which domain.
+    pub identifier: SirAddress,
     /// The host that holds it.
     pub locator: Locator,
     /// Milliseconds since 1970 when it came there, or more where the clock was behind: later registrations have higher ones. Zero where
@@ -94,19 +94,19 @@ impl fmt::Display for Since<'_> {
     }
 }
 
-/// A database of who holds what in one domain (the draft's NVA). The data path never waits for one.
+/// A database of who holds what, in all domains of a host (the draft's NVA). The data path never waits for one.
 pub trait Authority: Send + Sync {
     /// Who holds `identifier`.
     ///
     /// # Errors
     /// [`Denied::Unavailable`].
-    fn holder(&self, identifier: Identifier) -> Result<Option<Registration>, Denied>;
+    fn holder(&self, identifier: SirAddress) -> Result<Option<Registration>, Denied>;
 
     /// `locator` becomes the holder of `identifier`, which nobody holds. `now`: milliseconds since 1970.
     ///
     /// # Errors
     /// Somebody does hold it, even if that is `locator`.
-    fn register(&self, identifier: Identifier, locator: Locator, now: u64) -> Result<Registration, Denied>;
+    fn register(&self, identifier: SirAddress, locator: Locator, now: u64) -> Result<Registration, Denied>;
 
     /// `to` becomes the holder in the place of `from`, by whose word this is. `now`: as for [`Self::register`].
     ///
@@ -114,7 +114,7 @@ pub trait Authority: Send + Sync {
     /// `from` is not the holder.
     fn move_to(
         &self,
-        identifier: Identifier,
+        identifier: SirAddress,
         from: Locator,
         to: Locator,
         now: u64,
@@ -124,7 +124,7 @@ pub trait Authority: Send + Sync {
     ///
     /// # Errors
     /// It did not.
-    fn unregister(&self, identifier: Identifier, locator: Locator) -> Result<(), Denied>;
+    fn unregister(&self, identifier: SirAddress, locator: Locator) -> Result<(), Denied>;
 
     /// All there are, by identifier.
     ///

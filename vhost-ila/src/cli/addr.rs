@@ -63,7 +63,8 @@ struct EncodeArgs {
     json: bool,
 }
 
-/// The domain the address belongs to. Without --sir it is the one of --config, with its networks.
+/// The domain the address belongs to. Without --sir it is that of --config, with its networks; of several the one whose SIR prefix,
+/// locator or network the address is in.
 #[derive(Debug, clap::Args)]
 struct DomainArgs {
     /// The SIR prefix, a /64 [default: that of --config]
@@ -104,7 +105,7 @@ fn local_identifier(text: &str) -> Result<u64, String> {
 }
 
 impl DomainArgs {
-    fn directory(self, config: &StaticFile) -> Result<Directory> {
+    fn directory(self, config: &StaticFile, address: Ipv6Addr) -> Result<Directory> {
         if let Some(sir) = self.sir {
             for (index, (vnid, vnet)) in self.network.iter().enumerate() {
                 let others = self.network.iter().take(index);
@@ -118,8 +119,10 @@ impl DomainArgs {
         }
         let config = config.read().context("--sir is not given, so the domain is read from --config")?;
         let setup = config.setup.setup();
-        let networks = setup.networks.iter().filter_map(|network| Some((network.vnid, network.ipv6?)));
-        Ok(Directory { sir: setup.host.sir, networks: networks.collect() })
+        let domain = setup.domain_of_address(address);
+        let networks = setup.networks.iter().filter(|network| network.sir_domain.as_deref() == domain.name);
+        let networks = networks.filter_map(|network| Some((network.vnid, network.ipv6?)));
+        Ok(Directory { sir: domain.sir, networks: networks.collect() })
     }
 }
 
@@ -160,7 +163,7 @@ impl From<&Decoded> for Fields {
 pub fn run(args: Args, config: &StaticFile) -> Result<String> {
     let (decoded, json) = match args.action {
         Action::Decode(args) => {
-            let directory = args.domain.directory(config)?;
+            let directory = args.domain.directory(config, args.address)?;
             let decoded = nve_core::addr::decode(args.address, &directory)
                 .with_context(|| format!("{} cannot be decoded", args.address))?;
             (decoded, args.json)
@@ -172,7 +175,7 @@ pub fn run(args: Args, config: &StaticFile) -> Result<String> {
 }
 
 fn encode(args: EncodeArgs, config: &StaticFile) -> Result<(Decoded, bool)> {
-    let directory = args.domain.directory(config)?;
+    let directory = args.domain.directory(config, args.locator.prefix())?;
     let identifier = match (args.vni, args.tenant_address, args.lui) {
         (Some(vni), Some(address), _) => directory
             .identifier(vni, address)

@@ -45,7 +45,9 @@ pub fn run(source: StaticFile) -> Result<String> {
 
     let config = source.read()?;
     let host = &config.setup.setup().host;
-    log::info!("host {}: locator {}, domain {}", host.name, host.locator, host.sir);
+    for domain in config.setup.setup().domains() {
+        log::info!("host {}: locator {}, domain {}", host.name, domain.locator, domain.sir);
+    }
     // Where sockets belong to others, those must be able to walk through to them.
     let mode = if config.sockets().any(|device| device.user.is_some()) { 0o711 } else { 0o700 };
     make_runtime_directory(&config.runtime, mode)?;

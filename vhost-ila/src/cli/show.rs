@@ -282,7 +282,10 @@ fn groups(groups: &[Group]) -> String {
 }
 
 fn redirects(redirects: &Redirects) -> String {
-    let Some(socket) = &redirects.socket else { return "no [redirect] in the config\n".into() };
+    if redirects.sockets.is_empty() {
+        return "no [redirect] in the config\n".into();
+    }
+    let socket = redirects.sockets.join(", ");
     let does = |does: bool| if does { "yes" } else { "no" };
     let keys: Vec<_> = redirects.keys.iter().map(ToString::to_string).collect();
     let (heard, told) = (does(redirects.accept), does(redirects.send));

@@ -54,6 +54,7 @@ impl Item {
 pub(super) struct Places {
     pub(super) host: Option<Item>,
     pub(super) uplink: Option<Item>,
+    pub(super) domains: BTreeMap<String, Item>,
     pub(super) networks: BTreeMap<String, Item>,
     pub(super) attachments: BTreeMap<String, Item>,
     pub(super) services: BTreeMap<String, Item>,
@@ -77,6 +78,7 @@ impl Places {
 
     fn item(&self, object: &str) -> Option<&Item> {
         match object.split_once('.') {
+            Some(("domain", name)) => self.domains.get(name),
             Some(("network", name)) => self.networks.get(name),
             Some(("attachment", name)) => self.attachments.get(name),
             Some(("service", name)) => self.services.get(name),

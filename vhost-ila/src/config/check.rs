@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nve_core::setup::{
-    Alias, Attachment, Crossing, GRACE, Host, Listener, Mapping, Moves, Network, Peer, Realm, Route, Setup,
-    Several, Task, TaskMapping,
+    Alias, Attachment, Crossing, FurtherDomain, GRACE, Host, Listener, Mapping, Moves, Network, Peer, Realm,
+    Route, Setup, Several, Task, TaskMapping,
 };
 use smoltcp::wire::Ipv6Cidr;
 
@@ -46,6 +46,7 @@ struct Gathered {
     gateway_place: Option<Place>,
     authority: AuthorityConfig,
     bulk: Option<MappingsFile>,
+    further_domains: Vec<FurtherDomain>,
     networks: Vec<Network>,
     attached: Vec<(Attachment, Socket)>,
     standby: BTreeSet<String>,
@@ -65,7 +66,10 @@ struct Gathered {
 pub(super) fn check(files: &[(Source, RawFile)], runtime: Option<&Path>) -> Result<Config, Refused> {
     let mut problems = Vec::new();
     let mut gathered = Gathered::default();
-    // Networks first, so that a reference to one may come before it, or from another file.
+    // Domains and networks first, so that a reference to one may come before it, or from another file.
+    for (source, raw) in files {
+        gathered.domains(&mut Judge::new(source, &mut problems), raw);
+    }
     for (source, raw) in files {
         gathered.networks(&mut Judge::new(source, &mut problems), raw);
     }
@@ -167,11 +171,27 @@ impl Gathered {
         }
     }
 
+    fn domains(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
+        for (name, domain) in &raw.domain {
+            let item = judge.item(name).texts(judge.source(), [&domain.sir, &domain.locator]);
+            if judge.named("domain", name, item, &mut self.places.domains) {
+                let at = |key: &str| format!("domain.{}.{key}", name.get_ref());
+                let sir = judge.prefix(&at("sir"), &domain.sir, 64);
+                let locator = judge.prefix(&at("locator"), &domain.locator, 64);
+                if let (Some(sir), Some(locator)) = (sir, locator) {
+                    let name = name.get_ref().clone();
+                    self.further_domains.push(FurtherDomain { name, sir, locator });
+                }
+            }
+        }
+    }
+
     fn networks(&mut self, judge: &mut Judge<'_>, raw: &RawFile) {
         for (name, network) in &raw.network {
             let texts =
                 [&network.ipv4, &network.ipv6, &network.gateway4, &network.gateway6].into_iter().flatten();
             let texts = texts.chain(&network.dns_forward).chain(&network.outside_deny).chain(&network.nat64);
+            let texts = texts.chain(&network.domain).chain(&network.sir_domain);
             let item = judge.item(name).numbers(judge.source(), [&network.vni]).texts(judge.source(), texts);
             if judge.named("network", name, item, &mut self.places.networks) {
                 self.networks.extend(network_section(judge, name.get_ref(), network));
@@ -267,7 +287,8 @@ impl Gathered {
             let known = service.from.get_ref().iter();
             let known = known.filter(|from| !self.knows_network(judge, &item_name, from)).count() == 0;
             if judge.named("service", name, item, &mut self.places.services) && known {
-                self.crossings.extend(realms::service(judge, name.get_ref(), service).into_iter().flatten());
+                let rules = realms::service(judge, name.get_ref(), service, &self.further_domains);
+                self.crossings.extend(rules.into_iter().flatten());
             }
         }
         for alias in &raw.alias {
@@ -333,6 +354,7 @@ impl Gathered {
         let devices = attachment::devices(&attachments, sockets, (&runtime, &uplink))?;
         let moves = Moves { standby: self.standby, ..section.moves };
         let Self {
+            further_domains,
             networks,
             mappings,
             listeners,
@@ -347,6 +369,7 @@ impl Gathered {
             ..
         } = self;
         let setup = Setup {
+            further_domains,
             networks,
             attachments,
             mappings,
@@ -489,6 +512,7 @@ fn network_section(judge: &mut Judge<'_>, name: &str, raw: &RawNetwork) -> Optio
     let nat64 = judge.optional(&raw.nat64, |judge, text| judge.nat64(&at("nat64"), text));
     Some(Network {
         name: name.to_owned(),
+        sir_domain: raw.sir_domain.as_ref().map(|domain| domain.get_ref().clone()),
         vnid: vnid?,
         ipv4: ipv4?,
         ipv6: ipv6?,

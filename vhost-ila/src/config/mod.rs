@@ -123,9 +123,14 @@ impl Config {
     pub fn can_become(&self, wanted: &Self) -> Result<(), Refused> {
         let (old, new) = (&self.setup.setup().host, &wanted.setup.setup().host);
         let (host, uplink) = (&wanted.sections.host, &wanted.sections.uplink);
+        let domains = |config: &Self| -> Vec<_> {
+            let further = config.setup.setup().further_domains.iter();
+            further.map(|domain| (domain.name.clone(), domain.sir, domain.locator)).collect()
+        };
         let fixed = [
             (host, "host.locator", old.locator == new.locator),
             (host, "host.sir", old.sir == new.sir),
+            (host, "[domain]", domains(self) == domains(wanted)),
             (host, "host.runtime", self.runtime == wanted.runtime),
             (host, "host.spin", self.worker == wanted.worker),
             (uplink, "[uplink]", self.uplink == wanted.uplink),

@@ -24,6 +24,8 @@ pub(super) struct RawFile {
     pub(super) gateway: Option<Spanned<RawGateway>>,
     pub(super) authority: Option<Spanned<RawAuthority>>,
     #[serde(default)]
+    pub(super) domain: BTreeMap<Text, RawDomain>,
+    #[serde(default)]
     pub(super) network: BTreeMap<Text, RawNetwork>,
     #[serde(default)]
     pub(super) attachment: BTreeMap<Text, RawAttachment>,
@@ -129,8 +131,16 @@ pub(super) struct RawGateway {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawDomain {
+    pub(super) sir: Text,
+    pub(super) locator: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawNetwork {
     pub(super) vni: Spanned<i64>,
+    pub(super) sir_domain: Option<Text>,
     pub(super) ipv4: Option<Text>,
     pub(super) ipv6: Option<Text>,
     pub(super) gateway4: Option<Text>,

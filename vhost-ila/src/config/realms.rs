@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use nve_core::setup::{Alias, Aliased, Crossing, Protocol, Realm};
+use nve_core::setup::{Alias, Aliased, Crossing, FurtherDomain, Protocol, Realm};
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Cidr};
 
 use super::raw::{RawAlias, RawCrossing, RawNetwork, RawService, Text};
@@ -22,8 +22,13 @@ pub(super) fn outside(name: &str, raw: &RawNetwork) -> Option<Crossing> {
     })
 }
 
-/// The rules of `[service.NAME]`: from each network to the task, and answers back.
-pub(super) fn service(judge: &mut Judge<'_>, name: &str, raw: &RawService) -> Option<Vec<Crossing>> {
+/// The rules of `[service.NAME]`: from each network to the task, and answers back. The task's SIR prefix says in which domain.
+pub(super) fn service(
+    judge: &mut Judge<'_>,
+    name: &str,
+    raw: &RawService,
+    further: &[FurtherDomain],
+) -> Option<Vec<Crossing>> {
     let at = |key: &str| format!("service.{name}.{key}");
     let remedy = "write the SIR address of a task";
     let address = judge.parse::<Ipv6Addr>(&at("address"), &raw.address, remedy);
@@ -38,6 +43,8 @@ pub(super) fn service(judge: &mut Judge<'_>, name: &str, raw: &RawService) -> Op
     let served = raw.ports.get_ref().iter().map(|text| service_port(judge, &at("ports"), text));
     let served: Vec<Option<_>> = served.collect();
     let served: Vec<_> = served.into_iter().collect::<Option<_>>()?;
+    let upper = (address?.to_bits() >> 64) as u64;
+    let domain = further.iter().find(|domain| domain.sir.upper() == upper).map(|domain| domain.name.clone());
     let address = IpCidr::Ipv6(Ipv6Cidr::new(address?, 128));
     let rule = |from: &Text, protocol, ports| Crossing {
         name: format!("service.{name}"),
@@ -45,7 +52,7 @@ pub(super) fn service(judge: &mut Judge<'_>, name: &str, raw: &RawService) -> Op
         ports,
         replies: true,
         to_addresses: vec![address],
-        ..Crossing::between(Realm::of(from.get_ref()), Realm::Tasks)
+        ..Crossing::between(Realm::of(from.get_ref()), Realm::Tasks(domain.clone()))
     };
     let rules = raw.from.get_ref().iter().flat_map(|from| {
         served.iter().map(move |(protocol, ports)| rule(from, *protocol, ports.clone().into_iter().collect()))

@@ -268,6 +268,9 @@ pub struct Mapping {
     /// Several attachments of this host may hold it in turn.
     #[serde(default)]
     pub shared: bool,
+    /// The SIR prefix of its domain, a /64.
+    #[serde(default)]
+    pub sir: String,
     /// Its identifier, 16 hexadecimal digits, C = 0; of a prefix, that of its first address.
     pub identifier: String,
     /// The locator of the host that has it, a /64.
@@ -337,8 +340,9 @@ impl From<PathLine> for Path {
 /// Redirects (docs/redirect.md): who tells them, who hears them, and what came of each.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Redirects {
-    /// The control address and port; null: the config has no `[redirect]`.
-    pub socket: Option<String>,
+    /// The control addresses and port, one in each SIR domain; none: the config has no `[redirect]`.
+    #[serde(default)]
+    pub sockets: Vec<String>,
     /// Whether redirects are listened to.
     pub accept: bool,
     /// Whether they are told for what is passed on.
@@ -354,7 +358,7 @@ impl From<RedirectReport> for Redirects {
         let RedirectReport { at, accept, send, keys, outcomes } = report;
         let outcomes = outcomes.into_iter().filter(|(_, times)| *times > 0);
         Self {
-            socket: at.map(|(address, port)| format!("[{address}]:{port}")),
+            sockets: at.into_iter().map(|(address, port)| format!("[{address}]:{port}")).collect(),
             accept,
             send,
             keys,
@@ -448,6 +452,7 @@ impl Mapping {
                 None => line.address.to_string(),
             },
             shared: line.shared,
+            sir: line.sir.to_string(),
             identifier: format!("{:016x}", line.identifier.bits()),
             locator: line.locator.to_string(),
             attachment: line.attachment,

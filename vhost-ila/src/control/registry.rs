@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
-use nve_core::addr::{Identifier, Locator};
+use nve_core::addr::{Locator, SirAddress};
 use nve_core::pipeline::{Learned, NotLearned, Nve, Source};
 use nve_core::redirect::EPOCH_AHEAD;
 use nve_core::setup::{Said, SetupError};
@@ -31,7 +31,7 @@ const FILE: &str = "registry.redb";
 pub struct Registry {
     embedded: Option<Embedded>,
     /// What the log knows that the data path could not take, since it last could.
-    untaught: Mutex<HashMap<Identifier, (Locator, NotLearned)>>,
+    untaught: Mutex<HashMap<SirAddress, (Locator, NotLearned)>>,
 }
 
 /// Why a request was denied.
@@ -46,7 +46,7 @@ pub(super) enum Reason {
 /// An identifier of a request, and what messages call it.
 struct Subject {
     object: String,
-    identifier: Identifier,
+    identifier: SirAddress,
 }
 
 impl Registry {
@@ -59,7 +59,8 @@ impl Registry {
         let at = || format!("the state directory {}", state.display());
         crate::private::directory(state).with_context(at)?;
         let path = state.join(FILE);
-        let embedded = Embedded::open(&path, config.setup.setup().host.sir);
+        let domains = config.setup.setup().domains().map(|domain| domain.sir).collect();
+        let embedded = Embedded::open(&path, domains);
         let embedded = embedded.with_context(|| path.display().to_string())?;
         let registry = Self { embedded: Some(embedded), ..Self::default() };
         registry.settle(config).map_err(|refusal| anyhow!("the config is refused:\n{}", refusal.error))?;
@@ -74,7 +75,7 @@ impl Registry {
         let Some(embedded) = &self.embedded else { return Ok(()) };
         let said = config.setup.residences();
         let places: Vec<_> = said.iter().map(|said| (said.identifier, said.locator)).collect();
-        match embedded.settle(config.setup.setup().host.locator, &places, now()) {
+        match embedded.settle(&own_locators(config), &places, now()) {
             Ok(()) => Ok(()),
             Err(Unsettled::Failed(denied)) => {
                 Err(Refusal { error: denied.to_string(), problems: Vec::new() })
@@ -92,10 +93,11 @@ impl Registry {
             log::error!("{denied}");
             Vec::new()
         });
-        let own = config.setup.setup().host.locator;
-        let elsewhere: Vec<_> = known.iter().filter(|known| known.locator != own && !said(known)).collect();
+        let own = own_locators(config);
+        let elsewhere: Vec<_> =
+            known.iter().filter(|known| !own.contains(&known.locator) && !said(known)).collect();
         for (known, error) in self.teach_all(&elsewhere, nve) {
-            log::warn!("registered {:016x} at {}: {error}", known.identifier.bits(), known.locator);
+            log::warn!("registered {} at {}: {error}", known.identifier.ipv6(), known.locator);
         }
     }
 
@@ -177,7 +179,7 @@ impl Registry {
         let locator = subject.locator(config, &request.locator)?;
         let embedded = self.asked(config, &subject)?;
         embedded.unregister(subject.identifier, locator).map_err(|denied| subject.denied(denied))?;
-        nve.forget(subject.identifier);
+        subject.forget(nve);
         Ok(())
     }
 
@@ -199,9 +201,9 @@ impl Registry {
         new: &Registration,
         undo: impl FnOnce() -> Result<(), Denied>,
     ) -> Result<(), Reason> {
-        if new.locator == config.setup.setup().host.locator {
+        if own_locators(config).contains(&new.locator) {
             // It waits for the attachment that the configuration is going to give it.
-            nve.forget(subject.identifier);
+            subject.forget(nve);
             return Ok(());
         }
         teach(nve, new).map(drop).map_err(|error| {
@@ -226,14 +228,21 @@ impl Subject {
     fn locator(&self, config: &Config, text: &str) -> Result<Locator, Reason> {
         let locator =
             text.parse().map_err(|error| self.refused(format_args!("locator {text:?}: {error}")))?;
-        config.setup.judge_locator(&self.object, locator).map_err(Reason::from)?;
+        config.setup.judge_locator(&self.object, self.identifier, locator).map_err(Reason::from)?;
         Ok(locator)
+    }
+
+    fn forget(&self, nve: &Nve) {
+        nve.key(self.identifier).map(|key| nve.forget(key));
     }
 
     /// `now`, or after the last word that the data path has of it: from a redirect by a host whose clock is ahead. Not from one that is
     /// ahead by more than a redirect's may be: every later epoch of the registry would be, too.
     fn later(&self, nve: &Nve, now: u64) -> Result<u64, Reason> {
-        let heard = nve.residence(self.identifier).map_or(0, |residence| residence.epoch);
+        let heard = nve
+            .key(self.identifier)
+            .and_then(|key| nve.residence(key))
+            .map_or(0, |residence| residence.epoch);
         let latest = now.saturating_add(u64::try_from(EPOCH_AHEAD.as_millis()).unwrap_or(u64::MAX));
         if heard > latest {
             let why =
@@ -267,7 +276,13 @@ impl From<SetupError> for Reason {
 fn teach(nve: &Nve, known: &Registration) -> Result<(), NotLearned> {
     let since = crate::epoch::now();
     let learned = Learned { source: Source::Registered, epoch: known.epoch, since, until: None };
-    nve.learn(known.identifier, known.locator, learned).map(drop)
+    let key = nve.key(known.identifier).ok_or(NotLearned::NoEndpoint)?;
+    nve.learn(key, known.locator, learned).map(drop)
+}
+
+/// Where this host is, in each domain.
+fn own_locators(config: &Config) -> Vec<Locator> {
+    config.setup.setup().domains().map(|domain| domain.locator).collect()
 }
 
 /// Milliseconds since 1970.
@@ -281,7 +296,7 @@ fn line(config: &Config, known: &Registration) -> answer::Registration {
     answer::Registration {
         network: network.map(str::to_owned),
         address,
-        identifier: format!("{:016x}", known.identifier.bits()),
+        identifier: format!("{:016x}", known.identifier.identifier()),
         locator: known.locator.to_string(),
         epoch: known.epoch,
         by: known.by.name().to_owned(),
@@ -338,7 +353,7 @@ mod tests {
         let hear = |address: &str, epoch| {
             let since = crate::epoch::now();
             let heard = Learned { source: Source::Redirect, epoch, since, until: None };
-            nve.learn(subject(address).identifier, elsewhere, heard).unwrap();
+            nve.learn(nve.key(subject(address).identifier).unwrap(), elsewhere, heard).unwrap();
         };
         hear("10.1.0.8", u64::MAX);
         hear("10.1.0.9", now() + day / 2);
@@ -358,8 +373,9 @@ mod tests {
         let config = Config::load(&path).unwrap();
         let nve = Nve::new(config.setup.clone(), 100);
         let registry = Registry::default();
+        let sir = config.setup.setup().host.sir;
         let known = |bits, locator: &str| Registration {
-            identifier: Identifier::from_bits(bits).unwrap(),
+            identifier: sir.address(nve_core::addr::Identifier::from_bits(bits).unwrap()),
             locator: locator.parse().unwrap(),
             epoch: 7,
             by: Claimant::Request,

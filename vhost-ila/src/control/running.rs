@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nve_core::addr::Locator;
 use nve_core::pipeline::{Learned, Nve, PortId, Source, Trial};
-use nve_core::setup::Realm;
 
 use super::answer;
 use super::answer::{
@@ -206,7 +205,9 @@ impl Running {
     pub(super) fn activate(&self, name: &str) -> Result<Moved, Misplaced> {
         let port = self.port(name)?;
         let changed = self.nve.activate(port);
-        Ok(self.placed(name, port, (changed, self.nve.world().locator)))
+        let world = self.nve.world();
+        let attachment = world.attachment(port).ok_or_else(|| Misplaced::Unknown(name.to_owned()))?;
+        Ok(self.placed(name, port, (changed, attachment.sir_domain.locator())))
     }
 
     /// The guest of this attachment is at the host of locator `to`.
@@ -247,7 +248,7 @@ impl Running {
             .map(|task| Attachment {
                 name: task.name.clone(),
                 kind: "tun".into(),
-                network: Realm::TASKS.into(),
+                network: config.setup.setup().realm_of(task).name().into_owned(),
                 mac: String::new(),
                 macs: Vec::new(),
                 addresses: task.addresses.iter().copied().map(IpAddr::V6).collect(),

@@ -22,13 +22,19 @@ use crate::punt::Bell;
 /// What the thread serves with.
 #[derive(Debug, Default)]
 pub(super) struct Current {
-    pub(super) socket: Option<Arc<UdpSocket>>,
-    /// Where it is bound, and where others are.
-    pub(super) at: Option<(Ipv6Addr, u16)>,
+    /// One in each domain.
+    pub(super) sockets: Vec<Bound>,
     pub(super) policy: Policy,
 }
 
-/// What a config takes, and is not served with yet: its socket is bound.
+/// A socket at this host's control address in one domain; others are at the same port.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    pub(super) socket: Arc<UdpSocket>,
+    pub(super) at: (Ipv6Addr, u16),
+}
+
+/// What a config takes, and is not served with yet: its sockets are bound.
 #[derive(Debug)]
 pub struct Prepared(Current);
 
@@ -44,8 +50,8 @@ pub(super) struct Shared {
 /// Redirects at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedirectReport {
-    /// Where the socket is; none: there is no `[redirect]`.
-    pub at: Option<(Ipv6Addr, u16)>,
+    /// Where the sockets are, one in each domain; none: there is no `[redirect]`.
+    pub at: Vec<(Ipv6Addr, u16)>,
     /// Whether redirects are listened to.
     pub accept: bool,
     /// Whether they are told.
@@ -104,17 +110,13 @@ impl Service {
         let next = match config {
             None => Current::default(),
             Some(RedirectConfig { policy, port }) => {
-                let at = (self.nve.world().locator.control_address(), *port);
-                let socket = match &before.socket {
-                    Some(socket) if before.at == Some(at) => Arc::clone(socket),
-                    _ => Arc::new(open(at).map_err(|e| {
-                        io::Error::new(
-                            e.kind(),
-                            format!("redirects: [{}]:{} cannot be bound: {e}", at.0, at.1),
-                        )
-                    })?),
-                };
-                Current { socket: Some(socket), at: Some(at), policy: policy.clone() }
+                let world = self.nve.world();
+                let wanted = world.domains().iter().map(|domain| (domain.locator().control_address(), *port));
+                let bound = wanted.map(|at| match before.sockets.iter().find(|bound| bound.at == at) {
+                    Some(kept) => Ok(kept.clone()),
+                    None => Ok(Bound { socket: Arc::new(open(at).map_err(|e| unbound(at, &e))?), at }),
+                });
+                Current { sockets: bound.collect::<io::Result<_>>()?, policy: policy.clone() }
             }
         };
         Ok(Prepared(next))
@@ -132,7 +134,7 @@ impl Service {
     pub fn report(&self) -> RedirectReport {
         let current = self.shared.current.load();
         RedirectReport {
-            at: current.at,
+            at: current.sockets.iter().map(|bound| bound.at).collect(),
             accept: current.policy.accept,
             send: current.policy.send,
             keys: current.policy.keys.ids().map(|id| id.0).collect(),
@@ -155,6 +157,10 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn unbound((address, port): (Ipv6Addr, u16), why: &io::Error) -> io::Error {
+    io::Error::new(why.kind(), format!("redirects: [{address}]:{port} cannot be bound: {why}"))
 }
 
 /// A socket at a control address, also before the address is on `lo`.
@@ -197,20 +203,20 @@ mod tests {
     #[test]
     fn a_socket_is_there_while_there_is_a_section_and_one_that_cannot_be_bound_changes_nothing() {
         let (ours, others) = (service(), service());
-        assert_eq!(ours.report().at, None);
+        assert_eq!(ours.report().at, []);
         let port = free_port();
         ours.apply(Some(&config(port))).expect("bound");
         let report = ours.report();
-        let at = Some(("2001:db8:0:1::1".parse().expect("an address"), port));
+        let at = vec![("2001:db8:0:1::1".parse().expect("an address"), port)];
         assert_eq!((report.at, report.accept, report.send, report.keys), (at, true, true, vec![3]));
         let refused = others.apply(Some(&config(port))).expect_err("taken").to_string();
         assert!(refused.contains("[2001:db8:0:1::1]:") && refused.contains("cannot be bound"), "{refused}");
-        assert_eq!(others.report().at, None);
+        assert_eq!(others.report().at, []);
         // The same again keeps the socket; without a section it is closed once the thread has let go of it.
         ours.apply(Some(&config(port))).expect("kept");
         ours.apply(None).expect("closed");
         ours.stop();
-        assert_eq!(ours.report().at, None);
+        assert_eq!(ours.report().at, []);
         others.apply(Some(&config(port))).expect("free again");
     }
 }

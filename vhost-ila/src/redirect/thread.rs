@@ -13,7 +13,7 @@ use nve_core::pipeline::{Nve, Triangle};
 use nve_core::redirect::{At, Datagram, Herald, LEN, Listener, Outcome, Teller};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::service::{Current, Shared};
+use super::service::{Bound, Current, Shared};
 use crate::contained::contained;
 use crate::punt::Bell;
 
@@ -118,12 +118,15 @@ impl Thread {
 
     /// A batch of what came; how much it was.
     fn datagrams(&mut self, current: &Current) -> usize {
-        let Some(socket) = &current.socket else { return 0 };
+        current.sockets.iter().map(|bound| self.datagrams_at(bound, current)).sum()
+    }
+
+    fn datagrams_at(&mut self, bound: &Bound, current: &Current) -> usize {
         // One byte more, so that what is too long shows.
         let mut bytes = [0; LEN + 1];
         let mut count = 0;
         while count < BATCH
-            && let Ok((len, from)) = socket.recv_from(&mut bytes)
+            && let Ok((len, from)) = bound.socket.recv_from(&mut bytes)
         {
             count += 1;
             let from = match from {
@@ -150,17 +153,18 @@ impl Thread {
         let limit = due.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
         let bell = PollFd::new(&*self.shared.bell, PollFlags::IN);
+        let sockets = current.sockets.iter().map(|bound| PollFd::new(&*bound.socket, PollFlags::IN));
+        let mut all: Vec<_> = std::iter::once(bell).chain(sockets).collect();
         // A signal that interrupts is a wake like any other.
-        let _ = match &current.socket {
-            Some(socket) => poll(&mut [bell, PollFd::new(&**socket, PollFlags::IN)], Some(&limit)),
-            None => poll(&mut [bell], Some(&limit)),
-        };
+        let _ = poll(&mut all, Some(&limit));
     }
 }
 
+/// From the control address that the message says is its sender's.
 fn send(current: &Current, datagram: &Datagram) -> Outcome {
-    let sent = current.socket.as_ref().zip(current.at).is_some_and(|(socket, (_, port))| {
-        socket.send_to(&datagram.bytes, (datagram.to, port)).is_ok_and(|len| len == LEN)
+    let bound = current.sockets.iter().find(|bound| bound.at.0 == datagram.from);
+    let sent = bound.is_some_and(|Bound { socket, at: (_, port) }| {
+        socket.send_to(&datagram.bytes, (datagram.to, *port)).is_ok_and(|len| len == LEN)
     });
     if sent { Outcome::Sent } else { Outcome::NotSent }
 }

@@ -134,7 +134,8 @@ fn link(uplink: &UplinkConfig, nve: &Nve) -> Option<Link> {
     let UplinkConfig::VhostUser { device, next_hop, .. } = uplink else { return None };
     // Not the kernel: nobody, until somebody attaches.
     nve.set_receiver(PortId::FABRIC, Receiver::default());
-    Some(Link::new(EthernetAddress(device.mac), nve.world().locator, *next_hop))
+    let locators: Vec<_> = nve.world().domains().iter().map(|domain| domain.locator()).collect();
+    Some(Link::new(EthernetAddress(device.mac), locators, *next_hop))
 }
 
 /// Where packets come from and go to that is no attachment.

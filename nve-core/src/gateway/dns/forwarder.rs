@@ -11,7 +11,7 @@ use smoltcp::wire::{DnsRcode, EthernetAddress, EthernetFrame};
 
 use super::{Asked, MAX_SERVERS, frame, read};
 use crate::DropReason;
-use crate::addr::Vnid;
+use crate::addr::{DomainId, Vnid};
 use crate::gateway::GatewayContext;
 use crate::pipeline::PortId;
 use crate::policy::{Attachment, Network, World};
@@ -73,7 +73,8 @@ pub enum Act {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Asker {
     port: PortId,
-    network: Vnid,
+    /// Its domain, and its number there.
+    network: (DomainId, Vnid),
     mac: EthernetAddress,
     from: SocketAddr,
     /// Which address of the gateway it asked.
@@ -88,7 +89,7 @@ impl Asker {
             let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
             let behind = || attachment.prefixes.iter().any(|prefix| prefix.contains_addr(&address.into()));
             let own = attachment.addresses.contains(&address) || attachment.shared.contains(&address);
-            network.vnid == self.network
+            network.number() == self.network
                 && (attachment.mac == self.mac || attachment.macs.contains(&self.mac))
                 && (link_local || own || behind())
         })
@@ -167,7 +168,7 @@ impl Forwarder {
         let ctx = GatewayContext::new(attachment, network, &|_| false);
         let ethernet = EthernetFrame::new_checked(frame).map_err(|_| DropReason::Malformed)?;
         let Asked { from, to, query } = read(&ctx, ethernet.payload())?;
-        let asker = Asker { port, network: network.vnid, mac: ethernet.src_addr(), from, to };
+        let asker = Asker { port, network: network.number(), mac: ethernet.src_addr(), from, to };
         if self.outstanding.iter().any(|other| other.asker == asker && other.query.is_same(&query)) {
             return Err(DropReason::DnsRepeated);
         }

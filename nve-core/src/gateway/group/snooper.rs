@@ -16,10 +16,10 @@ use super::{
     About, GROUPS_PER_ATTACHMENT, GROUPS_PER_NETWORK, LAST_LISTENER_INTERVAL, LISTENER_INTERVAL,
     PUBLISH_INTERVAL, QUERY_INTERVAL, RESPONSE_INTERVAL, ROBUSTNESS, STARTUP_INTERVAL, Said, igmp, mld, read,
 };
-use crate::addr::{Identifier, Kind, Vnid};
+use crate::addr::{DomainId, Identifier, Key, Kind, Vnid};
 use crate::pipeline::{Nve, PortId};
 use crate::policy::{Network, World};
-use crate::tables::{Groups, Listeners, group_in};
+use crate::tables::{Groups, Listeners};
 
 /// Between two looks at everything, while something is due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -41,11 +41,14 @@ struct Timer {
     quiet: Duration,
 }
 
+/// What a network is called on the wire.
+type Number = (DomainId, Vnid);
+
 /// One attachment that is up.
 #[derive(Clone, Debug)]
 struct Attached {
-    network: Vnid,
-    groups: BTreeMap<Identifier, Timer>,
+    network: Number,
+    groups: BTreeMap<Key, Timer>,
     next_query: Duration,
     /// Queries of its start that are left.
     startup: u8,
@@ -58,8 +61,8 @@ type Say<'a> = dyn FnMut(PortId, Vec<u8>) + 'a;
 #[derive(Debug, Default)]
 pub struct Snooper {
     attachments: BTreeMap<PortId, Attached>,
-    networks: HashMap<Vnid, HashMap<Identifier, BTreeSet<PortId>>>,
-    changed: BTreeSet<Vnid>,
+    networks: HashMap<Number, HashMap<Key, BTreeSet<PortId>>>,
+    changed: BTreeSet<Number>,
     groups: Groups,
     /// When everything is looked at next.
     look: Duration,
@@ -74,7 +77,7 @@ impl Snooper {
     pub fn take(&mut self, nve: &Nve, now: Duration, (port, frame): (PortId, &[u8]), say: &mut Say<'_>) {
         let world = nve.world();
         let Some(network) = snooped(&world, port) else { return };
-        self.attach(port, network.vnid, now);
+        self.attach(port, network.number(), now);
         let mut all = Vec::new();
         // It was read in full before it was punted; were it not, nothing of it counts.
         if read(frame, &mut |said| all.push(said)).is_err() {
@@ -82,7 +85,7 @@ impl Snooper {
         }
         for said in all {
             match said {
-                Said::Listens(group) => self.listens(port, network.vnid, group, now),
+                Said::Listens(group) => self.listens((port, network), group, now),
                 Said::Leaves(group) => self.leaves((port, network), group, now, say),
             }
         }
@@ -117,7 +120,7 @@ impl Snooper {
     }
 
     /// The attachment is up and of this network.
-    fn attach(&mut self, port: PortId, network: Vnid, now: Duration) {
+    fn attach(&mut self, port: PortId, network: Number, now: Duration) {
         if self.attachments.get(&port).is_some_and(|attached| attached.network == network) {
             return;
         }
@@ -127,16 +130,16 @@ impl Snooper {
         self.wake(now);
     }
 
-    fn listens(&mut self, port: PortId, network: Vnid, group: IpAddr, now: Duration) {
+    fn listens(&mut self, (port, network): (PortId, &Network), group: IpAddr, now: Duration) {
         // What has no identifier is the gateway's (solicited-node groups), or nobody's.
-        let Some(group) = group_in(network, group) else { return };
+        let Some(group) = network.group(group) else { return };
         let Some(attached) = self.attachments.get_mut(&port) else { return };
         let timer = Timer { until: now + LISTENER_INTERVAL, ask: None, quiet: Duration::ZERO };
         if let Some(known) = attached.groups.get_mut(&group) {
             *known = Timer { quiet: known.quiet, ..timer };
             return;
         }
-        let groups = self.networks.entry(network).or_default();
+        let groups = self.networks.entry(network.number()).or_default();
         let room = groups.len() < GROUPS_PER_NETWORK || groups.contains_key(&group);
         if !room || attached.groups.len() >= GROUPS_PER_ATTACHMENT {
             self.refused += 1;
@@ -144,7 +147,7 @@ impl Snooper {
         }
         attached.groups.insert(group, timer);
         groups.entry(group).or_default().insert(port);
-        self.changed.insert(network);
+        self.changed.insert(network.number());
         self.wake(timer.until);
     }
 
@@ -155,10 +158,10 @@ impl Snooper {
         now: Duration,
         say: &mut Say<'_>,
     ) {
-        let Some(identifier) = group_in(network.vnid, group) else { return };
+        let Some(key) = network.group(group) else { return };
         let Some(attached) = self.attachments.get_mut(&port) else { return };
         // Who leaves again while it is being asked is not asked more often.
-        let Some(timer) = attached.groups.get_mut(&identifier).filter(|timer| timer.ask.is_none()) else {
+        let Some(timer) = attached.groups.get_mut(&key).filter(|timer| timer.ask.is_none()) else {
             return;
         };
         let until = now + LAST_LISTENER_INTERVAL * u32::from(ROBUSTNESS);
@@ -183,14 +186,14 @@ impl Snooper {
         let world = nve.world();
         let up = |port: PortId| nve.receiver(port).up;
         let gone = |(port, attached): (&PortId, &Attached)| {
-            let stays = snooped(&world, *port).is_some_and(|network| network.vnid == attached.network);
+            let stays = snooped(&world, *port).is_some_and(|network| network.number() == attached.network);
             (!stays || !up(*port)).then_some(*port)
         };
         let gone: Vec<PortId> = self.attachments.iter().filter_map(gone).collect();
         gone.into_iter().for_each(|port| self.forget(port));
         for attachment in world.attachments().filter(|attachment| up(attachment.port)) {
             if let Some(network) = snooped(&world, attachment.port) {
-                self.attach(attachment.port, network.vnid, now);
+                self.attach(attachment.port, network.number(), now);
             }
         }
         let mut due = now + IDLE_INTERVAL;
@@ -222,7 +225,7 @@ impl Snooper {
     }
 
     /// `port` listens no more.
-    fn remove(&mut self, port: PortId, network: Vnid, group: Identifier) {
+    fn remove(&mut self, port: PortId, network: Number, group: Key) {
         let Some(groups) = self.networks.get_mut(&network) else { return };
         if let Some(ports) = groups.get_mut(&group) {
             ports.remove(&port);
@@ -268,7 +271,7 @@ impl Timer {
     fn ask_again(
         &mut self,
         whom: (PortId, &Network),
-        group: Identifier,
+        group: Key,
         now: Duration,
         say: &mut Say<'_>,
     ) -> Duration {
@@ -290,7 +293,7 @@ fn snooped(world: &World, port: PortId) -> Option<&Network> {
     (!network.floods()).then_some(network)
 }
 
-fn address_of(group: Identifier) -> Option<IpAddr> {
+fn address_of(group: Key) -> Option<IpAddr> {
     match group.kind() {
         Kind::Ipv4(_, group) => Some(group.into()),
         Kind::Multicast(_, scope, group) => Some(Identifier::group_address(scope, group).into()),

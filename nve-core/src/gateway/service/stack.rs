@@ -16,7 +16,7 @@ use super::connection::{self, Connection};
 use super::http::{Asked, Reply};
 use super::metadata::Asker;
 use super::{METADATA4, METADATA6};
-use crate::addr::Vnid;
+use crate::addr::{DomainId, Vnid};
 use crate::gateway::{GATEWAY_MAC, headers_v4, headers_v6};
 use crate::packet::ETHERNET_LEN;
 
@@ -35,7 +35,7 @@ pub(super) struct Stack {
 struct Owner {
     name: String,
     /// A reload may move an attachment to another network, under the same number and addresses.
-    network: Vnid,
+    network: (DomainId, Vnid),
     mac: EthernetAddress,
     addresses: Vec<IpAddr>,
     mtu: u16,
@@ -45,7 +45,7 @@ impl Owner {
     fn of(Asker { attachment, network }: &Asker<'_>) -> Self {
         Self {
             name: attachment.name.clone(),
-            network: network.vnid,
+            network: network.number(),
             mac: attachment.mac,
             addresses: attachment.addresses.clone(),
             mtu: network.mtu,

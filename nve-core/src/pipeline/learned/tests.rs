@@ -7,6 +7,7 @@ use super::super::tests::{Lab, Out, addr, ila_of, locator, setup, sir, udp, v6, 
 use super::*;
 use crate::DropReason;
 use crate::addr::ChecksumMode::{self, Neutral as N};
+use crate::addr::Identifier;
 use crate::setup::{Mapping, Setup};
 
 const NOW: Duration = Duration::from_secs(10);
@@ -14,13 +15,13 @@ const NOW: Duration = Duration::from_secs(10);
 /// An address of blue that nobody has.
 const STRAY: &str = "10.1.0.9";
 
-fn identifier(address: &str) -> Identifier {
-    match addr(address) {
+fn key(address: &str) -> Key {
+    Key::first(match addr(address) {
         core::net::IpAddr::V4(address) => Identifier::ipv4(vnid("blue"), address),
         core::net::IpAddr::V6(address) => {
             Identifier::ipv6_address(vnid("blue"), vnet("blue"), address).unwrap()
         }
-    }
+    })
 }
 
 fn redirect(epoch: u64) -> Learned {
@@ -57,12 +58,12 @@ fn what_is_learned_is_used_at_once_and_until_it_ends() {
         let mut hv1 = Lab::of(setup(1, mode));
         for address in [STRAY, "2001:db8:b1:e::9"] {
             assert_eq!(goes_to(&mut hv1, address).reason(), Some(DropReason::NoMapping));
-            assert_eq!(hv1.nve.learn(identifier(address), locator(7), redirect(3)), Ok(Lesson::New));
+            assert_eq!(hv1.nve.learn(key(address), locator(7), redirect(3)), Ok(Lesson::New));
             let there = goes_to(&mut hv1, address).ip().destination;
             match mode {
                 ChecksumMode::Neutral => assert_eq!(there, ila_of(7, address)),
                 ChecksumMode::Unmodified => {
-                    assert_eq!(there, locator(7).unmodified(identifier(address)).ipv6());
+                    assert_eq!(there, locator(7).unmodified(key(address).identifier()).ipv6());
                 }
             }
             let until = redirect(3).until;
@@ -79,7 +80,7 @@ fn what_is_learned_is_used_at_once_and_until_it_ends() {
 #[test]
 fn the_higher_epoch_counts_whoever_says_it_and_an_equal_one_only_confirms() {
     let hv1 = Lab::new(1);
-    let learn = |host: u8, learned| hv1.nve.learn(identifier(STRAY), locator(host), learned);
+    let learn = |host: u8, learned| hv1.nve.learn(key(STRAY), locator(host), learned);
     let known = || line(&hv1, STRAY).unwrap();
     assert_eq!(learn(7, redirect(5)), Ok(Lesson::New));
     assert_eq!(learn(8, redirect(4)), Err(NotLearned::OldEpoch(5)));
@@ -104,7 +105,7 @@ fn the_higher_epoch_counts_whoever_says_it_and_an_equal_one_only_confirms() {
 
     assert_eq!(learn(8, redirect(6)), Ok(Lesson::Moved));
     assert_eq!(known(), (locator(8), Source::Redirect, 6, redirect(6).until));
-    assert!(hv1.nve.forget(identifier(STRAY)) && !hv1.nve.forget(identifier(STRAY)));
+    assert!(hv1.nve.forget(key(STRAY)) && !hv1.nve.forget(key(STRAY)));
     assert_eq!((line(&hv1, STRAY), hv1.nve.sweep_due()), (None, None));
 }
 
@@ -112,7 +113,7 @@ fn the_higher_epoch_counts_whoever_says_it_and_an_equal_one_only_confirms() {
 #[test]
 fn what_is_registered_counts_again_when_a_redirect_that_stood_before_it_ends() {
     let mut hv1 = Lab::new(1);
-    let learn = |hv1: &Lab, host: u8, learned| hv1.nve.learn(identifier(STRAY), locator(host), learned);
+    let learn = |hv1: &Lab, host: u8, learned| hv1.nve.learn(key(STRAY), locator(host), learned);
     let known = |hv1: &Lab| line(hv1, STRAY).map(|known| (known.0, known.1, known.2));
     let end = redirect(6).until.unwrap();
     learn(&hv1, 7, registered(5)).unwrap();
@@ -133,7 +134,7 @@ fn what_is_registered_counts_again_when_a_redirect_that_stood_before_it_ends() {
     learn(&hv1, 9, registered(9)).unwrap();
     assert_eq!((hv1.nve.sweep(end), known(&hv1)), (0, Some((locator(9), Source::Registered, 9))));
     learn(&hv1, 8, redirect(10)).unwrap();
-    assert!(hv1.nve.forget(identifier(STRAY)));
+    assert!(hv1.nve.forget(key(STRAY)));
     assert_eq!((hv1.nve.sweep(end), known(&hv1)), (0, None));
     assert_eq!(goes_to(&mut hv1, STRAY).reason(), Some(DropReason::NoMapping));
 }
@@ -141,10 +142,10 @@ fn what_is_registered_counts_again_when_a_redirect_that_stood_before_it_ends() {
 #[test]
 fn nothing_learned_takes_an_address_from_an_attachment_here() {
     let mut hv1 = Lab::new(1);
-    let refused = hv1.nve.learn(identifier("10.1.0.3"), locator(7), registered(9));
+    let refused = hv1.nve.learn(key("10.1.0.3"), locator(7), registered(9));
     assert_eq!(refused, Err(NotLearned::Here));
     // Nor once it comes to be here.
-    hv1.nve.learn(identifier(STRAY), locator(7), redirect(1)).unwrap();
+    hv1.nve.learn(key(STRAY), locator(7), redirect(1)).unwrap();
     applied(&hv1, |setup| {
         setup.attachments[1].addresses.push(addr(STRAY));
         setup.attachments[0].prefixes.push("192.168.7.0/24".parse().unwrap());
@@ -152,7 +153,7 @@ fn nothing_learned_takes_an_address_from_an_attachment_here() {
     });
     assert!(matches!(goes_to(&mut hv1, STRAY), Out::Local(name, ..) if name == "vm3"));
     for here in ["192.168.7.1", "10.1.0.100"] {
-        let refused = hv1.nve.learn(identifier(here), locator(7), redirect(1));
+        let refused = hv1.nve.learn(key(here), locator(7), redirect(1));
         assert_eq!(refused, Err(NotLearned::Here), "{here}");
     }
     applied(&hv1, |_| ());
@@ -165,7 +166,7 @@ fn what_is_learned_stands_before_a_mapping_of_the_setup_until_it_ends_or_the_set
     let mut hv1 = Lab::new(1);
     let configured = ila_of(2, "10.1.0.2");
     assert_eq!(goes_to(&mut hv1, "10.1.0.2").ip().destination, configured);
-    let learn = |hv1: &Lab, epoch| hv1.nve.learn(identifier("10.1.0.2"), locator(7), redirect(epoch));
+    let learn = |hv1: &Lab, epoch| hv1.nve.learn(key("10.1.0.2"), locator(7), redirect(epoch));
     assert_eq!(learn(&hv1, 1), Ok(Lesson::New));
     assert_eq!(goes_to(&mut hv1, "10.1.0.2").ip().destination, ila_of(7, "10.1.0.2"));
     applied(&hv1, |_| ());
@@ -190,9 +191,9 @@ fn what_is_learned_stands_before_a_mapping_of_the_setup_until_it_ends_or_the_set
 #[test]
 fn what_was_learned_survives_a_reload_in_the_new_checksum_mode_and_goes_with_its_network() {
     let mut hv1 = Lab::new(1);
-    hv1.nve.learn(identifier(STRAY), locator(7), redirect(1)).unwrap();
+    hv1.nve.learn(key(STRAY), locator(7), redirect(1)).unwrap();
     applied(&hv1, |setup| setup.host.checksum = ChecksumMode::Unmodified);
-    let there = locator(7).unmodified(identifier(STRAY)).ipv6();
+    let there = locator(7).unmodified(key(STRAY).identifier()).ipv6();
     assert_eq!(goes_to(&mut hv1, STRAY).ip().destination, there);
     let without_blue = |setup: &mut Setup| {
         setup.networks.retain(|network| network.name != "blue");
@@ -200,7 +201,7 @@ fn what_was_learned_survives_a_reload_in_the_new_checksum_mode_and_goes_with_its
         setup.mappings.retain(|mapping| mapping.network != "blue");
     };
     applied(&hv1, without_blue);
-    assert_eq!(hv1.nve.table.get(identifier(STRAY)), None);
+    assert_eq!(hv1.nve.table.get(key(STRAY)), None);
     assert_eq!(hv1.nve.sweep_due(), None);
 }
 
@@ -218,18 +219,17 @@ fn only_what_an_endpoint_could_have_is_learned_and_only_at_another_hosts_locator
         Identifier::ipv6(blue, 0),
         Identifier::ipv6(blue, 0xffff_fffe),
         Identifier::multicast(blue, v6("ff05::7")).unwrap(),
-        Identifier::from_bits(1).unwrap(),
     ];
-    for nobody in nobodys {
+    for nobody in nobodys.map(Key::first) {
         let refused = hv1.nve.learn(nobody, locator(7), redirect(1));
-        assert_eq!(refused, Err(NotLearned::NoEndpoint), "{nobody:x}");
+        assert_eq!(refused, Err(NotLearned::NoEndpoint), "{nobody:?}");
     }
     let prefix = |text: &str| Locator::new(v6(text)).unwrap();
     for wrong in [locator(1), prefix(&sir().prefix().to_string()), prefix("2001:db8:b1:e::")] {
-        let refused = hv1.nve.learn(identifier(STRAY), wrong, redirect(1));
+        let refused = hv1.nve.learn(key(STRAY), wrong, redirect(1));
         assert_eq!(refused, Err(NotLearned::Locator), "{wrong}");
     }
-    let task = Identifier::local(0x1234).unwrap();
+    let task = Key::first(Identifier::local(0x1234).unwrap());
     assert_eq!(hv1.nve.learn(task, locator(7), redirect(1)), Ok(Lesson::New), "control: a task's");
     assert_eq!(hv1.nve.residence(task), Some(Residence { locator: locator(7), epoch: 1, here: false }));
 }
@@ -238,7 +238,8 @@ fn only_what_an_endpoint_could_have_is_learned_and_only_at_another_hosts_locator
 fn redirects_fill_a_part_of_the_table_and_push_out_nothing() {
     let hv1 = Lab::new(1);
     let before = hv1.nve.mappings().len();
-    let each = |n: u32| Identifier::ipv4(vnid("blue"), core::net::Ipv4Addr::from_bits(0x0a01_2000 + n));
+    let each =
+        |n: u32| Key::first(Identifier::ipv4(vnid("blue"), core::net::Ipv4Addr::from_bits(0x0a01_2000 + n)));
     let learn = |n, learned| hv1.nve.learn(each(n), locator(7), learned);
     let fitted = (0..1000).take_while(|n| learn(*n, redirect(1)).is_ok()).count();
     assert_eq!(fitted, hv1.nve.table.capacity() / 4);
@@ -262,7 +263,8 @@ fn redirects_fill_a_part_of_the_table_and_push_out_nothing() {
 #[test]
 fn a_sweep_does_a_bounded_part_of_the_work() {
     let nve = Nve::new(setup(1, N).check().unwrap(), 4000);
-    let each = |n: u32| Identifier::ipv4(vnid("blue"), core::net::Ipv4Addr::from_bits(0x0a01_2000 + n));
+    let each =
+        |n: u32| Key::first(Identifier::ipv4(vnid("blue"), core::net::Ipv4Addr::from_bits(0x0a01_2000 + n)));
     assert!((0..600).all(|n| nve.learn(each(n), locator(7), redirect(1)).is_ok()));
     let end = NOW + Duration::from_secs(300);
     assert_eq!([(); 4].map(|()| nve.sweep(end)), [256, 256, 88, 0]);
@@ -278,14 +280,14 @@ fn no_host_lives_among_the_addresses_of_a_nat64() {
         ("2001:db8:64::", 64, "2001:db8:64::"),
     ] {
         let hv1 = Lab::new(1);
-        let learn = |epoch| hv1.nve.learn(identifier(STRAY), prefix(inside), redirect(epoch));
+        let learn = |epoch| hv1.nve.learn(key(STRAY), prefix(inside), redirect(epoch));
         assert_eq!(learn(1), Ok(Lesson::New), "control: there is no NAT64");
         applied(&hv1, |setup| {
             setup.networks[0].nat64 = ipv4_xlat::address::rfc6052::Prefix::new(v6(nat64), length).ok();
         });
         assert_eq!(line(&hv1, STRAY), None, "forgotten: {nat64}/{length}");
         assert_eq!(learn(2), Err(NotLearned::Locator), "{nat64}/{length}");
-        let beside = hv1.nve.learn(identifier(STRAY), prefix("2001:db8:65::"), redirect(3));
+        let beside = hv1.nve.learn(key(STRAY), prefix("2001:db8:65::"), redirect(3));
         assert_eq!(beside, Ok(Lesson::New), "control");
     }
 }
@@ -300,7 +302,7 @@ fn a_guest_that_has_gone_has_gone_with_all_its_addresses_or_none() {
     });
     let before = hv1.nve.mappings();
     let vm1 = hv1.port("vm1");
-    assert_eq!(hv1.nve.identifiers(vm1).len(), 3);
+    assert_eq!(hv1.nve.keys(vm1).len(), 3);
     assert_eq!(hv1.nve.gone(vm1, locator(7), registered(3)), Err(NotLearned::Here));
     assert_eq!((hv1.nve.mappings(), hv1.nve.presence(vm1)), (before, Presence::Here));
 

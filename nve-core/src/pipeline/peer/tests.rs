@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipv4_xlat::checksum::{Delta, Sum};
 
 use super::*;
-use crate::addr::Neutral;
+use crate::addr::{DomainId, Neutral};
 use crate::packet::Offload;
 use crate::pipeline::Origin;
 use crate::pipeline::question::Form;
@@ -53,8 +53,12 @@ fn task(word: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0x2000, 0, 0, word)
 }
 
-fn identifier(address: Ipv6Addr) -> Identifier {
-    Identifier::from_bits(address.to_bits() as u64).unwrap()
+fn domain() -> Domain {
+    Domain::new(DomainId::ALL[0], SIR.parse().unwrap(), "2001:db8:0:1::/64".parse().unwrap())
+}
+
+fn key(bits: u64) -> Key {
+    domain().key(Identifier::from_bits(bits).unwrap()).unwrap()
 }
 
 /// Packets of every protocol that the kernel knows, and one that says it has no checksum.
@@ -81,7 +85,7 @@ fn twisted(twist: Twist, packet: &[u8], offload: Offload) -> Result<Vec<u8>, Sto
     scratch.head[..HEADER_LEN].copy_from_slice(&packet[..HEADER_LEN]);
     let frame = Frame { offload, ..Frame::whole(packet) };
     let rewritten = Rewritten { head: 0..HEADER_LEN, tail: HEADER_LEN..packet.len(), offload, more: false };
-    let there = (THERE.parse().unwrap(), identifier(task(0x33)));
+    let there = (THERE.parse().unwrap(), key(task(0x33).to_bits() as u64));
     let left = twist_to(twist, there, &frame, rewritten, &mut scratch)?;
     Ok([&scratch.head[left.head], &packet[left.tail]].concat())
 }
@@ -139,7 +143,7 @@ fn what_a_mode_cannot_carry_is_refused_by_name() {
         (low_word, 2 << 61 | 1001 << 32 | 1),
         (transport, 2 << 61 | 1001 << 32 | 1),
     ] {
-        let there = (THERE.parse().unwrap(), Identifier::from_bits(bits).unwrap());
+        let there = (THERE.parse().unwrap(), key(bits));
         let rewritten = Rewritten::whole(0..HEADER_LEN);
         assert_eq!(
             twist_to(twist, there, &Frame::whole(&whole), rewritten, &mut scratch).map(drop),
@@ -157,8 +161,8 @@ fn what_a_mode_cannot_carry_is_refused_by_name() {
         ip_len: 1000,
         plain: false,
         bucket: 0,
-        key: Some(identifier(task(0x33))),
+        key: Some(key(task(0x33).to_bits() as u64)),
     };
-    assert_eq!(as_sent(transport, &question), Err(DropReason::PeerChecksum));
-    assert!(as_sent(transport, &Question { fragment: false, ..question }).is_ok());
+    assert_eq!(as_sent(transport, &domain(), &question), Err(DropReason::PeerChecksum));
+    assert!(as_sent(transport, &domain(), &Question { fragment: false, ..question }).is_ok());
 }

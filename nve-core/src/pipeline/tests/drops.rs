@@ -9,7 +9,8 @@ const B6: &str = "2001:db8:b1:e::2";
 const ROUTER: &str = "2001:db8:ffff::1";
 
 /// Reasons that no single walk can have, with the test that has them.
-const ELSEWHERE: [(DropReason, &str); 17] = [
+const ELSEWHERE: [(DropReason, &str); 18] = [
+    (DropReason::ForeignDomain, "nve-core/src/pipeline/tests/domains.rs"),
     (
         DropReason::PeerChecksum,
         "nve-core/src/pipeline/peer/tests.rs, nve-core/tests/scenarios/linux_peers.rs",

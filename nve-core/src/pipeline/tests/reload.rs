@@ -66,22 +66,22 @@ fn what_does_not_fit_the_table_changes_nothing() {
 #[test]
 fn an_unchanged_mapping_is_not_touched() {
     let nve = Nve::new(with(&["a"]), 100);
-    let identifier = Identifier::ipv4(vnid("blue"), [10, 1, 0, 2].into());
-    let Some(Target::Remote(first, _)) = nve.table.get(identifier) else { panic!() };
+    let key = crate::addr::Key::first(Identifier::ipv4(vnid("blue"), [10, 1, 0, 2].into()));
+    let Some(Target::Remote(first, _)) = nve.table.get(key) else { panic!() };
     let mut moved = with(&["a"]).setup().clone();
     moved.mappings.retain(|m| m.address != addr("10.1.0.2"));
     nve.apply(moved.clone().check().unwrap()).unwrap();
-    assert_eq!(nve.table.get(identifier), None);
+    assert_eq!(nve.table.get(key), None);
     moved.mappings.push(setup::Mapping {
         network: "blue".into(),
         address: addr("10.1.0.2"),
         locator: locator(7),
     });
     nve.apply(moved.check().unwrap()).unwrap();
-    let Some(Target::Remote(second, _)) = nve.table.get(identifier) else { panic!() };
+    let Some(Target::Remote(second, _)) = nve.table.get(key) else { panic!() };
     assert_ne!(first, second, "a number never means another locator");
     nve.apply(with(&["a"])).unwrap();
-    assert!(matches!(nve.table.get(identifier), Some(Target::Remote(third, _)) if third == first));
+    assert!(matches!(nve.table.get(key), Some(Target::Remote(third, _)) if third == first));
 }
 
 /// What a worker has in hand when an address moves goes to nobody; nothing goes to whoever had the address.

@@ -227,8 +227,8 @@ fn a_reload_moves_an_address_without_touching_the_others() {
 #[test]
 fn nothing_is_delivered_under_an_address_the_attachment_does_not_hold() {
     let mut hv1 = Lab::new(1);
-    let identifier = Identifier::ipv4(vnid("blue"), [10, 1, 0, 77].into());
-    hv1.nve.table.insert(identifier, crate::tables::Target::Local(hv1.port("vm3"))).unwrap();
+    let key = crate::addr::Key::first(Identifier::ipv4(vnid("blue"), [10, 1, 0, 77].into()));
+    hv1.nve.table.insert(key, crate::tables::Target::Local(hv1.port("vm3"))).unwrap();
     let out = hv1.send("vm1", &udp("10.1.0.1", "10.1.0.77", 1));
     assert_eq!(out.reason(), Some(DropReason::NoMapping));
     let from_wire =

@@ -70,7 +70,7 @@ fn setup_of(host: u8, at: &[u8]) -> Setup {
             _ => vec![TaskMapping { address: v6(CLIENT), locator: locator(1) }],
         },
         several: vec![several(Some("blue"), REPLICA4), several(Some("blue"), REPLICA6), several(None, TASK)],
-        crossings: vec![Crossing::between(Realm::of("blue"), Realm::Tasks)],
+        crossings: vec![Crossing::between(Realm::of("blue"), Realm::Tasks(None))],
         ..Setup::of(setup::Host { name: format!("hv{host}"), locator: locator(host), ..base.host })
     }
 }
@@ -286,8 +286,8 @@ fn no_other_word_moves_an_address_with_several_locators() {
     let mut hv1 = lab(1, &[2, 3]);
     let learned =
         Learned { source: Source::Registered, epoch: 7, since: Duration::from_secs(1), until: None };
-    let identifier = Identifier::ipv4(vnid("blue"), REPLICA4.parse().unwrap());
-    assert_eq!(hv1.nve.learn(identifier, locator(4), learned), Err(NotLearned::Several));
+    let key = crate::addr::Key::first(Identifier::ipv4(vnid("blue"), REPLICA4.parse().unwrap()));
+    assert_eq!(hv1.nve.learn(key, locator(4), learned), Err(NotLearned::Several));
     assert!(matches!(chosen(&mut hv1, "vm1", &udp("10.1.1.1", REPLICA4, 10)), 2 | 3));
     let lines: Vec<_> =
         hv1.nve.mappings().into_iter().filter(|line| line.address == addr(REPLICA4)).collect();

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use super::super::tests::{Lab, addr, locator, setup, udp, vnid};
 use super::super::{Learned, MappingLine, Presence, Source};
 use crate::addr::ChecksumMode::Neutral;
-use crate::addr::Identifier;
+use crate::addr::{Identifier, Key};
 use crate::setup::{Mapping, Setup};
 use crate::tables::Target;
 
 const NOW: Duration = Duration::from_secs(10);
 const ALL: [&str; 3] = ["vm1", "vm3", "red1"];
 
-fn identifier(address: &str) -> Identifier {
+fn key(address: &str) -> Key {
     let IpAddr::V4(address) = addr(address) else { panic!("IPv4 only") };
-    Identifier::ipv4(vnid("blue"), address)
+    Key::first(Identifier::ipv4(vnid("blue"), address))
 }
 
 fn learned(source: Source) -> Learned {
@@ -32,7 +32,7 @@ fn waiting(change: impl FnOnce(&mut Setup)) -> Setup {
 }
 
 /// What an operator sees of it.
-fn seen(lab: &Lab) -> (Vec<MappingLine>, Vec<Option<Presence>>, Vec<Identifier>) {
+fn seen(lab: &Lab) -> (Vec<MappingLine>, Vec<Option<Presence>>, Vec<Key>) {
     let presence = |name: &str| lab.nve.port(name).map(|port| lab.nve.presence(port));
     let mut departing: Vec<_> = lab.nve.departures.all().keys().copied().collect();
     departing.sort_unstable();
@@ -44,8 +44,8 @@ fn lessons_and_who_waits_survive_a_setup_that_had_no_place_for_them() {
     let lab = Lab::of(waiting(|_| {}));
     let vm1 = lab.port("vm1");
     assert_eq!(lab.nve.gone(vm1, locator(7), learned(Source::Registered)), Ok(true));
-    lab.nve.learn(identifier("10.1.0.9"), locator(8), learned(Source::Redirect)).unwrap();
-    lab.nve.learn(identifier("10.1.0.8"), locator(8), learned(Source::Registered)).unwrap();
+    lab.nve.learn(key("10.1.0.9"), locator(8), learned(Source::Redirect)).unwrap();
+    lab.nve.learn(key("10.1.0.8"), locator(8), learned(Source::Registered)).unwrap();
     let before = seen(&lab);
 
     let refused = waiting(|setup| {
@@ -65,14 +65,14 @@ fn lessons_and_who_waits_survive_a_setup_that_had_no_place_for_them() {
     // The same again changes nothing, and what is learned goes on from there.
     lab.nve.apply(waiting(|_| {}).check().unwrap()).unwrap();
     assert_eq!(seen(&lab), before);
-    assert!(lab.nve.forget(identifier("10.1.0.8")));
+    assert!(lab.nve.forget(key("10.1.0.8")));
     assert!(lab.nve.activate(vm1));
 }
 
 #[test]
 fn a_setup_that_is_kept_displaces_what_it_says_otherwise() {
     let lab = Lab::of(waiting(|_| {}));
-    lab.nve.learn(identifier("10.1.0.9"), locator(8), learned(Source::Redirect)).unwrap();
+    lab.nve.learn(key("10.1.0.9"), locator(8), learned(Source::Redirect)).unwrap();
     let kept = waiting(|setup| {
         setup.moves.standby.clear();
         setup.mappings.push(Mapping { address: addr("10.1.0.9"), ..setup.mappings[0].clone() });
@@ -87,7 +87,7 @@ fn a_setup_that_is_kept_displaces_what_it_says_otherwise() {
 fn a_guest_that_comes_during_a_trial_is_here_whatever_becomes_of_it() {
     let lab = Lab::of(waiting(|_| {}));
     let vm3 = lab.port("vm3");
-    let local = |lab: &Lab| lab.nve.table.get(identifier("10.1.0.3")) == Some(Target::Local(vm3));
+    let local = |lab: &Lab| lab.nve.table.get(key("10.1.0.3")) == Some(Target::Local(vm3));
     let trial = lab.nve.try_out(waiting(|_| {}).check().unwrap()).unwrap();
     lab.nve.started(vm3, true);
     trial.take_back(&waiting(|_| {}).check().unwrap()).unwrap();
@@ -102,7 +102,7 @@ fn a_guest_that_comes_during_a_trial_is_here_whatever_becomes_of_it() {
     assert_eq!(lab.nve.presence(vm1), Presence::Armed);
     trial.take_back(&waiting(|_| {}).check().unwrap()).unwrap();
     assert_eq!(lab.nve.presence(vm1), Presence::Here);
-    assert_eq!(lab.nve.table.get(identifier("10.1.0.1")), Some(Target::Local(vm1)));
+    assert_eq!(lab.nve.table.get(key("10.1.0.1")), Some(Target::Local(vm1)));
 }
 
 #[test]

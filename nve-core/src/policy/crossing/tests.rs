@@ -49,7 +49,7 @@ fn blue_to_green() -> Crossing {
 
 fn endpoint(realm: Realm, address: &str) -> Endpoint {
     let address: Ipv6Addr = address.parse().unwrap();
-    Endpoint { realm, address, identifier: None }
+    Endpoint { realm, address, key: None }
 }
 
 fn blue() -> Endpoint {
@@ -96,7 +96,7 @@ fn without_a_rule_nothing_passes_but_inside_a_realm() {
         there(&none, traffic, NO_RULE);
         back(&none, traffic, NO_RULE);
         assert!(none.judge(&blue(), &blue(), traffic).is_ok(), "inside a network: {traffic:?}");
-        let task = endpoint(Realm::Tasks, "2001:db8:51:0:2000::1");
+        let task = endpoint(Realm::Tasks(crate::addr::DomainId::ALL[0]), "2001:db8:51:0:2000::1");
         assert!(none.judge(&task, &task, traffic).is_ok(), "between tasks: {traffic:?}");
         let outside = endpoint(Realm::Outside, "2001:db8:99::1");
         assert_eq!(none.judge(&outside, &outside, traffic).map(|_| ()), NO_RULE, "through us: {traffic:?}");

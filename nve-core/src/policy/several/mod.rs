@@ -14,7 +14,7 @@
 
 use core::net::Ipv6Addr;
 
-use crate::addr::{Identifier, Locator};
+use crate::addr::{Identifier, Key, Locator};
 use crate::pipeline::PortId;
 use crate::tables::Target;
 
@@ -46,15 +46,15 @@ const fn mix(x: u64) -> u64 {
 /// An identifier that lives at several hosts at once; this one may be among them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Several {
-    pub(crate) identifier: Identifier,
+    pub(crate) key: Key,
     /// At least one.
     places: Box<[(Locator, Target)]>,
 }
 
 impl Several {
     /// At `places`; `None` if there are none.
-    pub(crate) fn new(identifier: Identifier, places: Vec<(Locator, Target)>) -> Option<Self> {
-        (!places.is_empty()).then_some(Self { identifier, places: places.into() })
+    pub(crate) fn new(key: Key, places: Vec<(Locator, Target)>) -> Option<Self> {
+        (!places.is_empty()).then_some(Self { key, places: places.into() })
     }
 
     /// Where `flow` goes.

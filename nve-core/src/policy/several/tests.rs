@@ -11,7 +11,7 @@ fn locator(n: u16) -> Locator {
 /// Distinct targets, told apart by number.
 fn several(locators: &[u16]) -> Several {
     let place = |n: &u16| (locator(*n), Target::Remote(LocatorId((*n).into()), None));
-    Several::new(Identifier::local(7).unwrap(), locators.iter().map(place).collect()).unwrap()
+    Several::new(Key::first(Identifier::local(7).unwrap()), locators.iter().map(place).collect()).unwrap()
 }
 
 fn chosen(several: &Several, flow: Flow) -> u32 {
@@ -63,7 +63,8 @@ fn the_hash_is_the_documented_one() {
         let at: Locator = at.parse().unwrap();
         let place = |n: &u16| (locator(*n), Target::Remote(LocatorId((*n).into()), None));
         let of_three =
-            Several::new(Identifier::local(7).unwrap(), [2, 3, 4].iter().map(place).collect()).unwrap();
+            Several::new(Key::first(Identifier::local(7).unwrap()), [2, 3, 4].iter().map(place).collect())
+                .unwrap();
         assert_eq!(of_three.choose(flow), of_three.at(at.upper()), "{source}");
     }
 }
@@ -93,7 +94,7 @@ fn a_locator_that_goes_moves_its_own_flows_and_no_other() {
 fn a_set_of_one_is_that_one() {
     let alone = several(&[9]);
     assert!(flows(100).all(|flow| chosen(&alone, flow) == 9));
-    assert_eq!(Several::new(Identifier::local(7).unwrap(), vec![]), None);
+    assert_eq!(Several::new(Key::first(Identifier::local(7).unwrap()), vec![]), None);
 }
 
 proptest! {
@@ -122,7 +123,7 @@ proptest! {
 fn the_place_here_and_the_others_are_told_apart() {
     let far = Target::Remote(LocatorId(5), Some(Neutral::from_saved(1)));
     let places = vec![(locator(1), Target::Local(PortId(3))), (locator(2), far)];
-    let several = Several::new(Identifier::local(7).unwrap(), places).unwrap();
+    let several = Several::new(Key::first(Identifier::local(7).unwrap()), places).unwrap();
     assert_eq!(several.here(), Some(PortId(3)));
     assert_eq!(several.places().collect::<Vec<_>>(), [far, Target::Local(PortId(3))]);
     assert_eq!(several.at(locator(2).upper()), Some(far));

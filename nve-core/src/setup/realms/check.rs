@@ -9,8 +9,9 @@ use std::collections::{HashMap, HashSet};
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Cidr};
 
 use super::{Alias, Aliased, Crossing, Protocol, Realm, Task};
-use crate::addr::{Identifier, Kind, Locator, SirPrefix};
+use crate::addr::{Identifier, Kind, SirAddress, SirPrefix};
 use crate::setup::check::{Held, SetupError, check_address, check_locator, gateways, refuse};
+use crate::setup::domains::check_realms;
 use crate::setup::further::{Behind, NOBODYS};
 use crate::setup::{Network, Setup};
 
@@ -34,7 +35,7 @@ pub(in crate::setup) fn check(
     }
     check_aliases(setup, networks, held, behind)?;
     for crossing in &setup.crossings {
-        check_crossing(crossing, setup.host.sir, networks)?;
+        check_crossing(crossing, setup, networks)?;
     }
     Ok(())
 }
@@ -46,9 +47,17 @@ pub(crate) fn task_identifier(sir: SirPrefix, address: Ipv6Addr) -> Option<Ident
     matches!(identifier.kind(), Kind::Local(_)).then_some(identifier)
 }
 
-fn refuse_task(object: &str, address: Ipv6Addr, sir: SirPrefix) -> SetupError {
+/// A task's address: its identifier, in the domain that its SIR prefix says.
+pub(in crate::setup) fn task_name(setup: &Setup, address: Ipv6Addr) -> Option<SirAddress> {
+    let domain = setup.domain_of_sir((address.to_bits() >> 64) as u64)?;
+    Some(domain.sir.address(task_identifier(domain.sir, address)?))
+}
+
+fn refuse_task(object: &str, address: Ipv6Addr, setup: &Setup) -> SetupError {
+    let domain = setup.domain_of_sir((address.to_bits() >> 64) as u64);
+    let sir = domain.map_or(setup.host.sir, |domain| domain.sir);
     let why = match Identifier::from_bits(address.to_bits() as u64) {
-        _ if (address.to_bits() >> 64) as u64 != sir.upper() => format!("it is not under SIR prefix {sir}"),
+        _ if domain.is_none() => format!("it is not under SIR prefix {sir}"),
         Ok(identifier) => {
             format!("its identifier has type {}, and tasks have type 1", identifier.type_number())
         }
@@ -72,8 +81,15 @@ fn check_tasks(setup: &Setup, networks: &Networks<'_>) -> Result<(), SetupError>
             return Err(refuse(object, "it has no addresses", "list at least one"));
         }
         for address in addresses {
-            if task_identifier(setup.host.sir, *address).is_none() {
-                return Err(refuse_task(&object, *address, setup.host.sir));
+            let Some(name) = task_name(setup, *address) else {
+                return Err(refuse_task(&object, *address, setup));
+            };
+            if let Some(first) = addresses.first().and_then(|first| task_name(setup, *first))
+                && first.prefix() != name.prefix()
+            {
+                let reason =
+                    format!("{address} is under SIR prefix {}, and {} is not", name.prefix(), first.ipv6());
+                return Err(refuse(object, reason, "a task is of one domain: make another for the other"));
             }
             if let Some(other) = held.insert(*address, object.clone()) {
                 let reason = format!("{address} is already {other}'s");
@@ -88,12 +104,12 @@ fn check_tasks(setup: &Setup, networks: &Networks<'_>) -> Result<(), SetupError>
     }
     for mapping in &setup.task_mappings {
         let object = format!("mapping {}", mapping.address);
-        if task_identifier(setup.host.sir, mapping.address).is_none() {
-            return Err(refuse_task(&object, mapping.address, setup.host.sir));
+        if task_name(setup, mapping.address).is_none() {
+            return Err(refuse_task(&object, mapping.address, setup));
         }
-        check_locator(&object, mapping.locator, &setup.host, networks)?;
+        check_locator(&object, mapping.locator, setup, networks)?;
         // As for tenants: it repeats what an attachment says already.
-        match (mapping.locator == setup.host.locator, held.contains_key(&mapping.address)) {
+        match (setup.is_own_locator(mapping.locator), held.contains_key(&mapping.address)) {
             (true, true) => continue,
             (true, false) => {
                 let reason = "it says the address is here, and no attachment has it";
@@ -124,8 +140,9 @@ fn check_outside(network: &Network, setup: &Setup) -> Result<(), SetupError> {
     if network.ipv4.is_none() {
         return Err(refuse(object, "nat64 without ipv4", "add ipv4 or remove it"));
     }
-    let locators = setup.locators().chain([setup.host.locator]).map(Locator::prefix);
-    let own = locators.chain([setup.host.sir.prefix()]).map(|prefix| Ipv6Cidr::new(prefix, 64));
+    let domains = setup.domains().flat_map(|domain| [domain.locator.prefix(), domain.sir.prefix()]);
+    let locators = setup.locators().map(|locator| locator.prefix());
+    let own = locators.chain(domains).map(|prefix| Ipv6Cidr::new(prefix, 64));
     let vnets = setup.networks.iter().filter_map(|n| n.ipv6).map(|vnet| Ipv6Cidr::new(vnet.prefix(), 96));
     let fabric = setup.fabric.iter().copied();
     match own.chain(vnets).chain(fabric).find(|other| overlap(other, &nat64)) {
@@ -166,7 +183,7 @@ fn check_aliases(
             return Err(unknown_network(&object, &alias.network));
         };
         check_alias_address(&object, alias, network, held, behind)?;
-        check_aliased(&object, alias, setup.host.sir, networks)?;
+        check_aliased(&object, alias, setup, networks)?;
         let earlier = setup.aliases.iter().take(number).filter(|other| other.network == alias.network);
         for other in earlier {
             if overlap4(&other.address, &alias.address) {
@@ -236,29 +253,33 @@ fn check_alias_address(
 fn check_aliased(
     object: &str,
     alias: &Alias,
-    sir: SirPrefix,
+    setup: &Setup,
     networks: &Networks<'_>,
 ) -> Result<(), SetupError> {
     let own = |of: &dyn core::fmt::Display, name: &str| {
         let reason = format!("{of} is of network.{name} itself");
         Err(refuse(object, reason, "tenants of one network call each other by their own addresses"))
     };
+    let between = |of: Realm| check_realms(object, setup, &Realm::Network(alias.network.clone()), &of);
     match &alias.of {
         Aliased::Ipv6(of) => {
             if alias.address.prefix_len() != 32 {
                 let reason = format!("a prefix cannot stand for {of}, which is one endpoint");
                 return Err(refuse(object, reason, "write one address"));
             }
-            if (of.to_bits() >> 64) as u64 == sir.upper() {
-                return match task_identifier(sir, *of) {
-                    Some(_) => Ok(()),
-                    None => Err(refuse_task(object, *of, sir)),
-                };
+            if let Some(domain) = setup.domain_of_sir((of.to_bits() >> 64) as u64) {
+                if task_name(setup, *of).is_none() {
+                    return Err(refuse_task(object, *of, setup));
+                }
+                return between(Realm::Tasks(domain.name.map(str::to_owned)));
             }
             let holder = networks.values().find(|network| network.ipv6.is_some_and(|v| v.contains(*of)));
             match holder {
                 Some(holder) if holder.name == alias.network => own(of, &holder.name),
-                Some(holder) => check_address(object, IpAddr::V6(*of), holder),
+                Some(holder) => {
+                    between(Realm::Network(holder.name.clone()))?;
+                    check_address(object, IpAddr::V6(*of), holder)
+                }
                 None => {
                     let reason = format!("{of} is neither a task's nor a tenant's");
                     let remedy =
@@ -274,6 +295,7 @@ fn check_aliased(
             if *network == alias.network {
                 return own(prefix, network);
             }
+            between(Realm::Network(network.clone()))?;
             if prefix.prefix_len() != alias.address.prefix_len() {
                 let reason = format!("{prefix} has not as many addresses as the alias");
                 return Err(refuse(object, reason, "write two prefixes of one length"));
@@ -304,7 +326,7 @@ fn overlap_aliased(a: &Aliased, b: &Aliased) -> bool {
     }
 }
 
-fn check_crossing(crossing: &Crossing, sir: SirPrefix, networks: &Networks<'_>) -> Result<(), SetupError> {
+fn check_crossing(crossing: &Crossing, setup: &Setup, networks: &Networks<'_>) -> Result<(), SetupError> {
     let object = crossing.name.as_str();
     for realm in [&crossing.from, &crossing.to] {
         if let Realm::Network(name) = realm
@@ -312,7 +334,14 @@ fn check_crossing(crossing: &Crossing, sir: SirPrefix, networks: &Networks<'_>) 
         {
             return Err(unknown_network(object, name));
         }
+        if let Realm::Tasks(Some(name)) = realm
+            && setup.domain_named(Some(name)).is_none()
+        {
+            let reason = format!("domain {name:?} is not defined");
+            return Err(refuse(object, reason, format!("define [domain.{name}] with sir and locator")));
+        }
     }
+    check_realms(object, setup, &crossing.from, &crossing.to)?;
     if crossing.from == crossing.to {
         let reason = format!("it is between {0} and {0}", crossing.from.name());
         let remedy = match crossing.from {
@@ -333,7 +362,7 @@ fn check_crossing(crossing: &Crossing, sir: SirPrefix, networks: &Networks<'_>) 
     let ends = [(&crossing.from, &crossing.from_addresses), (&crossing.to, &crossing.to_addresses)];
     for (realm, addresses) in ends {
         for address in addresses {
-            check_narrowed(object, realm, address, sir, networks)?;
+            check_narrowed(object, realm, address, setup, networks)?;
         }
     }
     Ok(())
@@ -344,7 +373,7 @@ fn check_narrowed(
     object: &str,
     realm: &Realm,
     address: &IpCidr,
-    sir: SirPrefix,
+    setup: &Setup,
     networks: &Networks<'_>,
 ) -> Result<(), SetupError> {
     let say = |reason: String, remedy: &str| Err(refuse(object, reason, remedy));
@@ -367,13 +396,21 @@ fn check_narrowed(
                 ),
             }
         }
-        (Realm::Tasks, IpCidr::Ipv6(prefix)) if prefix.prefix_len() == 128 => {
-            match task_identifier(sir, prefix.address()) {
-                Some(_) => Ok(()),
-                None => Err(refuse_task(object, prefix.address(), sir)),
+        (Realm::Tasks(domain), IpCidr::Ipv6(prefix)) if prefix.prefix_len() == 128 => {
+            match task_name(setup, prefix.address()) {
+                Some(name)
+                    if setup.domain_named(domain.as_deref()).map(|own| own.sir) == Some(name.prefix()) =>
+                {
+                    Ok(())
+                }
+                Some(_) => say(
+                    format!("{} is of another domain than {}", prefix.address(), realm.name()),
+                    "nothing passes between domains: remove it",
+                ),
+                None => Err(refuse_task(object, prefix.address(), setup)),
             }
         }
-        (Realm::Tasks, address) => say(format!("{address} is no task's"), "write each task's own address"),
+        (Realm::Tasks(_), address) => say(format!("{address} is no task's"), "write each task's own address"),
         (Realm::Outside, IpCidr::Ipv6(_)) => Ok(()),
         (Realm::Outside, IpCidr::Ipv4(prefix)) => {
             let example = Ipv6Addr::from_bits(0x0064_ff9b << 96 | u128::from(prefix.address().to_bits()));

@@ -12,8 +12,8 @@ fn host(n: u8) -> Locator {
     format!("2001:db8:0:{n}::/64").parse().unwrap()
 }
 
-fn task(n: u64) -> Identifier {
-    Identifier::local(n).unwrap()
+fn task(n: u64) -> SirAddress {
+    sir().address(Identifier::local(n).unwrap())
 }
 
 /// A registry in a file of its own, which can be opened again.
@@ -25,7 +25,7 @@ struct Kept {
 impl Kept {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let registry = Some(Embedded::open(&directory.path().join("registry.redb"), sir()).unwrap());
+        let registry = Some(Embedded::open(&directory.path().join("registry.redb"), vec![sir()]).unwrap());
         Self { directory, registry }
     }
     fn registry(&self) -> &Embedded {
@@ -34,12 +34,13 @@ impl Kept {
     /// As after a restart of the daemon.
     fn reopen(&mut self) {
         self.registry = None;
-        self.registry = Some(Embedded::open(&self.directory.path().join("registry.redb"), sir()).unwrap());
+        self.registry =
+            Some(Embedded::open(&self.directory.path().join("registry.redb"), vec![sir()]).unwrap());
     }
 }
 
 /// What a configuration of host 1 says that has attachments with these.
-fn held(numbers: &[u64]) -> Vec<(Identifier, Locator)> {
+fn held(numbers: &[u64]) -> Vec<(SirAddress, Locator)> {
     numbers.iter().map(|n| (task(*n), host(1))).collect()
 }
 
@@ -105,9 +106,9 @@ fn no_epoch_is_given_twice_when_they_are_used_up() {
 fn everything_survives_a_restart_and_no_second_process_has_the_file() {
     let mut kept = Kept::new();
     kept.registry().register(task(1), host(1), 1000).unwrap();
-    kept.registry().settle(host(1), &held(&[2]), 1001).unwrap();
+    kept.registry().settle(&[host(1)], &held(&[2]), 1001).unwrap();
     let before = kept.registry().registrations().unwrap();
-    let second = Embedded::open(&kept.directory.path().join("registry.redb"), sir());
+    let second = Embedded::open(&kept.directory.path().join("registry.redb"), vec![sir()]);
     assert!(matches!(second, Err(Denied::Unavailable(_))), "{second:?}");
     kept.reopen();
     assert_eq!(kept.registry().registrations().unwrap(), before);
@@ -120,7 +121,7 @@ fn two_domains_do_not_know_each_other() {
     kept.registry().register(task(1), host(1), 1000).unwrap();
     kept.registry = None;
     let path = kept.directory.path().join("registry.redb");
-    let other = Embedded::open(&path, "2001:db8:52::/64".parse().unwrap()).unwrap();
+    let other = Embedded::open(&path, vec!["2001:db8:52::/64".parse().unwrap()]).unwrap();
     assert_eq!(other.registrations(), Ok(vec![]));
     assert!(other.register(task(1), host(2), 1).is_ok());
 }
@@ -130,7 +131,7 @@ fn what_is_no_registry_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("registry.redb");
     std::fs::write(&path, [0xa5; 8192]).unwrap();
-    assert!(matches!(Embedded::open(&path, sir()), Err(Denied::Unavailable(_))));
+    assert!(matches!(Embedded::open(&path, vec![sir()]), Err(Denied::Unavailable(_))));
     assert_eq!(std::fs::read(&path).unwrap(), [0xa5; 8192]);
 }
 
@@ -147,24 +148,24 @@ fn a_registry_that_was_damaged_is_refused_when_it_is_opened() {
     // All but what says what the file is.
     bytes.iter_mut().skip(4096).for_each(|byte| *byte ^= 0x5a);
     std::fs::write(&path, bytes).unwrap();
-    assert!(matches!(Embedded::open(&path, sir()), Err(Denied::Unavailable(_))));
+    assert!(matches!(Embedded::open(&path, vec![sir()]), Err(Denied::Unavailable(_))));
 }
 
 #[test]
 fn a_hosts_own_are_settled_all_or_nothing() {
     let kept = Kept::new();
     let registry = kept.registry();
-    registry.settle(host(1), &held(&[1, 2]), 1000).unwrap();
+    registry.settle(&[host(1)], &held(&[1, 2]), 1000).unwrap();
     let first = registry.holder(task(1)).unwrap().unwrap();
     assert_eq!((first.locator, first.by), (host(1), Claimant::Config));
 
     let elsewhere = registry.register(task(3), host(2), 1001).unwrap();
-    let denied = registry.settle(host(1), &held(&[2, 3, 4]), 1002).unwrap_err();
+    let denied = registry.settle(&[host(1)], &held(&[2, 3, 4]), 1002).unwrap_err();
     assert_eq!(denied, Unsettled::Elsewhere(vec![elsewhere]));
     assert_eq!(registry.holder(task(1)), Ok(Some(first)), "nothing has changed");
     assert_eq!(registry.holder(task(4)), Ok(None));
 
-    registry.settle(host(1), &held(&[2, 4]), 1003).unwrap();
+    registry.settle(&[host(1)], &held(&[2, 4]), 1003).unwrap();
     assert_eq!(registry.holder(task(1)), Ok(None), "what the configuration no longer says is given up");
     assert!(registry.holder(task(4)).unwrap().is_some());
     assert_eq!(registry.holder(task(3)), Ok(Some(elsewhere)));
@@ -175,10 +176,13 @@ fn a_configurations_mapping_must_agree_with_the_registry() {
     let kept = Kept::new();
     let registry = kept.registry();
     let known = registry.register(task(3), host(2), 1000).unwrap();
-    assert_eq!(registry.settle(host(1), &[(task(3), host(3))], 1001), Err(Unsettled::Elsewhere(vec![known])));
-    assert_eq!(registry.settle(host(1), &[(task(3), host(2))], 1001), Ok(()));
     assert_eq!(
-        registry.settle(host(1), &[(task(3), host(1)), (task(3), host(2))], 1001),
+        registry.settle(&[host(1)], &[(task(3), host(3))], 1001),
+        Err(Unsettled::Elsewhere(vec![known]))
+    );
+    assert_eq!(registry.settle(&[host(1)], &[(task(3), host(2))], 1001), Ok(()));
+    assert_eq!(
+        registry.settle(&[host(1)], &[(task(3), host(1)), (task(3), host(2))], 1001),
         Ok(()),
         "one of several"
     );
@@ -188,8 +192,8 @@ fn a_configurations_mapping_must_agree_with_the_registry() {
 #[test]
 fn what_left_the_configuration_may_live_elsewhere_in_the_next() {
     let kept = Kept::new();
-    kept.registry().settle(host(1), &held(&[1]), 1000).unwrap();
-    assert_eq!(kept.registry().settle(host(1), &[(task(1), host(2))], 1001), Ok(()));
+    kept.registry().settle(&[host(1)], &held(&[1]), 1000).unwrap();
+    assert_eq!(kept.registry().settle(&[host(1)], &[(task(1), host(2))], 1001), Ok(()));
     assert_eq!(
         kept.registry().holder(task(1)),
         Ok(None),
@@ -203,9 +207,9 @@ fn what_was_moved_here_by_request_becomes_the_configurations_and_keeps_its_epoch
     let registry = kept.registry();
     registry.register(task(1), host(2), 1000).unwrap();
     let moved = registry.move_to(task(1), host(2), host(1), 2000).unwrap();
-    registry.settle(host(1), &held(&[]), 2500).unwrap();
+    registry.settle(&[host(1)], &held(&[]), 2500).unwrap();
     assert_eq!(registry.holder(task(1)), Ok(Some(moved)), "not before the configuration says so");
-    registry.settle(host(1), &held(&[1]), 3000).unwrap();
+    registry.settle(&[host(1)], &held(&[1]), 3000).unwrap();
     let by = Claimant::Config;
     assert_eq!(registry.holder(task(1)), Ok(Some(Registration { by, ..moved })));
 }
@@ -267,7 +271,7 @@ proptest! {
             }
         }
         let all: HashMap<u64, Locator> =
-            kept.registry().registrations().unwrap().into_iter().map(|r| (r.identifier.bits() & 0xff, r.locator)).collect();
+            kept.registry().registrations().unwrap().into_iter().map(|r| (r.identifier.identifier().bits() & 0xff, r.locator)).collect();
         prop_assert_eq!(all, model.into_iter().map(|(id, at)| (id, host(at))).collect());
     }
 }

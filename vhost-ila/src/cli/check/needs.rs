@@ -43,8 +43,9 @@ pub(super) enum Verdict {
 pub(super) struct Site {
     tun: String,
     mtu: u16,
-    locator: Ipv6Addr,
-    /// SIR prefix and VNETs: prefix, length.
+    /// This host's, in each SIR domain.
+    locators: Vec<Ipv6Addr>,
+    /// SIR prefixes and VNETs: prefix, length.
     routed: Vec<(Ipv6Addr, u8)>,
     gateway: Option<GatewayConfig>,
 }
@@ -58,29 +59,33 @@ impl Site {
         Some(Self {
             tun: name.clone(),
             mtu: *mtu,
-            locator: setup.host.locator.prefix(),
-            routed: [(setup.host.sir.prefix(), 64)]
-                .into_iter()
+            locators: setup.domains().map(|domain| domain.locator.prefix()).collect(),
+            routed: setup
+                .domains()
+                .map(|domain| (domain.sir.prefix(), 64))
                 .chain(vnets.map(|vnet| (vnet.prefix(), 96)))
                 .collect(),
             gateway: config.gateway.clone(),
         })
     }
+}
 
-    fn control_address(&self) -> Ipv6Addr {
-        Ipv6Addr::from_bits(self.locator.to_bits() | 1)
-    }
+/// A host's own address under `locator`.
+fn control_address_of(locator: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(locator.to_bits() | 1)
 }
 
 /// Judges every need, in the order in which remedies are best applied.
 pub(super) fn verify(site: &Site, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![tun(site, facts), forwarding(site, facts)];
     findings.extend(advertisements(facts));
-    findings.extend([
-        locator_to_tun(site, facts),
-        locator_not_on_link(site, facts),
-        control_address(site, facts),
-    ]);
+    for locator in site.locators.iter().copied() {
+        findings.extend([
+            locator_to_tun(site, locator, facts),
+            locator_not_on_link(site, locator, facts),
+            control_address(locator, facts),
+        ]);
+    }
     findings.extend(site.routed.iter().map(|prefix| routed_to_tun(site, facts, *prefix)));
     if let Some(gateway) = &site.gateway {
         findings.push(tun_is_up("the gateway's TUN", &gateway.tun, site.mtu, facts));
@@ -130,7 +135,8 @@ fn from_outside(site: &Site, gateway: &GatewayConfig, facts: &Facts) -> Finding 
         remedy.push(format!("ip -6 rule add iif {outside} lookup {table} pref {table}"));
     }
     // Locators too: the daemon drops by name what nobody outside has any business with.
-    for (prefix, length) in site.routed.iter().copied().chain([(site.locator, 64)]) {
+    let locators = site.locators.iter().map(|locator| (*locator, 64));
+    for (prefix, length) in site.routed.iter().copied().chain(locators) {
         let route = longest(facts, table, prefix, length);
         if route.is_none_or(|route| route.link.as_ref() != Some(&gateway.tun)) {
             if rule.is_some() {
@@ -172,20 +178,21 @@ fn advertisements(facts: &Facts) -> Option<Finding> {
     Some(finding("what is learnt from routers stays while forwarding is on", found, remedy.collect()))
 }
 
-fn locator_to_tun(site: &Site, facts: &Facts) -> Finding {
-    let prefix = format!("{}/64", site.locator);
-    let exact = |route: &&Route| route.table == MAIN && route.prefix == site.locator && route.length == 64;
+fn locator_to_tun(site: &Site, locator: Ipv6Addr, facts: &Facts) -> Finding {
+    let prefix = format!("{locator}/64");
+    let exact = |route: &&Route| route.table == MAIN && route.prefix == locator && route.length == 64;
     let to_tun = facts.routes.iter().filter(exact).any(|route| route.link.as_ref() == Some(&site.tun));
-    let found = (!to_tun).then(|| leads_to(facts, MAIN, site.locator, 64));
+    let found = (!to_tun).then(|| leads_to(facts, MAIN, locator, 64));
     let remedy = vec![format!("ip -6 route replace {prefix} dev {}", site.tun)];
     finding(format!("the locator {prefix} is routed to the TUN"), found, remedy)
 }
 
 /// On-link, or an address of the kernel's own choosing in it, would take identifiers for neighbours.
-fn locator_not_on_link(site: &Site, facts: &Facts) -> Finding {
-    let inside = |address: Ipv6Addr| address.to_bits() >> 64 == site.locator.to_bits() >> 64;
+fn locator_not_on_link(site: &Site, locator: Ipv6Addr, facts: &Facts) -> Finding {
+    let inside = |address: Ipv6Addr| address.to_bits() >> 64 == locator.to_bits() >> 64;
     let strangers = facts.addresses.iter().filter(|address| {
-        let ours = address.address == site.control_address() && address.link == "lo" && address.length == 128;
+        let ours =
+            address.address == control_address_of(locator) && address.link == "lo" && address.length == 128;
         inside(address.address) && !ours
     });
     let (mut found, mut remedy) = (Vec::new(), Vec::new());
@@ -197,21 +204,21 @@ fn locator_not_on_link(site: &Site, facts: &Facts) -> Finding {
         remedy.push(format!("ip -6 addr del {}/{} dev {}", address.address, address.length, address.link));
     }
     let on_link = facts.routes.iter().filter(|route| {
-        route.table == MAIN && route.prefix == site.locator && route.length == 64 && route.gateway.is_none()
+        route.table == MAIN && route.prefix == locator && route.length == 64 && route.gateway.is_none()
     });
     // The route that came with an address goes with it.
     let by_address = |link: &String| facts.addresses.iter().any(|a| a.link == *link && inside(a.address));
     let links = on_link.filter_map(|route| route.link.as_ref());
     for link in links.filter(|link| **link != site.tun && !by_address(link)) {
         found.push(format!("it is on-link on {link}"));
-        remedy.push(format!("ip -6 route del {}/64 dev {link}", site.locator));
+        remedy.push(format!("ip -6 route del {locator}/64 dev {link}"));
     }
     let found = (!found.is_empty()).then(|| found.join("; "));
     finding("the locator is on no link, and no interface takes an address from it", found, remedy)
 }
 
-fn control_address(site: &Site, facts: &Facts) -> Finding {
-    let address = site.control_address();
+fn control_address(locator: Ipv6Addr, facts: &Facts) -> Finding {
+    let address = control_address_of(locator);
     let there = facts.addresses.iter().any(|a| a.address == address && a.link == "lo");
     let up = facts.links.iter().any(|link| link.name == "lo" && link.up);
     let mut remedy = Vec::new();
@@ -289,13 +296,14 @@ fn default_route(facts: &Facts, table: u32) -> String {
 fn conntrack(site: &Site, facts: &Facts) -> Finding {
     let need = "connections of the TUN and the locator are not tracked".to_owned();
     let prefixes: Vec<_> = site.routed.iter().map(|(prefix, length)| format!("{prefix}/{length}")).collect();
-    let locator = format!("{}/64", site.locator);
+    let locators: Vec<_> = site.locators.iter().map(|locator| format!("{locator}/64")).collect();
     let remedy = vec![
         "nft add table ip6 vhost_ila".to_owned(),
         "nft add chain ip6 vhost_ila prerouting '{ type filter hook prerouting priority raw; }'".to_owned(),
         format!("nft add rule ip6 vhost_ila prerouting iifname {} notrack", site.tun),
         format!(
-            "nft add rule ip6 vhost_ila prerouting ip6 daddr '{{ {locator}, {} }}' notrack",
+            "nft add rule ip6 vhost_ila prerouting ip6 daddr '{{ {}, {} }}' notrack",
+            locators.join(", "),
             prefixes.join(", ")
         ),
     ];
@@ -303,8 +311,8 @@ fn conntrack(site: &Site, facts: &Facts) -> Finding {
         _ if !facts.conntrack => Verdict::Met,
         Ruleset::Text(text) => {
             let interface = format!("iifname \"{}\"", site.tun);
-            let exempt =
-                firewall::exempts(text, &[&interface]) && firewall::exempts(text, &["ip6 daddr", &locator]);
+            let exempt = firewall::exempts(text, &[&interface])
+                && locators.iter().all(|locator| firewall::exempts(text, &["ip6 daddr", locator]));
             if exempt || !firewall::tracks(text) {
                 Verdict::Met
             } else {

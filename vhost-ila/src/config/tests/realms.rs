@@ -81,7 +81,7 @@ fn realms_are_understood() {
     let crossing = &setup.crossings[7];
     assert_eq!(crossing.ports, [443..=443, 8000..=8080]);
     assert_eq!(crossing.to_addresses.len(), 2);
-    assert_eq!((&setup.crossings[8].from, &setup.crossings[8].to), (&Realm::Tasks, &Realm::of("blue")));
+    assert_eq!((&setup.crossings[8].from, &setup.crossings[8].to), (&Realm::Tasks(None), &Realm::of("blue")));
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn nothing_leaves_before_the_next_hop_has_said_its_mac() {
     vm1.send(&datagram(1, 2, b"too early"));
     until("it is not known", || lab.drops(1, DropReason::NextHopUnknown) == 1);
 
-    let mut end = Link::new(router, "2001:db8:0:9::/64".parse().unwrap(), NextHop::Station(station(1)));
+    let mut end = Link::new(router, ["2001:db8:0:9::/64".parse().unwrap()], NextHop::Station(station(1)));
     let mut answer = [0; ANSWER_LEN];
     let len = end.hear(Duration::ZERO, &question, &mut answer).unwrap().unwrap();
     fabric.send(&answer[..len]);

@@ -7,7 +7,7 @@ use crate::testkit::Dice;
 
 /// blue may begin to tasks; red, which has the same IPv4 addresses, is served by nobody and reaches nobody.
 fn blue_to_tasks() -> Vec<Crossing> {
-    vec![Crossing { replies: true, ..Crossing::between(Realm::of("blue"), Realm::Tasks) }]
+    vec![Crossing { replies: true, ..Crossing::between(Realm::of("blue"), Realm::Tasks(None)) }]
 }
 
 /// Offload metadata, often what the packet is like.

@@ -208,7 +208,7 @@ fn ruled() -> [Ruled; 8] {
             rule: |rule| Crossing {
                 from_addresses: vec!["2001:db8:51:0:2000::99/128".parse().unwrap()],
                 to: Realm::Outside,
-                from: Realm::Tasks,
+                from: Realm::Tasks(None),
                 ..rule
             },
             there: nothing,

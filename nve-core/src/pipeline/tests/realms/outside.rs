@@ -158,7 +158,7 @@ fn rules_look_at_the_packet_and_not_at_what_ethernet_pads_it_with() {
     let ports = Crossing {
         protocol: Protocol::Sctp,
         ports: vec![4001..=4001],
-        ..Crossing::between(Realm::of("blue"), Realm::Tasks)
+        ..Crossing::between(Realm::of("blue"), Realm::Tasks(None))
     };
     let mut hv1 = host(1, Spread::FourHosts, &[ports]);
     let transport = [0x0f, 0xa0, 0x0f, 0xa1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -176,7 +176,8 @@ fn rules_look_at_the_packet_and_not_at_what_ethernet_pads_it_with() {
 #[test]
 fn an_alias_is_nobodys_address_where_a_router_is_asked_either() {
     let mut hv1 = asking(open());
-    let identifier = |address: &str| Identifier::ipv4(vnid("blue"), address.parse().unwrap());
+    let key =
+        |address: &str| crate::addr::Key::first(Identifier::ipv4(vnid("blue"), address.parse().unwrap()));
     let source = Source::Redirect;
     let learned = Learned { source, epoch: 1, since: Duration::ZERO, until: None };
     let from_fabric = |own: &str| {
@@ -188,7 +189,7 @@ fn an_alias_is_nobodys_address_where_a_router_is_asked_either() {
     for (address, is_alias) in [("10.1.200.4", true), ("10.1.200.5", false)] {
         let refused = hv1.receive(&from_fabric(address)).reason();
         assert_eq!(refused, is_alias.then_some(DropReason::UnregisteredSource), "from {address}");
-        let lesson = hv1.nve.learn(identifier(address), locator(7), learned);
+        let lesson = hv1.nve.learn(key(address), locator(7), learned);
         assert_eq!(lesson.err(), is_alias.then_some(NotLearned::NoEndpoint), "{address}");
     }
     // And so it still stands for VA4.
