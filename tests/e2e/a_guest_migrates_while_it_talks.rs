@@ -6,6 +6,12 @@
 //!
 //! The page that the dirty log missed is the page that differs: the memory of both machines is compared when the one has stopped and
 //! the other has not begun.
+//!
+//! Not every traffic shows it. A page that the guest itself writes is sent for that alone, and Debian's kernel zeroes whatever it
+//! allocates (CONFIG_INIT_ON_ALLOC_DEFAULT_ON): a guest that reads what it gets frees each receive buffer, which comes round
+//! zeroed, so dirty. So the first migration is of a guest that reads nothing ([`sent_while_it_holds_frames`]): frames lie where
+//! the daemon put them, in pages that were posted and sent before, and that nobody else writes. (Used rings are beyond this test: QEMU marks
+//! them itself when it stops a device, in `vhost_virtqueue_stop`; they are `every_page_the_daemon_writes_is_marked`'s.)
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -40,15 +46,22 @@ fn to_another_host_and_through_a_file_and_no_page_is_missing() {
     let mut guests = site.boot().unwrap();
     let mut peer = guests.pop().unwrap();
     let mut vm1 = guests.pop().unwrap();
-    begin_stream(&mut vm1, &mut peer);
 
-    given_up(&site, &mut vm1);
+    begin_holding(&mut vm1, &mut peer);
+    let send = |vm1: &mut Guest, uri: &str| sent_while_it_holds_frames(&site, vm1, &mut peer, uri);
+    vm1 = moved(&site, vm1, (0, 1), 0, send);
+    answered(&mut peer);
+    end_holding(&mut vm1, &mut peer);
+    check.count(1);
+
+    begin_stream(&mut vm1, &mut peer);
+    given_up(&site, 1, &mut vm1);
     traffic::ping(&mut peer, VM1.ipv4, 5).unwrap();
 
-    let mut host = 0;
-    for number in 0..check.scale(1, 20) {
+    let mut host = 1;
+    for number in 1..=check.scale(1, 20) {
         let (from, to) = (host, 1 - host);
-        vm1 = moved(&site, vm1, from, to, number);
+        vm1 = moved(&site, vm1, (from, to), number, send_to);
         answered(&mut peer);
         host = to;
         check.count(1);
@@ -62,26 +75,32 @@ fn to_another_host_and_through_a_file_and_no_page_is_missing() {
 }
 
 /// A migration that is cancelled: logging goes on and off, and the guest notices neither.
-fn given_up(site: &Site, vm1: &mut Guest) {
-    assert_eq!(device(site, 0)["logging"], false);
+fn given_up(site: &Site, host: usize, vm1: &mut Guest) {
+    assert_eq!(device(site, host)["logging"], false);
     let slow = json!({ "max-bandwidth": 200_000 });
     vm1.monitor().execute("migrate-set-parameters", slow).unwrap();
     vm1.monitor().execute("migrate", json!({ "uri": "exec:cat >/dev/null" })).unwrap();
     wait_for("pages to be marked", LIMIT, || {
-        let device = device(site, 0);
+        let device = device(site, host);
         Ok((device["logging"] == true && device["pages_marked"].as_u64() > Some(10)).then_some(()))
     })
     .unwrap();
     vm1.monitor().execute("migrate_cancel", json!({})).unwrap();
     until_migration_is(vm1, "cancelled");
-    wait_for("logging to end", LIMIT, || Ok((device(site, 0)["logging"] == false).then_some(()))).unwrap();
-    let marked = device(site, 0)["pages_marked"].clone();
+    wait_for("logging to end", LIMIT, || Ok((device(site, host)["logging"] == false).then_some(()))).unwrap();
+    let marked = device(site, host)["pages_marked"].clone();
     std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(device(site, 0)["pages_marked"], marked, "pages are marked after logging ended");
+    assert_eq!(device(site, host)["pages_marked"], marked, "pages are marked after logging ended");
 }
 
-/// From the host of index `from` to that of index `to`, to a second QEMU beside the first; the one that goes on.
-fn moved(site: &Site, mut vm1: Guest, from: usize, to: usize, number: u32) -> Guest {
+/// From the host of the one index to that of the other, to a second QEMU beside the first, which `send` sends it to; the one that goes on.
+fn moved(
+    site: &Site,
+    mut vm1: Guest,
+    (from, to): (usize, usize),
+    number: u32,
+    send: impl FnOnce(&mut Guest, &str),
+) -> Guest {
     let plan = Plan::of(&[vm1_on(to), HONEST]);
     let uri = format!("unix:{RUNTIME}/migration-{number}");
     // The attachment that it moves to, before QEMU looks for it; then what leaves the old host follows the guest.
@@ -89,7 +108,7 @@ fn moved(site: &Site, mut vm1: Guest, from: usize, to: usize, number: u32) -> Gu
     let mut next = site.awaiting_migration(&vm1_on(to), &format!("vm1-{number}"), &uri).unwrap();
     // Its monitor answers when it listens for the migration, not before.
     until_status_is(&mut next, "inmigrate");
-    send_to(&mut vm1, &uri);
+    send(&mut vm1, &uri);
     until_status_is(&mut next, "paused");
     let pages = differing(&vm1.memory().unwrap(), &next.memory().unwrap());
     assert!(pages.is_empty(), "move {number}: pages {pages:x?} are not what they were");
@@ -122,6 +141,62 @@ fn send_to(vm1: &mut Guest, uri: &str) {
     vm1.monitor().execute("migrate-set-parameters", fast).unwrap();
     vm1.monitor().execute("migrate", json!({ "uri": uri })).unwrap();
     until_migration_is(vm1, "completed");
+}
+
+/// Migrates to `uri`, and lets frames come when all of the memory was sent once: they fill receive buffers, of which the guest gives none
+/// back. It cannot end before they have come, as the guest writes more than fits into a millisecond of what it may send.
+fn sent_while_it_holds_frames(site: &Site, vm1: &mut Guest, peer: &mut Guest, uri: &str) {
+    let churn = "while [ ! -e /tmp/converge ]; do head -c 4000000 /dev/urandom >/tmp/churn; done";
+    vm1.spawn(churn, "/tmp/churn.log").unwrap();
+    set(vm1, json!({ "max-bandwidth": 30_000_000, "downtime-limit": 1 }));
+    vm1.monitor().execute("migrate", json!({ "uri": uri })).unwrap();
+    // The second time begins when all has been sent once.
+    until_round(vm1, 2);
+    set(vm1, json!({ "max-bandwidth": 1_000_000 }));
+    let marked = || device(site, 0)["pages_marked"].as_u64().unwrap();
+    let before = marked();
+    peer.run("touch /tmp/go").unwrap();
+    wait_for("frames in thirty pages", LIMIT, || Ok((marked() >= before + 30).then_some(()))).unwrap();
+    // It has not ended meanwhile.
+    until_round(vm1, 2);
+    vm1.run("touch /tmp/converge").unwrap();
+    set(vm1, json!({ "max-bandwidth": 1_000_000_000, "downtime-limit": 1000 }));
+    until_migration_is(vm1, "completed");
+}
+
+fn set(vm1: &mut Guest, parameters: Value) {
+    vm1.monitor().execute("migrate-set-parameters", parameters).unwrap();
+}
+
+/// Waits until the memory is walked for the `wanted`th time at least.
+fn until_round(vm1: &mut Guest, wanted: u64) {
+    wait_for("a round of the migration", LIMIT, || {
+        let said = vm1.monitor().execute("query-migrate", json!({}))?;
+        anyhow::ensure!(said["status"] != "completed", "it ended before anything came: {said}");
+        Ok((said["ram"]["dirty-sync-count"].as_u64() >= Some(wanted)).then_some(()))
+    })
+    .unwrap();
+}
+
+/// A connection from `peer` to a program in vm1 that is stopped: what comes stays in the receive buffers.
+fn begin_holding(vm1: &mut Guest, peer: &mut Guest) {
+    vm1.run("echo 4096 2000000 4000000 >/proc/sys/net/ipv4/tcp_rmem; mkfifo /tmp/hold").unwrap();
+    vm1.spawn("nc -l -p 5003 0<>/tmp/hold >/tmp/held", "/tmp/nc-held.log").unwrap();
+    vm1.run("until netstat -ltn | grep -q :5003; do sleep 0.1; done").unwrap();
+    let send = format!(
+        "(until [ -e /tmp/go ]; do sleep 0.1; done; head -c 200000 /dev/urandom) | tee /tmp/to-hold | nc {} 5003",
+        VM1.ipv4
+    );
+    peer.spawn(&send, "/tmp/to-hold.log").unwrap();
+    vm1.run("until netstat -tn | grep -q :5003.*ESTABLISHED; do sleep 0.1; done; killall -STOP nc").unwrap();
+}
+
+/// The program goes on, and has what was sent.
+fn end_holding(vm1: &mut Guest, peer: &mut Guest) {
+    let sent = peer.run("sha256sum </tmp/to-hold").unwrap();
+    vm1.run("killall -CONT nc").unwrap();
+    vm1.run("until [ $(stat -c %s /tmp/held) -ge 200000 ]; do sleep 0.1; done").unwrap();
+    assert_eq!(sent, vm1.run("sha256sum </tmp/held").unwrap());
 }
 
 pub(crate) fn until_migration_is(vm1: &mut Guest, wanted: &str) {
