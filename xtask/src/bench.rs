@@ -42,6 +42,10 @@ pub(crate) struct Plan {
     /// The 99th percentile at half load too, by as many rounds again; always when no case is named
     #[arg(long)]
     latency: bool,
+    /// Measure again, up to so many times, where others had either end's core for more than one percent of the time; the least
+    /// disturbed counts
+    #[arg(long, default_value_t = 0)]
+    again: usize,
     /// Take the results into docs/bench; always when no case is named. They are under target/bench in any case
     #[arg(long)]
     record: bool,
@@ -61,7 +65,7 @@ impl Plan {
     /// All cases, in so many rounds.
     pub(crate) fn all(rounds: usize) -> Plan {
         let (cases, against, also) = (Vec::new(), Vec::new(), Vec::new());
-        Plan { cases, rounds, seconds: 3.0, against, also, latency: true, record: false }
+        Plan { cases, rounds, seconds: 3.0, against, also, latency: true, again: 0, record: false }
     }
 
     /// Whether it is the whole table that is measured, and nothing else.

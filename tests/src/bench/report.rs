@@ -74,7 +74,7 @@ fn line(measurement: &Measurement, row: &Row) -> String {
     let verdict = match (within(row.reach), within(row.stretch)) {
         (_, true) => format!("stretch{verdict}"),
         (true, _) => format!("reached{verdict}"),
-        _ => format!("missed{verdict}"),
+        _ => "missed".to_owned(),
     };
     format!(
         "| {} | {} | {figure} | **{:.2}** ({:.2} .. {:.2}) | {sign} {:.2} | {:.2} | {timed} | {verdict} |\n",
