@@ -144,7 +144,7 @@ impl Batch {
     /// One batch of a guest's transmit ring; how many frames it had.
     #[inline]
     pub(super) fn transmit(&mut self, out: &mut Outlets, sender: &mut Sender) -> usize {
-        let Sender { port, queue } = sender;
+        let Sender { port, queue, .. } = sender;
         if queue.fault.is_some() {
             return 0;
         }

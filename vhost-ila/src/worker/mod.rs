@@ -10,6 +10,7 @@
 //! ```text
 //!   poll.rs      turn: requests > each transmit ring > tasks > commands > answers > uplink > signals;  no work: spin, then sleep in epoll
 //!   sender.rs    what a guest brings: a transmit ring, a control queue
+//!   senders.rs   which transmit rings are looked at, and which rest until they are kicked
 //!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all
 //!   delivery.rs  one frame to one place: a receive ring, the uplink, or a counter
 //!   fabric.rs    a vhost-user uplink: the link's header and neighbour discovery; its rings are as an attachment's
@@ -31,6 +32,7 @@ mod fabric;
 mod poll;
 mod receivers;
 mod sender;
+mod senders;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use super::clock::Clock;
 use super::counters::WorkerCounters;
 use super::delivery::Outlets;
 use super::sender::{Commander, Kicked, Sender, is_silent};
+use super::senders::{self, Senders};
 use super::task::{Look, TaskNic};
 use super::turns::Turns;
 use crate::device::cpu;
@@ -50,7 +51,7 @@ pub(super) struct Worker {
     spin: Duration,
     clock: Clock,
     /// The running transmit rings, of all ports.
-    senders: Vec<Sender>,
+    senders: Senders,
     /// Which of those may go.
     turns: Turns,
     /// The running control queues, of all ports.
@@ -93,7 +94,7 @@ impl Worker {
             poll,
             spin,
             clock: Clock::new(crate::epoch::epoch()),
-            senders: Vec::new(),
+            senders: Senders::default(),
             turns: Turns::default(),
             commanders: Vec::new(),
             commands_in: 0,
@@ -103,6 +104,18 @@ impl Worker {
             outside: Look::NOW,
             poisoned: poisoned_mappings(),
         })
+    }
+
+    /// How many transmit rings rest.
+    #[cfg(test)]
+    pub(super) fn resting(&self) -> usize {
+        self.senders.resting()
+    }
+
+    /// What it spent.
+    #[cfg(test)]
+    pub(super) fn report(&self) -> super::counters::WorkerReport {
+        self.out.counters.report()
     }
 
     /// Serves until asked to quit.
@@ -138,7 +151,11 @@ impl Worker {
         let mut packets = 0;
         let mut busy = 0;
         let mut last = begin;
-        let mut senders = self.senders.iter_mut().peekable();
+        if self.senders.must_hear() {
+            self.hear_kicks();
+        }
+        let mut quiet = 0;
+        let mut senders = self.senders.looked_at().iter_mut().peekable();
         while let Some(sender) = senders.next() {
             if let Some(next) = senders.peek() {
                 next.queue.ring.expect();
@@ -147,13 +164,20 @@ impl Worker {
                 continue;
             }
             let count = self.batch.transmit(&mut self.out, sender);
-            if count > 0 {
+            if count == 0 {
+                sender.quiet = sender.quiet.saturating_add(1);
+                quiet = quiet.max(sender.quiet);
+            } else {
+                sender.quiet = 0;
                 packets += count as u64;
                 busy += 1;
                 let then = std::mem::replace(&mut last, cpu::cycles());
                 let others = self.out.tolls.of_batch();
                 self.turns.spent(sender.port, last.wrapping_sub(then).saturating_sub(others));
             }
+        }
+        if self.senders.may_rest(quiet) {
+            self.senders.rest(&mut self.out);
         }
         if !self.tasks.is_empty() {
             let (count, found) = self.receive_from_tasks(&mut last);
@@ -165,7 +189,7 @@ impl Worker {
         self.batch.announce(&mut self.out);
         let answers = self.batch.answers(&mut self.out);
         self.out.ask();
-        let mut polls = self.senders.len() as u64;
+        let mut polls = self.senders.looked_at().len() as u64;
         if !self.uplink_lost && self.uplink.is_due() {
             polls += 1;
             let count = self.receive();
@@ -307,7 +331,8 @@ impl Worker {
     /// Waits for a kick, a packet or a request.
     fn sleep(&mut self) {
         let mut work = false;
-        for sender in &mut self.senders {
+        // Those at rest were asked when they came to it.
+        for sender in self.senders.looked_at() {
             work |= sender.want_kicks(&mut self.out);
         }
         for commander in &mut self.commanders {
@@ -317,9 +342,10 @@ impl Worker {
         self.out.notifier.flush();
         if !work {
             self.out.counters.sleeps.add(1);
-            self.poll.wait(self.out.until_tick());
+            let senders = &mut self.senders;
+            self.poll.wait(self.out.until_tick(), |kicked| senders.wake(kicked));
         }
-        self.senders.iter_mut().for_each(|sender| sender.queue.ring.refuse_kicks());
+        self.senders.looked_at().iter_mut().for_each(|sender| sender.queue.ring.refuse_kicks());
         // Whatever woke us, everything is looked at.
         (self.uplink, self.outside) = (Look::NOW, Look::NOW);
         for port in &self.tasks {
@@ -329,6 +355,12 @@ impl Worker {
             }
         }
         self.commands_in = 0;
+    }
+
+    /// Looks again at the rings that were kicked while they rested.
+    fn hear_kicks(&mut self) {
+        let senders = &mut self.senders;
+        self.poll.look(|kicked| senders.wake(kicked));
     }
 
     /// Stops the rings whose memory was cut off.
@@ -347,7 +379,7 @@ impl Worker {
                 self.out.break_receive(index as u16, pair, RingFault::Memory);
             }
         }
-        for sender in &mut self.senders {
+        for sender in self.senders.all() {
             if sender.queue.fault.is_none() && sender.queue.ring.memory_is_poisoned() {
                 sender.breaks(&mut self.out, RingFault::Memory);
             }
@@ -392,17 +424,18 @@ impl Worker {
                 self.out.attached(port, self.clock.at(cpu::cycles()));
             }
             Queue::Transmit(mut queue) => {
-                self.watch(queue.events.kick.as_ref())?;
+                let token = senders::token(port, queue.pair);
+                self.watch(queue.events.kick.as_ref(), token)?;
                 queue.ring.refuse_kicks();
                 self.out.admit(port);
                 // The fabric is nobody's turn.
                 if port != PortId::FABRIC {
                     self.turns.admit(port.0);
                 }
-                self.senders.push(Sender { port: port.0, queue });
+                self.senders.add(Sender { port: port.0, queue, quiet: 0 });
             }
             Queue::Control(queue) => {
-                self.watch(queue.events.kick.as_ref())?;
+                self.watch(queue.events.kick.as_ref(), NO_TOKEN)?;
                 let commander = Commander { port: port.0, queue };
                 commander.begin(&mut self.out);
                 self.commanders.push(commander);
@@ -413,11 +446,12 @@ impl Worker {
     }
 
     /// Wakes for what is kicked, from now on.
-    fn watch(&self, kick: Option<&PeerEvent>) -> io::Result<()> {
-        kick.map_or(Ok(()), |kick| self.poll.watch(kick, Events::EPOLLIN | Events::EPOLLET))
+    fn watch(&self, kick: Option<&PeerEvent>, token: u64) -> io::Result<()> {
+        let events = Events::EPOLLIN | Events::EPOLLET;
+        kick.map_or(Ok(()), |kick| self.poll.watch_as(kick, events, token))
     }
 
-    fn stop(&mut self, port: PortId, role: Role) -> Option<Queue> {
+    pub(super) fn stop(&mut self, port: PortId, role: Role) -> Option<Queue> {
         let queue = self.take(port, role)?;
         if let Queue::Transmit(_) | Queue::Control(_) = &queue
             && let Some(kick) = &queue.events().kick
@@ -441,8 +475,7 @@ impl Worker {
                 slot.receivers.remove(pair).map(Queue::Receive)
             }
             Role::Transmit(pair) => {
-                let at = self.senders.iter().position(|s| s.port == port.0 && s.queue.pair == pair)?;
-                Some(Queue::Transmit(self.senders.remove(at).queue))
+                self.senders.remove(port, pair).map(|sender| Queue::Transmit(sender.queue))
             }
             Role::Control => {
                 let at = self.commanders.iter().position(|c| c.port == port.0)?;
@@ -452,7 +485,10 @@ impl Worker {
     }
 }
 
-/// An epoll set. What is ready is not asked: after a wake everything is looked at.
+/// What an epoll set calls descriptors that nobody tells apart.
+const NO_TOKEN: u64 = 0;
+
+/// An epoll set. After a sleep everything is looked at but rings at rest, which have a token each.
 struct Poll(i32);
 
 impl Poll {
@@ -461,7 +497,11 @@ impl Poll {
     }
 
     fn watch(&self, fd: &impl AsRawFd, events: Events) -> io::Result<()> {
-        epoll::ctl(self.0, ControlOptions::EPOLL_CTL_ADD, fd.as_raw_fd(), Event::new(events, 0))
+        self.watch_as(fd, events, NO_TOKEN)
+    }
+
+    fn watch_as(&self, fd: &impl AsRawFd, events: Events, token: u64) -> io::Result<()> {
+        epoll::ctl(self.0, ControlOptions::EPOLL_CTL_ADD, fd.as_raw_fd(), Event::new(events, token))
     }
 
     fn forget(&self, fd: &impl AsRawFd) {
@@ -470,13 +510,23 @@ impl Poll {
             epoll::ctl(self.0, ControlOptions::EPOLL_CTL_DEL, fd.as_raw_fd(), Event::new(Events::empty(), 0));
     }
 
-    /// Waits for an event, `limit` or [`LONGEST_SLEEP`].
-    fn wait(&self, limit: Option<Duration>) {
-        let mut events = [Event::new(Events::empty(), 0); 16];
+    /// Waits for an event, `limit` or [`LONGEST_SLEEP`]; the tokens of what is ready.
+    fn wait(&self, limit: Option<Duration>, ready: impl FnMut(u64)) {
         // Rounded up, so that what is waited for is due afterwards.
         let limit = limit.map_or(LONGEST_SLEEP, |limit| limit.min(LONGEST_SLEEP)) + Duration::from_millis(1);
+        self.events(limit.as_millis() as i32, ready);
+    }
+
+    /// The same of what is ready now. What does not fit is still ready at the next look.
+    fn look(&self, ready: impl FnMut(u64)) {
+        self.events(0, ready);
+    }
+
+    fn events(&self, milliseconds: i32, ready: impl FnMut(u64)) {
+        let mut events = [Event::new(Events::empty(), 0); 64];
         // A signal that interrupts is a wake like any other.
-        let _ = epoll::wait(self.0, limit.as_millis() as i32, &mut events);
+        let count = epoll::wait(self.0, milliseconds, &mut events).unwrap_or(0);
+        events.iter().take(count).map(|event| event.data).filter(|token| *token != NO_TOKEN).for_each(ready);
     }
 }
 

@@ -5,6 +5,7 @@
 use nve_core::pipeline::PortId;
 
 use super::delivery::{Outlets, signal_driver, tell_fault};
+use super::senders::Senders;
 use crate::device::control_queue::ControlQueue;
 use crate::device::handover::{Role, TransmitQueue};
 use crate::device::ring::RingFault;
@@ -15,6 +16,8 @@ pub(super) struct Sender {
     /// Whose.
     pub(super) port: u16,
     pub(super) queue: Box<TransmitQueue>,
+    /// Turns in a row that found nothing; saturating.
+    pub(super) quiet: u16,
 }
 
 /// A ring that is looked at when it is kicked.
@@ -115,7 +118,6 @@ impl Kicked for Commander {
 }
 
 /// Whether `port` has none of these left.
-pub(super) fn is_silent(port: PortId, senders: &[Sender], commanders: &[Commander]) -> bool {
-    senders.iter().all(|sender| sender.port != port.0)
-        && commanders.iter().all(|commander| commander.port != port.0)
+pub(super) fn is_silent(port: PortId, senders: &Senders, commanders: &[Commander]) -> bool {
+    !senders.has(port) && commanders.iter().all(|commander| commander.port != port.0)
 }

@@ -28,12 +28,16 @@ struct Account {
     debt: u64,
     /// It had frames in this turn.
     busy: bool,
+    /// It is among [`Turns::open`].
+    open: bool,
 }
 
 /// The accounts of a worker's attachments, by port number.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     accounts: Vec<Account>,
+    /// Ports that owe something or had frames in this turn, each once: a turn costs nothing for those that have neither.
+    open: Vec<u16>,
     /// When somebody last had frames, in cycles.
     busy_at: u64,
 }
@@ -44,6 +48,7 @@ impl Turns {
         if self.accounts.len() <= usize::from(port) {
             self.accounts.resize(usize::from(port) + 1, Account::default());
         }
+        self.open.reserve(self.accounts.len());
     }
 
     /// Whether `port` is not too far ahead of the others.
@@ -58,25 +63,33 @@ impl Turns {
         if let Some(account) = self.accounts.get_mut(usize::from(port)) {
             account.debt = account.debt.saturating_add(cycles);
             account.busy = true;
+            if !account.open {
+                account.open = true;
+                self.open.push(port);
+            }
         }
     }
 
     /// Ends a turn at `now`, in cycles; whether somebody still sits out.
     #[inline]
     pub(super) fn settle(&mut self, now: u64) -> bool {
-        let busy = self.accounts.iter().filter(|account| account.busy);
-        let least = busy.map(|account| account.debt).min();
+        let Self { accounts, open, busy_at } = self;
+        let of = |port: &u16| accounts.get(usize::from(*port)).filter(|account| account.busy);
+        let least = open.iter().filter_map(of).map(|account| account.debt).min();
         if least.is_some() {
-            self.busy_at = now;
+            *busy_at = now;
         }
-        let forgiven = if now.wrapping_sub(self.busy_at) < GRACE { 0 } else { u64::MAX };
+        let forgiven = if now.wrapping_sub(*busy_at) < GRACE { 0 } else { u64::MAX };
         let paid = least.unwrap_or(forgiven);
         let mut waiting = false;
-        for account in &mut self.accounts {
+        open.retain(|port| {
+            let Some(account) = accounts.get_mut(usize::from(*port)) else { return false };
             account.busy = false;
             account.debt = account.debt.saturating_sub(paid);
+            account.open = account.debt > 0;
             waiting |= account.debt > SLACK;
-        }
+            account.open
+        });
         waiting
     }
 }

@@ -7,6 +7,7 @@ mod fabric;
 mod hostile;
 mod instructions;
 mod life_cycle;
+mod many_ports;
 mod order;
 mod pairs;
 mod punt;

@@ -87,6 +87,11 @@ impl Stepped {
         Self { worker, nve, fabric, _link: link, _redirects: redirects, _punt: punt }
     }
 
+    /// What the worker spent.
+    pub(super) fn report(&self) -> WorkerReport {
+        self.worker.report()
+    }
+
     /// A guest of `pairs` pairs behind attachment vm`n`, its receive rings full of buffers.
     pub(super) fn attach(&mut self, n: u8, pairs: u8) -> Port {
         let port = self.nve.port(&format!("vm{n}")).unwrap();
@@ -102,7 +107,7 @@ impl Stepped {
                 base,
                 tx: Driver::new(base, ENTRIES),
                 rx: Driver::new(base + RING, ENTRIES),
-                _kick: kick,
+                kick,
                 sent: 0,
             };
             let receive = |i: u16| Buffer { gpa: ends.buffer(i), len: STRIDE as u32, writable: true };
@@ -159,8 +164,7 @@ pub(super) struct Pair {
     base: u64,
     tx: Driver,
     rx: Driver,
-    /// Held, as a driver does.
-    _kick: File,
+    kick: File,
     sent: u16,
 }
 
@@ -181,6 +185,15 @@ impl Pair {
             self.sent = self.sent.wrapping_add(1);
         }
         self.tx.expose(ram);
+    }
+
+    /// Kicks, where the device asked to be told of the `count` frames that were sent last (EVENT_IDX); whether it did.
+    pub(super) fn kick_if_wanted(&self, ram: &Ram, count: u16) -> bool {
+        let wanted = self.tx.available().wrapping_sub(self.tx.available_event(ram)).wrapping_sub(1) < count;
+        if wanted {
+            (&self.kick).write_all(&1_u64.to_ne_bytes()).unwrap();
+        }
+        wanted
     }
 
     /// Takes the frames that came, and offers their buffers again; how many there were.
