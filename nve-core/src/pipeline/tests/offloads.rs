@@ -142,3 +142,30 @@ fn udp_super_packets_need_a_receiver_that_takes_them() {
         hv1.nve.set_receiver(hv1.port("vm3"), ALL_FEATURES);
     }
 }
+
+#[test]
+fn a_udp_super_packet_crosses_in_one_piece_and_is_cut_where_it_is_not_taken() {
+    let (mut hv1, mut hv2) = (Lab::new(1), Lab::new(2));
+    let with = |uso| Receiver { up: true, csum: true, uso, ..Receiver::default() };
+    for (a, b, _) in PAIRS {
+        let mut packet = udp(a, b, 6000);
+        let offload = frames::leave_segmentation(&mut packet, 1400);
+        for (fabric, guest, on_the_wire, delivered) in
+            [(true, true, 1, 1), (true, false, 1, 5), (false, true, 5, 5)]
+        {
+            hv1.nve.set_receiver(PortId::FABRIC, with(fabric));
+            hv2.nve.set_receiver(hv2.port("vm2"), with(guest));
+            let wire = hv1.send_with("vm1", &packet, offload);
+            assert_eq!(wire.len(), on_the_wire, "{a} {fabric} {guest}: {wire:?}");
+            let receive = |out: &Out| hv2.walk(Origin::Uplink, out.packet(), out.offload());
+            let got: Vec<Out> = wire.iter().flat_map(receive).collect();
+            assert_eq!(got.len(), delivered, "{a} {fabric} {guest}");
+            let whole = delivered == 1;
+            for out in &got {
+                assert_eq!(out.offload(), if whole { offload } else { Offload::NONE });
+                let view = out.ip();
+                assert!(whole || verify(&view, view.source, view.destination) == Verdict::Good);
+            }
+        }
+    }
+}
