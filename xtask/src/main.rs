@@ -9,6 +9,7 @@
 //! cargo xtask fuzz [TARGET]    some seconds of each fuzz target, on stable
 //! cargo xtask sanitize         the device's tests and fuzz targets under AddressSanitizer
 //! cargo xtask bench [CASE]     cycles per packet, packets a second and latency beside DPDK and Open vSwitch
+//! cargo xtask instructions     instructions of a packet: translated, walked, and from ring to ring
 //! cargo xtask bare             the README's commands in a bare Debian
 //! cargo xtask sandbox bash     a shell where the tests run
 //! ```
@@ -23,6 +24,7 @@ mod demo;
 mod e2e;
 mod fetch;
 mod fuzz;
+mod instructions;
 mod lint;
 mod reference;
 mod sandbox;
@@ -80,6 +82,8 @@ enum Chore {
     Bare,
     /// Cycles per packet and packets a second beside the peers, under the same front-end; needs root, for hugepages
     Bench(bench::Plan),
+    /// Instructions of a packet, counted by callgrind: translated, walked, and from ring to ring
+    Instructions,
     /// Run a program (`bash`) where the demo and the tests run: own network, mounts and processes
     Sandbox {
         /// The program and its arguments
@@ -120,6 +124,7 @@ fn main() -> Result<()> {
         Chore::Sanitize { seconds, seed } => sanitize::run(seconds, seed),
         Chore::Bench(plan) => bench::command(plan),
         Chore::Sandbox { program } => sandbox::run(&program),
+        Chore::Instructions => instructions::run(),
         Chore::Lint => lint::command(),
         Chore::Fuzz { targets, seconds, seed } => {
             let ran = fuzz::run(&targets, fuzz::Length::Seconds(seconds), seed)?;
