@@ -305,3 +305,163 @@ pub(super) fn check_realms(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Vnid;
+    use crate::setup::tests::good;
+    use crate::setup::{Alias, Aliased, Crossing, Network};
+
+    fn lab(number: u8) -> FurtherDomain {
+        FurtherDomain {
+            name: format!("lab{number}"),
+            sir: format!("2001:db8:5a{number}::/64").parse().unwrap(),
+            locator: format!("2001:db8:{number}:1::/64").parse().unwrap(),
+        }
+    }
+
+    /// The good setup and a domain lab1 with a network of the first's VNI, a task of it here and one elsewhere.
+    fn two() -> Setup {
+        let mut setup = good();
+        setup.further_domains = vec![lab(1)];
+        setup.networks.push(Network {
+            sir_domain: Some("lab1".into()),
+            ipv4: Some("10.1.0.0/16".parse().unwrap()),
+            ..Network::named("bench", Vnid::new(1001).unwrap())
+        });
+        setup.tasks.push(Task { name: "web".into(), addresses: vec![task("5a1", 1)] });
+        setup
+            .task_mappings
+            .push(TaskMapping { address: task("5a1", 2), locator: prefix("2001:db8:1:2::/64") });
+        let address = "10.1.0.2".parse().unwrap();
+        setup.mappings.push(Mapping {
+            network: "bench".into(),
+            address,
+            locator: prefix("2001:db8:1:2::/64"),
+        });
+        setup
+    }
+
+    fn task(domain: &str, last: u8) -> Ipv6Addr {
+        format!("2001:db8:{domain}:0:2000::{last}").parse().unwrap()
+    }
+    fn prefix(text: &str) -> Locator {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn two_domains_may_use_one_vni_and_the_same_identifiers() {
+        let mut setup = two();
+        setup.tasks.push(Task { name: "own".into(), addresses: vec![task("51", 1)] });
+        setup.further_domains.extend([lab(2), lab(3)]);
+        let all: Vec<_> = setup.check().unwrap().residences().iter().map(|said| said.identifier).collect();
+        let of = |sir: &str| all.iter().filter(|name| name.prefix() == sir.parse().unwrap()).count();
+        assert!(of("2001:db8:51::/64") > 2 && of("2001:db8:5a1::/64") == 3, "{all:?}");
+    }
+
+    /// What is done to the good setup of two domains, the object blamed, and a word of the reason.
+    type Spoil = (fn(&mut Setup), &'static str, &'static str);
+
+    #[test]
+    fn what_two_domains_would_share_is_refused_by_name() {
+        let spoils: [Spoil; 19] = [
+            (|s| s.further_domains.extend([lab(2), lab(3), lab(4)]), "domain", "there are 5"),
+            (
+                |s| s.further_domains.push(FurtherDomain { name: "lab1".into(), ..lab(2) }),
+                "domain.lab1",
+                "two of",
+            ),
+            (
+                |s| s.further_domains[0].sir = s.host.sir,
+                "domain.lab1",
+                "already that of the host's own domain",
+            ),
+            (|s| s.further_domains[0].locator = s.host.locator, "domain.lab1", "would have two SIR prefixes"),
+            (|s| s.further_domains[0].locator = prefix("2001:db8:5a1::/64"), "domain.lab1", "are both"),
+            (
+                |s| s.further_domains[0].locator = prefix("2001:db8:51::/64"),
+                "domain.lab1",
+                "is the SIR prefix of",
+            ),
+            (|s| s.host.locator = prefix("2001:db8:5a1::/64"), "domain.lab1", "is this host's locator in"),
+            (|s| s.networks[0].sir_domain = Some("lab9".into()), "network.blue", "\"lab9\" is not defined"),
+            (|s| s.networks[0].domain = Some("lab1".into()), "network.blue", "a SIR domain"),
+            (
+                |s| s.networks[1].ipv6 = Some("2001:db8:5a1::/96".parse().unwrap()),
+                "network.red",
+                "in a locator or SIR prefix",
+            ),
+            (|s| s.networks[1].vnid = s.networks[0].vnid, "network.red", "already network.blue's"),
+            // Mappings: one host's locator in two domains, the SIR prefix of another one.
+            (
+                |s| s.mappings[2].locator = prefix("2001:db8:0:2::/64"),
+                "mapping 10.1.0.2 in bench",
+                "would have two SIR prefixes",
+            ),
+            (
+                |s| s.task_mappings[0].locator = prefix("2001:db8:0:2::/64"),
+                "mapping 2001:db8:5a1:0:2000::2",
+                "would have two SIR prefixes",
+            ),
+            (
+                |s| s.mappings[0].locator = prefix("2001:db8:5a1::/64"),
+                "mapping 10.1.0.2 in blue",
+                "the SIR prefix of domain \"lab1\"",
+            ),
+            (|s| s.tasks[0].addresses.push(task("51", 1)), "attachment.web", "is under SIR prefix"),
+            (|s| s.tasks[0].addresses = vec![task("5a9", 1)], "attachment.web", "not under SIR prefix"),
+            // Nothing passes.
+            (
+                |s| s.crossings.push(Crossing::between(Realm::of("blue"), Realm::of("bench"))),
+                "crossing from blue to bench",
+                "is of the host's own domain, and bench of domain \"lab1\"",
+            ),
+            (
+                |s| s.crossings.push(Crossing::between(Realm::of("bench"), Realm::of("tasks"))),
+                "crossing from bench to tasks",
+                "and tasks of the host's own domain",
+            ),
+            (
+                |s| s.crossings.push(Crossing::between(Realm::of("blue"), Realm::of("tasks@lab9"))),
+                "crossing from blue to tasks@lab9",
+                "\"lab9\" is not defined",
+            ),
+        ];
+        for (spoil, object, why) in spoils {
+            let mut setup = two();
+            assert!(setup.clone().check().is_ok(), "control");
+            spoil(&mut setup);
+            let refused = setup.check().expect_err(why);
+            assert!(refused.object == object && refused.reason.contains(why), "{why}: {refused}");
+        }
+    }
+
+    #[test]
+    fn an_alias_is_of_somebody_of_its_own_domain() {
+        let alias = |of: Aliased| {
+            let mut setup = two();
+            setup.aliases.push(Alias {
+                network: "blue".into(),
+                address: "10.1.200.1/32".parse().unwrap(),
+                of,
+            });
+            setup.check().map(drop).map_err(|error| error.reason)
+        };
+        assert_eq!(alias(Aliased::Ipv6(task("51", 7))), Ok(()), "control");
+        assert!(alias(Aliased::Ipv6(task("5a1", 1))).unwrap_err().contains("of domain \"lab1\""));
+        let prefix = "10.1.0.7/32".parse().unwrap();
+        let of_bench = Aliased::Ipv4 { network: "bench".into(), prefix };
+        assert!(alias(of_bench).unwrap_err().contains("of domain \"lab1\""));
+    }
+
+    #[test]
+    fn an_address_says_its_domain() {
+        let setup = two();
+        let of = |address: &str| setup.domain_of_address(address.parse().unwrap()).name;
+        assert_eq!(of("2001:db8:5a1::1"), Some("lab1"));
+        assert_eq!(of("2001:db8:1:1::1"), Some("lab1"), "this host's locator in it");
+        assert_eq!(of("2001:db8:1:2::1"), Some("lab1"), "another host's");
+        assert_eq!((of("2001:db8:51::1"), of("2001:db8:0:2::1"), of("2001:db8:99::1")), (None, None, None));
+    }
+}
