@@ -193,7 +193,7 @@ mod tests {
 
     /// The lowest and the highest of each type.
     fn identifiers() -> Vec<Identifier> {
-        let edges = (1..=4_u64).flat_map(|kind| [kind << 61 | 1 << 32, kind << 61 | (1 << 60) - 1]);
+        let edges = (1..=4_u64).flat_map(|kind| [(kind << 61) | (1 << 32), (kind << 61) | ((1 << 60) - 1)]);
         edges.chain([0x2000_0000_0000_0000]).map(|bits| Identifier::from_bits(bits).unwrap()).collect()
     }
 

@@ -1,5 +1,11 @@
 //! One batch through the walk, in stages, so that what a stage needs was asked for in the stage before.
 //!
+//! ```text
+//!   the guest's transmit ring    take ──> copy, classify ──> decide ──> deliver ──> give back
+//!   the next sender's            expect                      look
+//!   the probable receiver's      expect                      look, prepare
+//! ```
+//!
 //! What must stay true: frames of one origin are delivered in the order they were taken, those that need software included.
 
 use std::io;
@@ -25,6 +31,9 @@ const UPLINK_BATCH: usize = 32;
 /// not tell: eight kilobytes are six segments of Linux's, or hundreds of a guest's that wants to keep the worker busy.
 const SEGMENTS: usize = 512;
 
+/// Frames whose lines are asked for at once: as many as a processor waits for, while it works on others.
+const CHUNK: usize = 16;
+
 /// One frame's own lines. Its size is no multiple of a page, so that neighbours do not fall on the same cache sets.
 #[repr(align(64))]
 struct Slot {
@@ -36,6 +45,8 @@ struct Slot {
 /// What is known of a frame. Written field by field to where it stays: see [`Question`].
 #[derive(Clone, Copy, Default)]
 struct Meta {
+    /// Bytes that were copied of the chain.
+    copied: usize,
     /// Bytes of the frame, without the virtio-net header.
     len: usize,
     offload: Offload,
@@ -66,9 +77,6 @@ impl Run {
         if self.port != port.0 {
             self.end(out);
             self.port = port.0;
-        }
-        if self.frames == 0 {
-            out.expect(self.port);
         }
         self.frames += 1;
     }
@@ -143,8 +151,13 @@ impl Batch {
 
     /// One batch of a guest's transmit ring; how many frames it had.
     #[inline]
-    pub(super) fn transmit(&mut self, out: &mut Outlets, sender: &mut Sender) -> usize {
-        let Sender { port, queue, .. } = sender;
+    pub(super) fn transmit(
+        &mut self,
+        out: &mut Outlets,
+        sender: &mut Sender,
+        next: Option<&mut Sender>,
+    ) -> usize {
+        let Sender { port, queue, towards, .. } = sender;
         if queue.fault.is_some() {
             return 0;
         }
@@ -153,10 +166,11 @@ impl Batch {
         if count > 0 {
             let origin = if *port == PortId::FABRIC.0 { Origin::Uplink } else { Origin::Port(PortId(*port)) };
             if queue.enabled {
+                let next = next.filter(|next| next.queue.fault.is_none());
                 if origin == Origin::Uplink {
-                    self.walk_chains::<true>(out, origin, queue);
+                    self.walk_chains::<true>(out, origin, (queue, next), towards);
                 } else {
-                    self.walk_chains::<false>(out, origin, queue);
+                    self.walk_chains::<false>(out, origin, (queue, next), towards);
                 }
                 if self.chains.len() < count {
                     // What broke it lies behind what is left for the next turn, and is found again.
@@ -193,13 +207,27 @@ impl Batch {
         &mut self,
         out: &mut Outlets,
         origin: Origin,
-        queue: &mut TransmitQueue,
+        (queue, mut next): (&mut TransmitQueue, Option<&mut Sender>),
+        towards: &mut u16,
     ) {
+        if let Some(next) = &next {
+            next.queue.ring.expect();
+        }
+        self.chains.prefetch(0..2 * CHUNK);
+        out.expect(*towards);
+        let count = self.chains.len().min(BATCH);
         let mut taken = Taken::default();
         let mut segments = 0;
-        for i in 0..self.chains.len().min(BATCH) {
+        for i in 0..count {
+            if i % CHUNK == 0 {
+                self.chains.prefetch(i + 2 * CHUNK..i + 3 * CHUNK);
+                let chunk = self.slots.iter_mut().zip(self.meta.iter_mut()).enumerate();
+                for (i, (slot, meta)) in chunk.take(count).skip(i).take(CHUNK) {
+                    meta.copied = self.chains.copy_head(i, &mut slot.taken);
+                }
+            }
             let (Some(slot), meta) = (self.slots.get_mut(i), &mut self.meta[i]) else { break };
-            let copied = self.chains.copy_head(i, &mut slot.taken);
+            let copied = meta.copied;
             meta.len = self.chains.bytes(i).saturating_sub(LEN);
             (meta.offload, meta.asked) = (Offload::NONE, false);
             if copied < LEN + ETHERNET_LEN || meta.len > MAX_FRAME {
@@ -234,17 +262,24 @@ impl Batch {
         if taken.partial > 0 {
             taken.count(&queue.status.uses);
         }
-        self.decide_chains::<FABRIC>(out, origin);
+        if let Some(next) = &mut next {
+            next.queue.ring.look();
+        }
+        out.look(*towards, self.chains.len());
+        self.decide_chains::<FABRIC>(out, origin, towards);
     }
 
     #[inline]
-    fn decide_chains<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin) {
+    fn decide_chains<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin, towards: &mut u16) {
         let (mut first, mut frames, mut bytes) = (0, 0, 0);
-        let mut run = Run::default();
+        let mut run = Run { port: *towards, frames: 0 };
         for i in 0..self.chains.len().min(BATCH) {
             let (Some(slot), meta, fate) = (self.slots.get_mut(i), &self.meta[i], &mut self.fates[i]) else {
                 break;
             };
+            if i % CHUNK == 0 {
+                out.prepare(run.port, (i + CHUNK - first) as u16);
+            }
             if !meta.asked {
                 *fate = Fate::Drop(DropReason::Malformed);
                 continue;
@@ -270,6 +305,7 @@ impl Batch {
             }
         }
         run.end(out);
+        *towards = run.port;
         self.deliver::<FABRIC>(out, origin, first..self.chains.len().min(BATCH));
         out.walker.took(origin, frames, bytes);
     }

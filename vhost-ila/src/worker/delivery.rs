@@ -149,11 +149,18 @@ impl Outlets {
         }
     }
 
-    /// Frames to the attachment of this number are coming: [`Self::prepare`] follows.
+    /// Frames to the attachment of this number may be coming: [`Self::look`] and [`Self::prepare`] follow.
     #[inline]
     pub(super) fn expect(&mut self, index: u16) {
         let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
         port.receivers.usable().for_each(|ring| ring.queue.ring.expect());
+    }
+
+    /// Finds the buffers that so many frames would need.
+    #[inline]
+    pub(super) fn look(&mut self, index: u16, frames: usize) {
+        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
+        port.receivers.usable().for_each(|ring| ring.queue.ring.look(frames));
     }
 
     /// Fetches the buffers that so many frames to the attachment of this number will need. Which of several rings they go to is not known

@@ -155,15 +155,15 @@ impl Worker {
             self.hear_kicks();
         }
         let mut quiet = 0;
-        let mut senders = self.senders.looked_at().iter_mut().peekable();
-        while let Some(sender) = senders.next() {
-            if let Some(next) = senders.peek() {
-                next.queue.ring.expect();
-            }
+        let senders = self.senders.looked_at();
+        for at in 0..senders.len() {
+            let (before, rest) = senders.split_at_mut(at);
+            let Some((sender, behind)) = rest.split_first_mut() else { break };
             if !self.turns.may_go(sender.port) {
                 continue;
             }
-            let count = self.batch.transmit(&mut self.out, sender);
+            let next = behind.first_mut().or(before.first_mut());
+            let count = self.batch.transmit(&mut self.out, sender, next);
             if count == 0 {
                 sender.quiet = sender.quiet.saturating_add(1);
                 quiet = quiet.max(sender.quiet);
@@ -432,7 +432,7 @@ impl Worker {
                 if port != PortId::FABRIC {
                     self.turns.admit(port.0);
                 }
-                self.senders.add(Sender { port: port.0, queue, quiet: 0 });
+                self.senders.add(Sender { port: port.0, queue, quiet: 0, towards: 0 });
             }
             Queue::Control(queue) => {
                 self.watch(queue.events.kick.as_ref(), NO_TOKEN)?;

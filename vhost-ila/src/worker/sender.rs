@@ -18,6 +18,8 @@ pub(super) struct Sender {
     pub(super) queue: Box<TransmitQueue>,
     /// Turns in a row that found nothing; saturating.
     pub(super) quiet: u16,
+    /// The attachment that most of its last frames went to: whose buffers are fetched while the next are looked at.
+    pub(super) towards: u16,
 }
 
 /// A ring that is looked at when it is kicked.

@@ -4,6 +4,8 @@
 //! What must stay true: a frame is written whole or not at all; buffers fetched ahead but not written are still the next ones
 //! after a restart.
 
+use std::ops::Range;
+
 use super::chain::{Chain, Direction, Walk};
 use super::{BATCH, Either, MAX_CHAIN, MAX_PIECES, PackedRing, Ring, RingFault, RingSpec, SplitRing, either};
 use crate::device::cpu;
@@ -34,6 +36,8 @@ struct Receive<R: Ring> {
     ring: R,
     walk: Walk,
     found: R::Found,
+    /// Those of the found that were not fetched yet.
+    looked: Range<usize>,
     mergeable: bool,
     /// Fetched, from `done` on not yet written.
     ahead: Vec<Chain>,
@@ -51,6 +55,7 @@ impl<R: Ring> Receive<R> {
             ring,
             walk: Walk::new(Direction::Writable, spec.indirect),
             found: R::Found::default(),
+            looked: 0..0,
             mergeable,
             ahead: Vec::with_capacity(AHEAD),
             done: 0,
@@ -67,6 +72,15 @@ impl<R: Ring> Receive<R> {
         Ok(())
     }
 
+    #[inline]
+    fn look(&mut self, frames: usize) {
+        let have = self.ahead.len() - self.done;
+        if have < frames && self.looked.is_empty() {
+            // A fault is found again when they are fetched.
+            self.looked = 0..self.ring.look((frames - have).min(BATCH), &mut self.found).unwrap_or(0);
+        }
+    }
+
     /// Fetches up to `want` chains more.
     fn fetch(&mut self, want: usize) -> Result<usize, RingFault> {
         if self.done == self.ahead.len() {
@@ -74,16 +88,23 @@ impl<R: Ring> Receive<R> {
             self.segments.clear();
             self.done = 0;
         }
-        let count = self.ring.look(want.min(AHEAD - self.ahead.len()), &mut self.found)?;
+        let want = want.min(AHEAD - self.ahead.len());
+        if self.looked.is_empty() {
+            self.looked = 0..self.ring.look(want, &mut self.found)?;
+        }
+        let from = self.looked.start;
+        let count = self.looked.len().min(want);
         for index in 0..count {
             if self.segments.len() + MAX_PIECES > ARENA {
                 return Ok(index);
             }
             let first = self.segments.len();
             let to = (&mut self.segments, &mut self.ahead);
-            if self.ring.chain(&self.found, index, &mut self.walk, to)?.is_none() {
+            if self.ring.chain(&self.found, from + index, &mut self.walk, to)?.is_none() {
+                self.looked = 0..0;
                 return Ok(index);
             }
+            self.looked.start += 1;
             if let Some(first) = self.segments.get(first) {
                 let at = first.address() as usize;
                 cpu::prefetch_to_write(at);
@@ -194,10 +215,16 @@ impl ReceiveRing {
         }))
     }
 
-    /// Brings in what [`ReceiveRing::prepare`] will read first.
+    /// Brings in what [`ReceiveRing::look`] will read.
     #[inline]
     pub fn expect(&self) {
         either!(&self.0, receive => receive.ring.expect());
+    }
+
+    /// Finds the chains that [`ReceiveRing::prepare`] will fetch for so many frames, and asks for their descriptors.
+    #[inline]
+    pub fn look(&mut self, frames: usize) {
+        either!(&mut self.0, receive => receive.look(frames));
     }
 
     /// Fetches ahead so that `frames` single-buffer frames can be written without waiting for lines, if the guest offers that many.

@@ -55,6 +55,19 @@ impl Chains {
         copy_out(self.pieces(index), skip, to)
     }
 
+    /// Brings in what [`Chains::copy_head`] will read of these chains.
+    #[inline]
+    pub fn prefetch(&self, which: Range<usize>) {
+        let last = which.end.min(self.chains.len());
+        for chain in self.chains.get(which.start..last).unwrap_or_default() {
+            if let Some(first) = self.segments.get(usize::from(chain.first)) {
+                let at = first.address() as usize;
+                cpu::prefetch(at);
+                cpu::prefetch(at.wrapping_add(64));
+            }
+        }
+    }
+
     /// Copies the first bytes of chain `index` into `to`; returns how many there were.
     #[inline(always)]
     pub fn copy_head<const N: usize>(&self, index: usize, to: &mut [u8; N]) -> usize {
@@ -97,13 +110,20 @@ struct Transmit<R: Ring> {
     ring: R,
     walk: Walk,
     found: R::Found,
+    /// How many of those found were not taken yet.
+    looked: usize,
 }
 
 impl<R: Ring> Transmit<R> {
     fn new(spec: &RingSpec) -> Result<Self, RingFault> {
         let ring = R::new(spec)?;
         ring.must_be_whole()?;
-        Ok(Self { ring, walk: Walk::new(Direction::Readable, spec.indirect), found: R::Found::default() })
+        Ok(Self {
+            ring,
+            walk: Walk::new(Direction::Readable, spec.indirect),
+            found: R::Found::default(),
+            looked: 0,
+        })
     }
 
     #[inline]
@@ -112,7 +132,10 @@ impl<R: Ring> Transmit<R> {
         chains.clear();
         segments.clear();
         // In stages, so that the lines the other core wrote arrive while the previous stage works.
-        let count = self.ring.look(BATCH, &mut self.found)?;
+        let count = match std::mem::take(&mut self.looked) {
+            0 => self.ring.look(BATCH, &mut self.found)?,
+            looked => looked,
+        };
         if count == 0 {
             return Ok(());
         }
@@ -124,21 +147,25 @@ impl<R: Ring> Transmit<R> {
             if segments.len() + MAX_PIECES > ARENA || bytes >= BATCH_BYTES {
                 break;
             }
-            let first = segments.len();
             let Some(len) = self.ring.chain(&self.found, index, &mut self.walk, (segments, chains))? else {
                 break;
             };
-            if let Some(first) = segments.get(first) {
-                let at = first.address() as usize;
-                cpu::prefetch(at);
-                cpu::prefetch(at.wrapping_add(64));
-            }
             bytes += len as usize;
         }
         Ok(())
     }
 
+    #[inline]
+    fn look(&mut self) {
+        if self.looked == 0 {
+            // A fault is found again when they are taken.
+            self.looked = self.ring.look(BATCH, &mut self.found).unwrap_or(0);
+        }
+    }
+
     fn leave(&mut self, chains: &mut Chains, keep: usize) {
+        // What was found lies behind them.
+        self.looked = 0;
         self.ring.leave(chains.chains.get(keep..).unwrap_or_default());
         chains.chains.truncate(keep);
     }
@@ -154,10 +181,16 @@ impl TransmitRing {
         }))
     }
 
-    /// Brings in what [`TransmitRing::take`] will read first.
+    /// Brings in what [`TransmitRing::look`] will read.
     #[inline]
     pub fn expect(&self) {
         either!(&self.0, transmit => transmit.ring.expect());
+    }
+
+    /// Finds the chains that [`TransmitRing::take`] will take next, and asks for their descriptors.
+    #[inline]
+    pub fn look(&mut self) {
+        either!(&mut self.0, transmit => transmit.look());
     }
 
     /// Takes up to [`BATCH`] chains, fewer where they are large ([`BATCH_BYTES`]); `chains` holds them afterwards, none if the ring is
