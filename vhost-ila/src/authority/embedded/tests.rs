@@ -121,9 +121,12 @@ fn two_domains_do_not_know_each_other() {
     kept.registry().register(task(1), host(1), 1000).unwrap();
     kept.registry = None;
     let path = kept.directory.path().join("registry.redb");
-    let other = Embedded::open(&path, vec!["2001:db8:52::/64".parse().unwrap()]).unwrap();
+    let domain: SirPrefix = "2001:db8:52::/64".parse().unwrap();
+    let other = Embedded::open(&path, vec![domain]).unwrap();
     assert_eq!(other.registrations(), Ok(vec![]));
-    assert!(other.register(task(1), host(2), 1).is_ok());
+    let same = domain.address(Identifier::local(1).unwrap());
+    assert_eq!(other.register(same, host(2), 1).map(drop), Ok(()));
+    assert_eq!(other.registrations().unwrap().len(), 1);
 }
 
 #[test]
