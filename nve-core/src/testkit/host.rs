@@ -19,7 +19,7 @@ use super::recorder::Place;
 use crate::DropReason;
 use crate::gateway::dns::{Errand, Heard};
 use crate::packet::Offload;
-use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Scratch, Walker};
+use crate::pipeline::{CarryOut, Nve, Origin, Outcome, PortId, Receiver, Scratch, Walker};
 use crate::punt::{Desks, Outbox, Punted};
 use crate::setup::Setup;
 
@@ -65,6 +65,10 @@ impl Host {
     ) -> Self {
         let checked = setup.clone().check().unwrap_or_else(|error| panic!("{name}: {error}"));
         let nve = Nve::new(checked, MAPPING_CAPACITY);
+        if !card_finishes {
+            let all = Receiver { uso: true, ..Receiver::KERNEL };
+            nve.set_receiver(PortId::FABRIC, all);
+        }
         let walker = Walker::new(Arc::clone(&nve));
         let control = Control::new(control, &nve);
         let mut identification = id.0 as u16;
