@@ -52,7 +52,7 @@ pub(crate) struct Plainly<'w>(&'w Attachment);
 
 impl<'w> Plainly<'w> {
     /// Whoever has `key`, which is kept in this bucket of the table.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(nve: &Nve, world: &'w World, (key, bucket): (Key, u32)) -> Option<Self> {
         let Some(Target::Local(port)) = nve.table.get_in(bucket, key) else { return None };
         world.attachment(port).filter(|attachment| attachment.holds(key)).map(Self)

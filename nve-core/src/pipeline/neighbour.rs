@@ -141,12 +141,12 @@ fn largest(frame: &Frame<'_>, l4: usize, total: usize) -> usize {
 }
 
 /// Whether nothing in an IPv4 packet to a peer would change on its way through IPv6, but for what the shortcut changes.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> bool {
     plain4(header, frame).is_some()
 }
 
-#[inline]
+#[inline(always)]
 fn plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> Option<()> {
     let bytes = header.bytes();
     // Version and length; fragmentation but DF, and the reserved bit; TTL.

@@ -374,7 +374,7 @@ impl Nve {
         }
     }
     /// Whether the guest behind `port` is there and takes a packet with `offload` as it is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn plainly_takes(&self, port: PortId, offload: &Offload) -> bool {
         let Some(cell) = self.receivers.get(usize::from(port.0)) else { return false };
         let bits = cell.load(Relaxed);

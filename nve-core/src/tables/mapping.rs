@@ -180,7 +180,7 @@ impl MappingTable {
     }
 
     /// Where `key` lives, whose bucket this is.
-    #[inline]
+    #[inline(always)]
     pub fn get_in(&self, bucket: u32, key: Key) -> Option<Target> {
         let key = key.bits();
         let first = self.bucket(bucket.into())?;

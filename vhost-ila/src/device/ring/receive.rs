@@ -114,7 +114,7 @@ impl<R: Ring> Receive<R> {
         Ok(count)
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
         // Mostly the next buffer is one piece that takes the frame whole; a header says one buffer unless it is told more.
         if let Some(chain) = self.ahead.get(self.done)
@@ -131,6 +131,7 @@ impl<R: Ring> Receive<R> {
     }
 
     /// The same in as many buffers, and pieces of them, as it takes.
+    #[inline(never)]
     fn deliver_in_pieces(
         &mut self,
         mut header: WireHeader,
@@ -240,7 +241,7 @@ impl ReceiveRing {
     ///
     /// # Errors
     /// [`NoRoom`]; nothing was consumed then.
-    #[inline]
+    #[inline(always)]
     pub fn deliver(&mut self, header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
         either!(&mut self.0, receive => receive.deliver(header, head, tail))
     }
