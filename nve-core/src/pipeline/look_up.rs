@@ -16,7 +16,7 @@ use super::walk::{Stop, Walk};
 use super::{Nve, PortId, Presence, Question, choice};
 use crate::DropReason;
 use crate::addr::{Domain, Identifier, Key, Kind, Neutral};
-use crate::packet::Frame;
+use crate::packet::{Frame, Offload};
 use crate::policy::{Attachment, Endpoint, LocatorId, Network, NetworkId, Realm, World};
 use crate::setup::Unknown;
 use crate::tables::Target;
@@ -51,11 +51,16 @@ impl<'w> Receiving<'w> {
 pub(crate) struct Plainly<'w>(&'w Attachment);
 
 impl<'w> Plainly<'w> {
-    /// Whoever has `key`, which is kept in this bucket of the table.
+    /// The attachment of `port`, which has `key` and takes a packet with `offload`.
     #[inline(always)]
-    pub(crate) fn at(nve: &Nve, world: &'w World, (key, bucket): (Key, u32)) -> Option<Self> {
-        let Some(Target::Local(port)) = nve.table.get_in(bucket, key) else { return None };
-        world.attachment(port).filter(|attachment| attachment.holds(key)).map(Self)
+    pub(crate) fn at(
+        nve: &Nve,
+        world: &'w World,
+        (key, port): (Key, PortId),
+        offload: &Offload,
+    ) -> Option<Self> {
+        let attachment = world.attachment(port).filter(|attachment| attachment.holds(key))?;
+        nve.plainly_takes(port, offload).then_some(Self(attachment))
     }
     /// Its number.
     #[inline]

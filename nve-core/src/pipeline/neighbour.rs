@@ -1,26 +1,33 @@
-//! The shortcut: plain packets between two neighbours of one host, decided without a walk.
+//! The shortcut: plain packets from a tenant to its peers, decided without a walk.
 //!
 //! ```text
-//!   the walk:       IPv4 ──> IPv6 head ──> IPv4     IPv6 ──> IPv6     every packet
-//!   this shortcut:  IPv4 ────────────────> IPv4     IPv6 ──> IPv6     what leaves as it came, but for the Ethernet header, and for IPv4
-//!                                                                     identification and DF (RFC 7915, section 5.1)
+//!   to a neighbour   the walk:       IPv4 ──> IPv6 head ──> IPv4     IPv6 ──> IPv6     every packet
+//!   on this host     this shortcut:  IPv4 ────────────────> IPv4     IPv6 ──> IPv6     what leaves as it came, but for the Ethernet header,
+//!                                                                                      and for IPv4 identification and DF (RFC 7915, 5.1)
+//!   to another host  both:           IPv4 ──> IPv6, IPv6 ──> IPv6; here only what is too small for any path's MTU to matter
 //! ```
 //!
 //! What must stay true: whatever is decided here, the walk would decide, byte for byte (property tests hold it). Here is only a yes;
 //! whatever is not plain (options, fragments, ICMP, a checksum of either zero unless it is UDP's for none, too large, or wrong), and
-//! whoever is not plainly admitted, here, and able to take it, is left to the walk, which knows each no by its name.
+//! whoever is not plainly admitted, known, and able to take it, is left to the walk, which knows each no by its name.
 
 use ipv4_xlat::address::illegal_source_v4;
 use ipv4_xlat::checksum::{Delta, Sum};
 
+use ipv4_xlat::v4_to_v6;
+
 use super::deliver;
 use super::look_up::Plainly;
 use super::question::Form;
+use super::rewrite4::{self, InNetwork};
+use super::rewrite6::on_the_wire;
 use super::{Fate, Nve, Origin, Question, Rewritten, Scratch};
+use crate::addr::{Key, Neutral};
 use crate::packet::ipv4::Ipv4;
-use crate::packet::ipv6::{Chain, HEADER_LEN as IPV6_LEN};
+use crate::packet::ipv6::{Chain, HEADER_LEN as IPV6_LEN, Ipv6};
 use crate::packet::{ChecksumState, ETHERNET_LEN, Frame, GsoKind, Offload, largest_segment, protocol};
-use crate::policy::World;
+use crate::policy::{Attachment, IPV6_MINIMUM, LocatorId, World};
+use crate::tables::Target;
 
 /// Bytes of an IPv4 header without options.
 const IPV4_LEN: usize = 20;
@@ -59,7 +66,16 @@ fn ipv4(
     let head = frame.head.first_chunk::<HEAD>()?;
     let header = head.last_chunk::<IPV4_LEN>()?;
     let source = u32::from_be_bytes(*header.get(12..)?.first_chunk()?);
-    let receiver = neighbours(nve, world, question, frame, source)?;
+    let (sender, destination, target) = admitted(nve, world, question, frame, source)?;
+    let port = match target {
+        Target::Local(port) => port,
+        Target::Remote(locator, Some(neutral)) => {
+            let wanted = (sender, destination, (locator, neutral));
+            return ipv4_to_the_fabric(world, wanted, question, frame, (scratch, fate));
+        }
+        Target::Remote(_, None) => return None,
+    };
+    let receiver = Plainly::at(nve, world, (destination, port), &frame.offload)?;
     let total = question.ip_len as usize;
     let largest = largest(frame, IPV4_LEN, total);
     if largest + GROWTH > usize::from(world.uplink_mtu) {
@@ -98,8 +114,27 @@ fn ipv6(
     if source.first_chunk::<12>() != destination.first_chunk::<12>() {
         return None;
     }
-    let receiver = neighbours(nve, world, question, frame, u32::from_be_bytes(*source.last_chunk()?))?;
+    let source = u32::from_be_bytes(*source.last_chunk()?);
+    let (_, destination, target) = admitted(nve, world, question, frame, source)?;
     let total = question.ip_len as usize;
+    let port = match target {
+        Target::Local(port) => port,
+        Target::Remote(locator, Some(neutral)) => {
+            if total > usize::from(IPV6_MINIMUM) || !frame.offload.is_none() {
+                return None;
+            }
+            let header = Ipv6::read(frame, ETHERNET_LEN).ok()?;
+            let wire = on_the_wire(world.locator(locator)?, destination.identifier(), Some(neutral));
+            let hop_limit = deliver::give_back_hop(world, header.hop_limit());
+            let shown = deliver::Readdressed { header, destination: wire.ipv6(), hop_limit };
+            deliver::write_ipv6(scratch, 0, shown);
+            let (head, tail) = (0..IPV6_LEN, HEAD..ETHERNET_LEN + total);
+            *fate = Fate::Uplink(Rewritten { head, tail, offload: frame.offload, more: false });
+            return Some(());
+        }
+        Target::Remote(_, None) => return None,
+    };
+    let receiver = Plainly::at(nve, world, (destination, port), &frame.offload)?;
     if largest(frame, IPV6_LEN, total) > usize::from(world.uplink_mtu) {
         return None;
     }
@@ -109,15 +144,41 @@ fn ipv6(
     Some(())
 }
 
-/// Who receives the packet, if its sender bears its own MAC and address, the low 32 bits of which are `source`.
+/// To another host, where it is translated to IPv6 and sent to the locator.
+#[inline]
+fn ipv4_to_the_fabric(
+    world: &World,
+    (sender, destination, (locator, neutral)): (&Attachment, Key, (LocatorId, Neutral)),
+    question: &Question,
+    frame: &Frame<'_>,
+    (scratch, fate): (&mut Scratch, &mut Fate),
+) -> Option<()> {
+    if question.ip_len as usize + rewrite4::GROWTH > usize::from(IPV6_MINIMUM) || !frame.offload.is_none() {
+        return None;
+    }
+    let (network, locator) = (world.network(sender.network)?, world.locator(locator)?);
+    let packet = rewrite4::packet_of(frame);
+    let map = InNetwork::new(network, None);
+    let translated = v4_to_v6::translate(&packet, &map, &network.translation, &mut scratch.head).ok()?;
+    if !translated.is_one_piece() {
+        return None;
+    }
+    let wire = on_the_wire(locator, destination.identifier(), Some(neutral));
+    deliver::redirect_ipv6(scratch, wire.ipv6(), |hops| deliver::give_back_hop(world, hops));
+    let (head, tail) = (0..translated.head_len, rewrite4::behind_ethernet(translated.tail));
+    *fate = Fate::Uplink(Rewritten { head, tail, offload: translated.offload, more: false });
+    Some(())
+}
+
+/// Who sends the packet, whom to, and where that lives; if its sender bears its own MAC and address, the low 32 bits of which are `source`.
 #[inline(always)]
-fn neighbours<'w>(
+fn admitted<'w>(
     nve: &Nve,
     world: &'w World,
     question: &Question,
     frame: &Frame<'_>,
     source: u32,
-) -> Option<Plainly<'w>> {
+) -> Option<(&'w Attachment, Key, Target)> {
     let Origin::Port(port) = question.origin else { return None };
     let destination = question.key.filter(|_| question.plain)?;
     let sender = world.attachment(port)?;
@@ -126,8 +187,7 @@ fn neighbours<'w>(
     if *mac != sender.mac.0 || !sender.holds_beside(destination, source) {
         return None;
     }
-    let receiver = Plainly::at(nve, world, (destination, question.bucket))?;
-    nve.plainly_takes(receiver.port(), &frame.offload).then_some(receiver)
+    Some((sender, destination, nve.table.get_in(question.bucket, destination)?))
 }
 
 /// Bytes of the largest packet that leaves.

@@ -145,6 +145,16 @@ fn to_router(
     to_uplink(walk, admitted.attachment.port, translated, scratch)
 }
 
+/// The packet in a frame.
+#[inline]
+pub(super) fn packet_of<'f>(frame: &Frame<'f>) -> Packet<'f> {
+    Packet {
+        head: frame.head.get(ETHERNET_LEN..).unwrap_or_default(),
+        len: frame.len.saturating_sub(ETHERNET_LEN),
+        offload: frame.offload,
+    }
+}
+
 /// The frame's packet as IPv6 between SIR addresses, at the start of the scratch buffer.
 #[inline]
 fn to_v6(
@@ -153,13 +163,8 @@ fn to_v6(
     frame: &Frame<'_>,
     scratch: &mut Scratch,
 ) -> Result<Translated, Stop> {
-    let packet = Packet {
-        head: frame.head.get(ETHERNET_LEN..).unwrap_or_default(),
-        len: frame.len.saturating_sub(ETHERNET_LEN),
-        offload: frame.offload,
-    };
     let map = InNetwork::new(network, None);
-    Ok(v4_to_v6::translate(&packet, &map, config, &mut scratch.head)?)
+    Ok(v4_to_v6::translate(&packet_of(frame), &map, config, &mut scratch.head)?)
 }
 
 /// To a neighbour on this host, through IPv6 and back.
@@ -189,7 +194,7 @@ pub(crate) fn to_neighbour(
 
 /// The same bytes, counted from the frame's Ethernet header.
 #[inline]
-fn behind_ethernet(tail: Range<usize>) -> Range<usize> {
+pub(super) fn behind_ethernet(tail: Range<usize>) -> Range<usize> {
     tail.start + ETHERNET_LEN..tail.end + ETHERNET_LEN
 }
 
