@@ -168,7 +168,7 @@ impl Nve {
         }
         let world = self.world.load().with_away(&registry.away);
         let until = since.saturating_add(world.grace);
-        self.change_world(Arc::new(world));
+        self.world.change(world);
         self.departures.add(keys.to_vec(), Some(until));
     }
 

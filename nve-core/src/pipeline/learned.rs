@@ -19,7 +19,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::Nve;
 use super::nve::Registry;
@@ -338,7 +338,7 @@ impl Nve {
         let ended = ended.iter().filter(|key| self.end(&mut registry, **key)).count();
         let unused = core::mem::take(&mut registry.lessons.unused);
         if let Some(world) = self.world.load().forgetting(&unused) {
-            self.change_world(Arc::new(world));
+            self.world.change(world);
         }
         ended
     }
@@ -409,7 +409,7 @@ impl Nve {
             return None;
         }
         let id = registry.number_of(locator);
-        self.change_world(Arc::new(world.knowing(&registry.reaches, [(locator, domain)])));
+        self.world.change(world.knowing(&registry.reaches, [(locator, domain)]));
         Some(id)
     }
 }

@@ -59,6 +59,7 @@ mod triangle;
 mod walk;
 mod walker;
 mod wire;
+mod worlds;
 
 pub use carry_out::{CarryOut, Outcome};
 pub use learned::{Learned, Lesson, NotLearned, Residence, Source};

@@ -10,8 +10,7 @@
 //! ```
 
 use core::net::{IpAddr, Ipv6Addr};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +23,7 @@ use super::departure::Departures;
 use super::learned::{Learned, Lessons, Source};
 use super::presence::{Presence, Presences};
 use super::trial::{Replaced, Trial};
+use super::worlds::Worlds;
 use super::{Again, MAX_PORTS, PortId};
 use crate::addr::{Identifier, Key, Kind, Locator, SirAddress, SirPrefix};
 use crate::counters::{PortTotals, Totals, WorkerCells};
@@ -187,8 +187,7 @@ pub(super) struct Registry {
 
 /// One NVE: shared by all workers and the control side.
 pub struct Nve {
-    pub(super) world: Arc<ArcSwap<World>>,
-    world_changes: AtomicU64,
+    pub(super) world: Worlds,
     pub(super) table: MappingTable,
     /// Who on this host listens to what.
     pub(super) groups: ArcSwap<Groups>,
@@ -215,8 +214,7 @@ impl Nve {
         let needed = identifier_count(&setup);
         let ports = registry.number(&setup).unwrap_or_default();
         let nve = Self {
-            world_changes: AtomicU64::new(0),
-            world: Arc::new(ArcSwap::from_pointee(World::build(&setup, registry.numbers(&ports)))),
+            world: Worlds::of(World::build(&setup, registry.numbers(&ports))),
             table: MappingTable::with_capacity(mapping_capacity.max(needed)),
             groups: ArcSwap::default(),
             announcements: Announcements::default(),
@@ -287,7 +285,7 @@ impl Nve {
         for key in leaving {
             self.table.remove(key);
         }
-        let before = self.change_world(Arc::new(world));
+        let before = self.world.change(world);
         self.announce_changes(&before);
         let mut departed = Vec::new();
         let beside = bulk.iter().filter(|(key, _)| !wanted.contains_key(key));
@@ -328,17 +326,6 @@ impl Nve {
     /// Every attachment, by number.
     pub fn ports(&self) -> Vec<Attachment> {
         self.world.load().attachments().cloned().collect()
-    }
-    /// Makes `world` the one that is; gives back the one before.
-    pub(super) fn change_world(&self, world: Arc<World>) -> Arc<World> {
-        let before = self.world.swap(world);
-        self.world_changes.fetch_add(1, Release);
-        before
-    }
-    /// How often the world has changed: a plain load, where the world itself costs two locked operations.
-    #[inline]
-    pub(super) fn world_changes(&self) -> u64 {
-        self.world_changes.load(Acquire)
     }
     /// The key of whoever is called so in all the fabric, if his domain is served here.
     pub fn key(&self, name: SirAddress) -> Option<Key> {

@@ -15,7 +15,7 @@
 
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::nve::{Nve, Registry};
 use super::{MAX_PORTS, PortId};
@@ -201,7 +201,7 @@ impl Nve {
         }
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_who_came(&mut registry);
-        self.change_world(Arc::new(self.world.load().with_away(&registry.away)));
+        self.world.change(self.world.load().with_away(&registry.away));
         for arrived in arrived.iter_mut().flat_map(|arrival| &mut arrival.identifiers) {
             arrived.epoch = at_least.max(registry.epoch_of(arrived.key).saturating_add(1));
             // It may have left again meanwhile.

@@ -48,7 +48,7 @@ impl Walker {
     /// A walker for one worker thread.
     pub fn new(nve: Arc<Nve>) -> Self {
         let cells = nve.register_worker();
-        let (changes, world) = (nve.world_changes(), nve.world());
+        let (changes, world) = (nve.world.changes(), nve.world());
         let mut walker = Self {
             nve,
             world,
@@ -73,7 +73,7 @@ impl Walker {
     #[inline]
     pub fn begin(&mut self, now: Duration) {
         self.now = now;
-        if self.nve.world_changes() != self.changes {
+        if self.nve.world.changes() != self.changes {
             self.pin();
         }
     }
@@ -81,7 +81,7 @@ impl Walker {
     #[cold]
     fn pin(&mut self) {
         // In this order: a world that comes in between is pinned once more.
-        self.changes = self.nve.world_changes();
+        self.changes = self.nve.world.changes();
         self.world = self.nve.world();
         self.make_room();
     }
