@@ -1,6 +1,7 @@
 //! `[mappings]`: the file that says where addresses live by the million.
 //!
-//! What must stay true: it is read line by line and never whole; one wrong line refuses it all, by file and line.
+//! What must stay true: it is read line by line and never whole; one wrong line refuses it all, by file and line; so does one too long,
+//! no part of which is read as a line of its own.
 //!
 //! ```text
 //! # network  address   locator
@@ -21,7 +22,7 @@ use super::{Place, Problem, Refused};
 
 /// Bytes of a line that is no longer than most, for a guess how many there are.
 const USUAL_LINE: u64 = 32;
-/// Bytes of the longest line that is read.
+/// Bytes of the longest line that is read, its end included.
 const LONGEST_LINE: u64 = 1024;
 
 /// Which file, and for how many identifiers there shall be room.
@@ -131,7 +132,8 @@ impl MappingsFile {
                 return Ok(());
             }
             number += 1;
-            let outcome = match parse(&bytes) {
+            let is_cut = bytes.len() as u64 == LONGEST_LINE && bytes.last() != Some(&b'\n');
+            let outcome = match if is_cut { Err(too_long()) } else { parse(&bytes) } {
                 Ok(None) => continue,
                 Ok(Some(line)) => each(number, line),
                 Err(wrong) => Err(wrong),
@@ -146,6 +148,12 @@ impl MappingsFile {
 
 fn said(error: &SetupError) -> (String, String) {
     (format!("{}: {}", error.object, error.reason), error.remedy.clone())
+}
+
+/// Of a line whose rest would be taken for the next.
+fn too_long() -> (String, String) {
+    let remedy = format!("keep lines, comments too, shorter than {LONGEST_LINE} bytes");
+    (format!("this line has {LONGEST_LINE} bytes or more"), remedy)
 }
 
 /// What a line says; `None`: nothing, or a comment. Else what is wrong with it, and the remedy.

@@ -38,6 +38,9 @@ fn a_file_of_mappings_is_run_reloaded_and_refused_by_its_line() {
     assert!(answer(&daemon.ask(&["reload"])).contains("90000 mappings"));
 
     let good = lines(10);
+    // A comment whose end would be a mapping, were it read in pieces; and one that fits.
+    let comment = |length: usize| format!("#{}", " ".repeat(length - 1));
+    let cut = format!("{}blue 10.9.0.9 2001:db8:0:9::/64\n", comment(1024));
     for (more, line, why) in [
         ("blue 10.9.0.9\n", 13, "three words"),
         ("blue 10.9.0.9 2001:db8:0:9::/64 x\n", 13, "three words"),
@@ -49,6 +52,7 @@ fn a_file_of_mappings_is_run_reloaded_and_refused_by_its_line() {
         ("blue 10.1.0.1 2001:db8:0:9::/64\n", 13, "already attachment.vm1's"),
         ("blue 10.9.0.9 2001:db8:0:1::/64\n", 13, "no attachment has it"),
         ("blue 10.9.0.9 2001:db8:51::/64\n", 13, "SIR prefix"),
+        (cut.as_str(), 13, "1024 bytes or more"),
     ] {
         write(&format!("{good}{more}"));
         let refused = refusal(&daemon.ask(&["reload"]));
@@ -58,7 +62,7 @@ fn a_file_of_mappings_is_run_reloaded_and_refused_by_its_line() {
     write(&lines(200_000));
     let refused = refusal(&daemon.ask(&["reload"]));
     assert!(refused.contains("restart with a larger one"), "{refused}");
-    write(&lines(10));
+    write(&format!("{good}{}\n", comment(1023)));
     assert!(answer(&daemon.ask(&["reload"])).contains("10 mappings"), "it runs on");
 }
 
