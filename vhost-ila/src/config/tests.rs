@@ -280,6 +280,22 @@ fn dhcp_tells_the_subnet_unless_host_routes_are_asked_for() {
 }
 
 #[test]
+fn a_gateway_is_refused_where_its_packets_could_not_be_passed_on_by_the_kernel() {
+    let gateway = |kind: &str| load(&format!("{HOST}[gateway]\n{BLUE}").replacen("kind = \"tun\"", kind, 1));
+    gateway("kind = \"tun\"").expect("control");
+    for (kind, what) in [
+        ("kind = \"none\"", "nothing could be passed on"),
+        ("kind = \"vhost-user\"\nnext_hop = \"fe80::1\"", "this uplink is not its"),
+    ] {
+        let refused = gateway(kind).expect_err(what);
+        let [problem] = refused.problems() else { panic!("{refused}") };
+        assert!(problem.what.contains(what) && problem.remedy.contains("kind = \"tun\""), "{refused}");
+        let lines: Vec<_> = HOST.lines().collect();
+        assert_eq!(problem.place.line, lines.len() + 1 + kind.lines().count() - 1, "{refused}");
+    }
+}
+
+#[test]
 fn a_registry_is_kept_where_it_is_said_and_nowhere_by_default() {
     let authority = |section: &str| load(&format!("{HOST}{section}{BLUE}")).expect("accepted").authority;
     let embedded = |state: &str| AuthorityConfig::Embedded { state: state.into() };

@@ -193,7 +193,8 @@ impl Uplink {
     }
 }
 
-/// The gateway's TUN is another interface than the uplink's, and it needs one to pass packets on to.
+/// The gateway's TUN is another interface than the uplink's, and it needs one to pass packets on to: a TUN, beside which `check --host`
+/// judges what the kernel must do for both.
 pub(super) fn beside_gateway(
     gateway: Option<&GatewayConfig>,
     place: Option<&Place>,
@@ -209,7 +210,12 @@ pub(super) fn beside_gateway(
             format!("gateway.tun: {tun} is the uplink's interface"),
             "name another: what comes by it is taken to be from outside",
         ),
-        UplinkConfig::Tun { .. } | UplinkConfig::VhostUser { .. } => return Ok(()),
+        UplinkConfig::VhostUser { .. } => (
+            "[gateway]: what comes from outside comes by the host's kernel, and this uplink is not its"
+                .to_owned(),
+            "write kind = \"tun\" in [uplink], or remove [gateway]: another host may be the gateway",
+        ),
+        UplinkConfig::Tun { .. } => return Ok(()),
     };
     Err(Refused::one(Problem { place: place.clone(), what, remedy: remedy.into() }))
 }
