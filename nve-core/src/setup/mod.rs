@@ -248,8 +248,8 @@ pub struct Setup {
     pub crossings: Vec<Crossing>,
     /// Hosts whose ILA is not ours.
     pub peers: Vec<Peer>,
-    /// What is the fabric's: aggregates of locators, of networks' /96s and of hosts' own addresses, known here or not. Nothing in it is
-    /// outside.
+    /// What is the fabric's: aggregates of locators, of networks' /96s and of hosts' own addresses, and SIR prefixes of domains that this
+    /// host does not serve, known here or not. Nothing in it is outside.
     pub fabric: Vec<Ipv6Cidr>,
     /// Hops that this host's own kernel spends between us and the fabric, each way: 1 with a TUN, which is the default; 0 where the uplink
     /// is the link itself.

@@ -95,7 +95,8 @@ fn unbounded_outside(config: &Config) -> Option<String> {
     setup.fabric.is_empty().then(|| {
         format!(
             "warning: {used} is about the outside, and [host] has no fabric: every host and network that this config does not name \
-             counts as outside\n         list in fabric the prefixes of all locators, of all networks' /96s and of the hosts' own addresses\n"
+             counts as outside\n         list in fabric the prefixes of all locators, of all networks' /96s and of the hosts' own addresses,\n         \
+             and SIR prefixes of domains that this host does not serve\n"
         )
     })
 }

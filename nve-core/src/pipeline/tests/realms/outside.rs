@@ -243,6 +243,23 @@ fn what_is_the_fabrics_is_not_outside_however_little_is_known_of_it() {
     assert!(matches!(hv1.send("va1", &udp(VA1, VA2, 9)), Out::Uplink(..)), "and so are peers");
 }
 
+/// Nothing passes between domains, also where a host serves one of them: it cannot know the other's SIR prefix but by `fabric`.
+#[test]
+fn the_sir_prefix_of_a_domain_that_is_not_served_is_inside_where_fabric_names_it() {
+    let other_domains = "2001:db8:5a:0:2000::a1";
+    for (fabric, inside) in
+        [(["2001:db8::/56", "2001:db8:5a::/64"], true), (["2001:db8::/56", "2001:db8:5b::/64"], false)]
+    {
+        let mut hv1 = in_fabric(&fabric, Unknown::Unreachable);
+        for (sender, own) in [("va1", VA1), ("t1", T1)] {
+            let came = from_outside(&mut hv1, &udp(other_domains, own, 9)).reason();
+            assert_eq!(came, inside.then_some(DropReason::InsideSource), "to {own}, {inside}");
+            let went = hv1.send(sender, &udp(own, other_domains, 9)).reason();
+            assert_eq!(went, inside.then_some(DropReason::LocatorDestination), "from {own}, {inside}");
+        }
+    }
+}
+
 #[test]
 fn where_the_fabric_is_known_no_quote_is_mistaken_for_a_locators() {
     let internet = "2001:db8:1234:0:6000:3e9:0:77";
