@@ -2,7 +2,7 @@
 //!
 //! What must stay true: a change that was answered is on disk; one that was denied left nothing; one process has the file at a time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv6Addr;
 use std::path::Path;
 
@@ -34,6 +34,10 @@ pub struct Embedded {
     domains: Vec<SirPrefix>,
 }
 
+/// What [`Embedded::settle`] changed: each row as it was, if there was one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settled(Vec<(SirAddress, Option<Registration>)>);
+
 /// A change under way.
 struct Change<'t> {
     holders: Holders<'t>,
@@ -59,11 +63,16 @@ impl Embedded {
     }
 
     /// Makes the registry agree with a configuration that says `said`: everything it gives to one of `own`, this host's locators, is held
-    /// there, and nothing else because of an earlier one. `now`: as for [`Authority::register`].
+    /// there, and nothing else because of an earlier one. `now`: as for [`Authority::register`]. What it changed, for [`Self::unsettle`].
     ///
     /// # Errors
     /// Others hold something of it; nothing has changed. Or the store fails.
-    pub fn settle(&self, own: &[Locator], said: &[(SirAddress, Locator)], now: u64) -> Result<(), Unsettled> {
+    pub fn settle(
+        &self,
+        own: &[Locator],
+        said: &[(SirAddress, Locator)],
+        now: u64,
+    ) -> Result<Settled, Unsettled> {
         let said_at: HashSet<_> = said.iter().copied().collect();
         let speaks_of: HashSet<_> = said.iter().map(|(identifier, _)| *identifier).collect();
         let held: HashSet<_> = said.iter().filter(|(_, locator)| own.contains(locator)).copied().collect();
@@ -82,26 +91,38 @@ impl Embedded {
             let own_by_config =
                 before.iter().filter(|known| own.contains(&known.locator) && known.by == Claimant::Config);
             let settled: HashSet<_> = own_by_config.map(|known| (known.identifier, known.locator)).collect();
+            let mut changed = Vec::new();
+            let known_at: HashMap<_, _> = before.iter().map(|known| (known.identifier, *known)).collect();
             for (identifier, _) in settled.difference(&held) {
                 change.remove(*identifier)?;
+                changed.push((*identifier, known_at.get(identifier).copied()));
             }
-            let known_at = |identifier| before.iter().find(|known| known.identifier == identifier);
             for (identifier, locator) in held.difference(&settled).copied() {
-                let by = Claimant::Config;
-                match known_at(identifier) {
+                let (known, by) = (known_at.get(&identifier).copied(), Claimant::Config);
+                let new = match known {
                     // What was moved here by request, before the configuration followed, keeps its epoch.
-                    Some(known) if known.locator == locator => {
-                        change.insert(Registration { by, ..*known })?
-                    }
+                    Some(known) if known.locator == locator => Registration { by, ..known },
                     // Of several locators that the configuration names, another one's.
-                    Some(_) => {}
-                    None => {
-                        let epoch = change.next_epoch(now)?;
-                        change.insert(Registration { identifier, locator, epoch, by })?;
-                    }
-                }
+                    Some(_) => continue,
+                    None => Registration { identifier, locator, epoch: change.next_epoch(now)?, by },
+                };
+                change.insert(new)?;
+                changed.push((identifier, known));
             }
-            Ok(())
+            Ok(Settled(changed))
+        })
+    }
+
+    /// What [`Self::settle`] changed is as it was: with its epochs, and by whom it was held. The caller lets no change come between.
+    ///
+    /// # Errors
+    /// The store fails; nothing has changed.
+    pub fn unsettle(&self, Settled(changed): Settled) -> Result<(), Denied> {
+        self.change(|change| {
+            changed.into_iter().try_for_each(|(identifier, before)| match before {
+                Some(before) => change.insert(before),
+                None => change.remove(identifier),
+            })
         })
     }
 

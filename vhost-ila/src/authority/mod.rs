@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use crate::config::{CONTROL_SOCKET, Config, PLUG_SOCKET, Refused};
 
 pub use configured::Configured;
-pub use embedded::Embedded;
+pub use embedded::{Embedded, Settled};
 pub use registration::{Authority, Claimant, Denied, Registration, Unsettled};
 
 /// Mappings written by hand, or by a tool, into the config; read again on reload.

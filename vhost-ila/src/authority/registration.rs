@@ -5,6 +5,7 @@
 //!   move_to(from L1, to L2)   L1, e1 ──────────────> L2, e2 > e1       from is not the holder: denied
 //!   unregister(L1)            L1 ──────────────────> nobody            not the holder: denied
 //!   settle(L1, what it says)  every identifier of this host's attachments is L1's, and no other by the configuration; all or nothing
+//!   unsettle                  what settle changed is as it was, epochs and all: the configuration did not come in force
 //! ```
 //!
 //! What must stay true: an identifier has one holder; of two registrations of one identifier, the later has the higher epoch, also when

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   start, reload ── settle ──> Embedded: attachments' identifiers are this host's     elsewhere already? the config is refused
+//!   reload that fails ── unsettle ──> Embedded: every row that settle changed, as it was
 //!   API ── register, move, unregister ──> Configured (says it? denied) ──> Embedded ──> Nve::learn, forget
 //! ```
 //!
@@ -20,7 +21,7 @@ use nve_core::redirect::EPOCH_AHEAD;
 use nve_core::setup::{Said, SetupError};
 
 use super::answer::{self, Denial, Problem, Refusal};
-use crate::authority::{Authority, Configured, Denied, Embedded, Registration, Unsettled};
+use crate::authority::{Authority, Configured, Denied, Embedded, Registration, Settled, Unsettled};
 use crate::config::{AuthorityConfig, Config};
 
 /// Its file in the state directory.
@@ -67,20 +68,27 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Makes the registry agree with `config`.
+    /// Makes the registry agree with `config`. What that changed, for [`Self::unsettle`].
     ///
     /// # Errors
     /// Others hold what `config` gives away: each by file and line. Nothing has changed.
-    pub(super) fn settle(&self, config: &Config) -> Result<(), Refusal> {
-        let Some(embedded) = &self.embedded else { return Ok(()) };
+    pub(super) fn settle(&self, config: &Config) -> Result<Settled, Refusal> {
+        let Some(embedded) = &self.embedded else { return Ok(Settled::default()) };
         let said = config.setup.residences();
         let places: Vec<_> = said.iter().map(|said| (said.identifier, said.locator)).collect();
         match embedded.settle(&own_locators(config), &places, now()) {
-            Ok(()) => Ok(()),
+            Ok(settled) => Ok(settled),
             Err(Unsettled::Failed(denied)) => {
                 Err(Refusal { error: denied.to_string(), problems: Vec::new() })
             }
             Err(Unsettled::Elsewhere(elsewhere)) => Err(refusal(config, &said, &elsewhere)),
+        }
+    }
+
+    /// The registry as it was before [`Self::settle`]. Where that cannot be, the log says so.
+    pub(super) fn unsettle(&self, settled: Settled) {
+        if let Some(Err(denied)) = self.embedded.as_ref().map(|embedded| embedded.unsettle(settled)) {
+            log::error!("the registry could not be restored: {denied}");
         }
     }
 

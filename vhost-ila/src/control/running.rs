@@ -1,7 +1,7 @@
 //! What runs: the NVE, its devices, and the config both came from.
 //!
 //! What must stay true: reload is atomic. A refused config changes nothing; one whose devices cannot be made is taken back with all that it
-//! displaced (what was learned, who waits for its guest), so that core and devices always come from the same config.
+//! displaced (what was learned or registered, who waits for its guest), so that core and devices always come from the same config.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -105,14 +105,11 @@ impl Running {
         // What can fail for reasons outside comes first, and changes nothing.
         let service = self.devices.redirects();
         let redirects = service.map(|service| service.prepare(wanted.redirect.as_ref())).transpose()?;
-        self.registry.settle(&wanted)?;
-        let trial = self.nve.try_out(wanted.setup.clone()).inspect_err(|_| self.unsettle(running));
-        let trial = trial.map_err(|error| Refusal { error: error.to_string(), problems: Vec::new() })?;
-        if let Err(error) = self.devices.apply(&wanted.devices, &wanted.tasks()) {
-            self.take_back(trial, running);
-            return Err(error.into());
+        let settled = self.registry.settle(&wanted)?;
+        if let Err(refusal) = self.try_out(running, &wanted) {
+            self.registry.unsettle(settled);
+            return Err(refusal);
         }
-        trial.keep();
         if let (Some(service), Some(redirects)) = (service, redirects) {
             service.install(redirects);
         }
@@ -123,6 +120,21 @@ impl Running {
         Ok(running.reloaded())
     }
 
+    /// Puts `wanted` in force, the core first and then the devices.
+    ///
+    /// # Errors
+    /// Core and devices are those of `running`, as before.
+    fn try_out(&self, running: &Config, wanted: &Config) -> Result<(), Refusal> {
+        let trial = self.nve.try_out(wanted.setup.clone());
+        let trial = trial.map_err(|error| Refusal { error: error.to_string(), problems: Vec::new() })?;
+        if let Err(error) = self.devices.apply(&wanted.devices, &wanted.tasks()) {
+            self.take_back(trial, running);
+            return Err(error.into());
+        }
+        trial.keep();
+        Ok(())
+    }
+
     /// Back to `running`, which the core and the devices already ran together.
     fn take_back(&self, trial: Trial<'_>, running: &Config) {
         if let Err(error) = trial.take_back(&running.setup) {
@@ -130,14 +142,6 @@ impl Running {
         }
         if let Err(error) = self.devices.apply(&running.devices, &running.tasks()) {
             log::error!("an old device could not be restored: {error}");
-        }
-        self.unsettle(running);
-    }
-
-    /// The registry back to `running`.
-    fn unsettle(&self, running: &Config) {
-        if let Err(refusal) = self.registry.settle(running) {
-            log::error!("the registry could not be restored: {}", refusal.error);
         }
     }
 

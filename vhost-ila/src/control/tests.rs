@@ -10,7 +10,8 @@ use axum::http::{Method, StatusCode};
 use nve_core::pipeline::{Learned, Nve, Presence, Source};
 use serde_json::Value;
 
-use super::answer::{Device, Task, Worker};
+use super::answer::{self, Device, Task, Worker};
+use super::registry::Registry;
 use super::{Devices, Running, Socket, client, router};
 use crate::authority::StaticFile;
 use crate::config::{Config, DeviceConfig};
@@ -271,6 +272,48 @@ fn a_reload_that_is_taken_back_loses_neither_who_is_waited_for_nor_what_was_lear
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(seen(), before);
     assert_eq!(served.nve.arrivals(1), []);
+}
+
+#[test]
+fn a_reload_that_is_taken_back_takes_no_registration_and_no_epoch() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("one.toml");
+    let authority = format!("[authority]\nkind = \"embedded\"\nstate = {:?}\n", directory.path());
+    let one = format!("{ONE}{authority}");
+    std::fs::write(&path, &one).expect("written");
+    let config = Config::load(&path).expect("accepted");
+    let nve = Nve::new(config.setup.clone(), 100);
+    let registry = Registry::open(&config).expect("opened");
+    let devices = Remembered::default();
+    let source = StaticFile::new(path.clone(), None);
+    let running = Running::new(nve, Box::new(devices), source, config).with_registry(registry);
+    // It waits for its attachment, which the operator is going to write down.
+    let asked = answer::Held {
+        network: Some("blue".into()),
+        address: "10.1.0.2".parse().expect("an address"),
+        locator: "2001:db8:0:1::/64".into(),
+    };
+    running.register(&asked).expect("nobody has it");
+    let before = running.registrations().expect("listed");
+
+    // vm1 goes, vm2 comes, and a third cannot be made.
+    let broken = ONE.replace("attachment.vm1", "attachment.broken").replace("10.1.0.1\"", "10.1.0.3\"");
+    std::fs::write(&path, format!("{broken}{TWO}{authority}")).expect("written");
+    assert_eq!(running.reload().expect_err("refused").error, "attachment broken: no such socket");
+    assert_eq!(running.registrations().expect("listed"), before);
+
+    std::fs::write(&path, format!("{one}{TWO}")).expect("written");
+    running.reload().expect("accepted");
+    let after = running.registrations().expect("listed");
+    let by = |lines: &[answer::Registration], address: &str| {
+        let line = lines.iter().find(|line| line.address.to_string() == address).cloned();
+        line.map(|line| (line.by, line.epoch)).expect("listed")
+    };
+    assert_eq!(
+        (by(&before, "10.1.0.2").0.as_str(), by(&after, "10.1.0.2").0.as_str()),
+        ("request", "config")
+    );
+    assert_eq!(by(&after, "10.1.0.2").1, by(&before, "10.1.0.2").1);
 }
 
 #[test]

@@ -183,10 +183,10 @@ fn a_configurations_mapping_must_agree_with_the_registry() {
         registry.settle(&[host(1)], &[(task(3), host(3))], 1001),
         Err(Unsettled::Elsewhere(vec![known]))
     );
-    assert_eq!(registry.settle(&[host(1)], &[(task(3), host(2))], 1001), Ok(()));
+    assert!(registry.settle(&[host(1)], &[(task(3), host(2))], 1001).is_ok());
     assert_eq!(
         registry.settle(&[host(1)], &[(task(3), host(1)), (task(3), host(2))], 1001),
-        Ok(()),
+        Ok(Settled::default()),
         "one of several"
     );
     assert_eq!(registry.holder(task(3)), Ok(Some(known)));
@@ -196,7 +196,7 @@ fn a_configurations_mapping_must_agree_with_the_registry() {
 fn what_left_the_configuration_may_live_elsewhere_in_the_next() {
     let kept = Kept::new();
     kept.registry().settle(&[host(1)], &held(&[1]), 1000).unwrap();
-    assert_eq!(kept.registry().settle(&[host(1)], &[(task(1), host(2))], 1001), Ok(()));
+    assert!(kept.registry().settle(&[host(1)], &[(task(1), host(2))], 1001).is_ok());
     assert_eq!(
         kept.registry().holder(task(1)),
         Ok(None),
@@ -215,6 +215,27 @@ fn what_was_moved_here_by_request_becomes_the_configurations_and_keeps_its_epoch
     registry.settle(&[host(1)], &held(&[1]), 3000).unwrap();
     let by = Claimant::Config;
     assert_eq!(registry.holder(task(1)), Ok(Some(Registration { by, ..moved })));
+}
+
+#[test]
+fn what_a_configuration_changed_that_did_not_come_in_force_is_as_it_was() {
+    let mut kept = Kept::new();
+    kept.registry().settle(&[host(1)], &held(&[1, 2]), 1000).unwrap();
+    kept.registry().register(task(3), host(1), 1001).unwrap();
+    kept.registry().register(task(4), host(2), 1002).unwrap();
+    let before = kept.registry().registrations().unwrap();
+
+    // Task 1 goes, what was asked for of task 3 becomes the configuration's, task 5 comes.
+    let settled = kept.registry().settle(&[host(1)], &held(&[2, 3, 5]), 2000).unwrap();
+    let tried = kept.registry().registrations().unwrap();
+    assert_eq!(tried.len(), 4);
+    assert_ne!(tried, before);
+    kept.registry().unsettle(settled).unwrap();
+    kept.reopen();
+    assert_eq!(kept.registry().registrations().unwrap(), before);
+    let last = tried.iter().map(|known| known.epoch).max().unwrap();
+    let next = kept.registry().register(task(5), host(2), 10).unwrap();
+    assert!(next.epoch > last, "no epoch is given twice, even if nobody saw it");
 }
 
 #[derive(Clone, Debug)]
