@@ -243,7 +243,7 @@ fn refuse_server(frame: &Frame<'_>, ports_at: usize, client: [u8; 2]) -> Result<
 }
 
 /// Reads the chain and judges the offload metadata by it.
-#[inline]
+#[inline(always)]
 fn ipv6_question(
     origin: Origin,
     (frame, offset): (&Frame<'_>, usize),
@@ -303,7 +303,7 @@ pub(crate) fn from_wire(world: &World, frame: &Frame<'_>, question: &mut Questio
     }
 }
 
-#[inline]
+#[inline(always)]
 fn wire_ipv6(world: &World, frame: &Frame<'_>, question: &mut Question) -> Result<(), Unread> {
     let header = Ipv6::read(frame, 0)?;
     let wanted = wire_destination(world, header.destination()).map_err(Unread::Refused)?;
@@ -311,7 +311,7 @@ fn wire_ipv6(world: &World, frame: &Frame<'_>, question: &mut Question) -> Resul
 }
 
 /// What is asked about an IPv6 packet without a link, once it is known whom it is for.
-#[inline]
+#[inline(always)]
 fn ipv6_packet(
     origin: Origin,
     frame: &Frame<'_>,
@@ -358,7 +358,7 @@ fn outside_ipv6(world: &World, frame: &Frame<'_>, question: &mut Question) -> Re
 }
 
 /// Checks 1 to 3: which of our prefixes, and so which domain; a legal type, C reversed.
-#[inline]
+#[inline(always)]
 fn wire_destination(world: &World, destination: Ipv6Addr) -> Result<(Form, Key), DropReason> {
     let (upper, low) = ((destination.to_bits() >> 64) as u64, destination.to_bits() as u64);
     if let Some(domain) = world.domain_here(upper) {

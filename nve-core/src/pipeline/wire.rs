@@ -42,7 +42,7 @@ impl Arriving<'_> {
 }
 
 /// A packet to our locator.
-#[inline]
+#[inline(always)]
 pub(crate) fn arrived(
     walk: &mut Walk<'_>,
     question: &Question,
