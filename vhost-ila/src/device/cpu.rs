@@ -18,6 +18,13 @@ pub fn cycles() -> u64 {
     }
 }
 
+/// Cycles from `begin` to `end`; none where a processor's counter is behind another's.
+#[inline]
+#[must_use]
+pub fn between(begin: u64, end: u64) -> u64 {
+    end.wrapping_sub(begin).cast_signed().max(0).cast_unsigned()
+}
+
 /// As [`prefetch`], for a line that will soon be written: it is taken away from the core that has it now.
 #[inline]
 pub fn prefetch_to_write(address: usize) {

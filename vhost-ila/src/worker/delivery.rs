@@ -46,12 +46,9 @@ impl<'a> Source<'a> {
     pub(super) fn payload(&self, rewritten: &Rewritten) -> Payload<'a> {
         let tail = &rewritten.tail;
         match *self {
-            // What was copied is not read again: the guest's line may have gone back to its core.
-            Self::Chain { taken, front, .. } if front + tail.end <= LEN + HEAD_LEN => {
-                Payload::own(taken.get(front + tail.start..front + tail.end).unwrap_or_default())
-            }
-            Self::Chain { chains, index, front, .. } => {
-                chains.payload(index, front + tail.start..front + tail.end)
+            // What was copied, and looked at, is not read again: the guest may have written something else there since.
+            Self::Chain { chains, index, front, taken } => {
+                chains.payload(index, taken, front + tail.start..front + tail.end)
             }
             Self::Own(bytes) => Payload::own(bytes.get(tail.clone()).unwrap_or_default()),
         }

@@ -153,6 +153,8 @@ impl Worker {
         let mut last = begin;
         if self.senders.must_hear() {
             self.hear_kicks();
+            // Nobody's turn.
+            last = cpu::cycles();
         }
         let mut quiet = 0;
         let senders = self.senders.looked_at();
@@ -173,7 +175,7 @@ impl Worker {
                 busy += 1;
                 let then = std::mem::replace(&mut last, cpu::cycles());
                 let others = self.out.tolls.of_batch();
-                self.turns.spent(sender.port, last.wrapping_sub(then).saturating_sub(others));
+                self.turns.spent(sender.port, cpu::between(then, last).saturating_sub(others));
             }
         }
         if self.senders.may_rest(quiet) {
@@ -220,7 +222,7 @@ impl Worker {
         counters.busy_polls.add(busy);
         counters.packets.add(packets);
         let end = cpu::cycles();
-        counters.busy_cycles.add(end.wrapping_sub(begin));
+        counters.busy_cycles.add(cpu::between(begin, end));
         counters.took(self.clock.at(end).saturating_sub(now));
         true
     }
@@ -296,7 +298,7 @@ impl Worker {
                 busy += 1;
                 let then = std::mem::replace(last, cpu::cycles());
                 let others = self.out.tolls.of_batch();
-                self.turns.spent(port, last.wrapping_sub(then).saturating_sub(others));
+                self.turns.spent(port, cpu::between(then, *last).saturating_sub(others));
             }
         }
         (packets, busy)
@@ -432,7 +434,13 @@ impl Worker {
                 if port != PortId::FABRIC {
                     self.turns.admit(port.0);
                 }
-                self.senders.add(Sender { port: port.0, queue, quiet: 0, towards: 0 });
+                self.senders.add(Sender {
+                    port: port.0,
+                    token: senders::token(port, queue.pair),
+                    queue,
+                    quiet: 0,
+                    towards: 0,
+                });
             }
             Queue::Control(queue) => {
                 self.watch(queue.events.kick.as_ref(), NO_TOKEN)?;

@@ -16,6 +16,8 @@ pub(super) struct Sender {
     /// Whose.
     pub(super) port: u16,
     pub(super) queue: Box<TransmitQueue>,
+    /// What epoll calls its kick.
+    pub(super) token: u64,
     /// Turns in a row that found nothing; saturating.
     pub(super) quiet: u16,
     /// The attachment that most of its last frames went to: whose buffers are fetched while the next are looked at.

@@ -89,8 +89,7 @@ impl Senders {
 
     /// `kicked` is the token of a ring that was kicked: it is looked at again.
     pub(super) fn wake(&mut self, kicked: u64) {
-        let is_it = |sender: &Sender| token(PortId(sender.port), sender.queue.pair) == kicked;
-        let Some(at) = self.resting.iter().position(is_it) else { return };
+        let Some(at) = self.resting.iter().position(|sender| sender.token == kicked) else { return };
         let mut sender = self.resting.swap_remove(at);
         sender.quiet = 0;
         sender.queue.ring.refuse_kicks();

@@ -80,8 +80,9 @@ pub struct Payload<'a>(Place<'a>);
 
 #[derive(Clone, Copy, Debug)]
 enum Place<'a> {
-    /// Bytes `skip .. skip + len` of what the segments hold.
+    /// What was copied already, then bytes `skip .. skip + len` of what the segments hold.
     Guest {
+        copied: &'a [u8],
         segments: &'a [Segment],
         skip: usize,
         len: usize,
@@ -97,10 +98,10 @@ impl<'a> Payload<'a> {
         Self(Place::Own(bytes))
     }
 
-    /// Bytes `skip .. skip + len` of what `segments` hold; whoever lends them keeps their memory mapped.
+    /// Bytes that were copied, then bytes `skip .. skip + len` of what `segments` hold; whoever lends them keeps their memory mapped.
     #[inline]
-    pub(crate) fn guest(segments: &'a [Segment], skip: usize, len: usize) -> Self {
-        Self(Place::Guest { segments, skip, len })
+    pub(crate) fn guest(copied: &'a [u8], segments: &'a [Segment], skip: usize, len: usize) -> Self {
+        Self(Place::Guest { copied, segments, skip, len })
     }
 
     /// Bytes in it.
@@ -108,7 +109,7 @@ impl<'a> Payload<'a> {
     #[must_use]
     pub fn len(&self) -> usize {
         match self.0 {
-            Place::Guest { len, .. } => len,
+            Place::Guest { copied, len, .. } => copied.len() + len,
             Place::Own(bytes) => bytes.len(),
         }
     }
@@ -124,7 +125,10 @@ impl<'a> Payload<'a> {
     pub(crate) fn runs(&self, mut f: impl FnMut(*const u8, usize)) {
         match self.0 {
             Place::Own(bytes) => f(bytes.as_ptr(), bytes.len()),
-            Place::Guest { segments, mut skip, len: mut left } => {
+            Place::Guest { copied, segments, mut skip, len: mut left } => {
+                if !copied.is_empty() {
+                    f(copied.as_ptr(), copied.len());
+                }
                 for segment in segments {
                     if left == 0 {
                         return;

@@ -77,12 +77,18 @@ impl Chains {
         }
     }
 
-    /// Bytes `range` of chain `index`, left where they are. The range is cut to the chain.
+    /// Bytes `range` of chain `index`: those that are in `taken`, the first of the chain, from there; the others left where they are. The range is
+    /// cut to the chain.
     #[inline]
     #[must_use]
-    pub fn payload(&self, index: usize, range: Range<usize>) -> Payload<'_> {
+    pub fn payload<'a>(&'a self, index: usize, taken: &'a [u8], range: Range<usize>) -> Payload<'a> {
+        let copied = taken.get(range.start..range.end.min(taken.len())).unwrap_or_default();
+        if copied.len() == range.len() {
+            return Payload::own(copied);
+        }
+        let start = range.start + copied.len();
         let end = range.end.min(self.bytes(index));
-        Payload::guest(self.pieces(index), range.start, end.saturating_sub(range.start))
+        Payload::guest(copied, self.pieces(index), start, end.saturating_sub(start))
     }
 
     /// Lets go of the guest's memory.
