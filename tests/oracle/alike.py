@@ -32,6 +32,8 @@ TRACEROUTE = range(33434, 33535)
 ECHO_TIME = 16
 QUOTING = {4: (3, 4, 5, 11, 12), 6: (1, 2, 3, 4)}
 DISCOVERY = range(133, 138)
+# What is at least 1280 bytes as IPv6 arrives with DF (RFC 7915, section 5.1).
+LARGEST_WITHOUT_DF = 1260
 
 
 class Names:
@@ -163,6 +165,11 @@ def collected(packets, names):
             continue
         packet = frame[IP] if frame.type == 0x0800 else frame[IPv6]
         case, fields = described(packet, names)
+        if TCP in packet and names(frame.src) == "gateway" and packet.version == 4:
+            # As TCP cuts its stream otherwise in each conversation, so is DF otherwise: by the length (RFC 7915, section 5.1).
+            df = bool(packet.flags.DF)
+            right = df == (packet.len > LARGEST_WITHOUT_DF)
+            fields = [f"DF right for its length {right}" if field == f"DF {df}" else field for field in fields]
         line = " | ".join([f"{names(frame.src)} > {names(frame.dst)} {frame.type:#x}", *fields])
         counter = seen.setdefault(case, Counter())
         if TCP in packet and not case.endswith("pieces"):
