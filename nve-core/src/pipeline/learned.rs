@@ -19,7 +19,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 use super::Nve;
 use super::nve::Registry;
@@ -332,10 +332,19 @@ impl Nve {
     /// Forgets what has ended at `now`, some of it if that is much; how many. To be called again while it is not zero.
     pub fn sweep(&self, now: Duration) -> usize {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sweep_with(&mut registry, now)
+    }
+
+    /// [`Nve::sweep`] by whoever must not wait for a reload: nothing, while there is one.
+    pub fn try_sweep(&self, now: Duration) -> usize {
+        self.registry_at_once().map_or(0, |mut registry| self.sweep_with(&mut registry, now))
+    }
+
+    fn sweep_with(&self, registry: &mut Registry, now: Duration) -> usize {
         let ended = registry.lessons.ends.iter().take_while(|(until, _)| *until <= now).take(SWEEP);
         let ended: Vec<Key> = ended.map(|(_, key)| *key).collect();
         self.departures.sweep(now, self.world.load().grace);
-        let ended = ended.iter().filter(|key| self.end(&mut registry, **key)).count();
+        let ended = ended.iter().filter(|key| self.end(registry, **key)).count();
         let unused = core::mem::take(&mut registry.lessons.unused);
         if let Some(world) = self.world.load().forgetting(&unused) {
             self.world.change(world);
@@ -346,8 +355,26 @@ impl Nve {
     /// When [`Nve::sweep`] has something to do.
     pub fn sweep_due(&self) -> Option<Duration> {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sweep_due_with(&registry)
+    }
+
+    /// [`Nve::sweep_due`] for whoever calls [`Nve::try_sweep`]: `later`, while there is a reload.
+    pub fn try_sweep_due(&self, later: Duration) -> Option<Duration> {
+        self.registry_at_once().map_or(Some(later), |registry| self.sweep_due_with(&registry))
+    }
+
+    fn sweep_due_with(&self, registry: &Registry) -> Option<Duration> {
         let ends = registry.lessons.ends.first().map(|(until, _)| *until);
         ends.into_iter().chain(self.departures.due()).min()
+    }
+
+    /// The registry, unless somebody has it.
+    fn registry_at_once(&self) -> Option<MutexGuard<'_, Registry>> {
+        match self.registry.try_lock() {
+            Ok(registry) => Some(registry),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Where `key` lives by our mappings, prefixes left aside: no key of one has an epoch.

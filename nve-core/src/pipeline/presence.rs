@@ -194,12 +194,16 @@ impl Nve {
     /// their packets take the short way. What they brought has the epoch `at_least` (milliseconds since 1970, so that hosts
     /// agree on what is later), or one more than what is known.
     pub fn arrivals(&self, at_least: u64) -> Vec<Arrival> {
-        let mut arrived =
-            core::mem::take(&mut *self.presences.arrived.lock().unwrap_or_else(PoisonError::into_inner));
+        let list = || self.presences.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        if list().is_empty() {
+            return Vec::new();
+        }
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not before: a setup that is tried out may take back what it added.
+        let mut arrived = core::mem::take(&mut *list());
         if arrived.is_empty() {
             return arrived;
         }
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_who_came(&mut registry);
         self.world.change(self.world.load().with_away(&registry.away));
         for arrived in arrived.iter_mut().flat_map(|arrival| &mut arrival.identifiers) {

@@ -9,7 +9,7 @@
 //!
 //! * While a trial lasts nothing is learned, forgotten, moved or told: it holds the registry. So nobody hears of an arrival that only
 //!   the trial made.
-//! * Walkers do not wait for it: a guest that starts or speaks meanwhile, or claims a shared address, did so whatever becomes of the trial.
+//! * Neither walkers nor the slow path ([`crate::punt`]) wait for it: a guest that starts or speaks meanwhile, or claims a shared address, did so whatever becomes of the trial.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Beside the desks, by time alone: who has a shared address that nobody holds ([`crate::gateway::Asker`]), and what was learned and has
-//! ended ([`Nve::sweep`]).
+//! ended ([`Nve::try_sweep`]). Nothing here waits for a reload.
 //!
 //! One more desk is one more variant of [`Desk`], one field and two lines here.
 
@@ -31,6 +31,9 @@ use crate::gateway::dns::{Act, Errand, Forwarder, Heard, Random, Token};
 use crate::gateway::group::Snooper;
 use crate::gateway::service::Stacks;
 use crate::pipeline::{Desk, Nve, PortId};
+
+/// Until a reload that is under way is looked for again.
+const RELOAD: Duration = Duration::from_secs(1);
 
 /// A frame on its way to a desk.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +112,7 @@ impl Desks {
         self.groups.tick(&self.nve, now, &mut |port, frame| out.frames.push((port, frame)));
         self.shared.tick(&self.nve, now, &mut |port, frame| out.frames.push((port, frame)));
         self.dns.tick(&world, now);
-        self.nve.sweep(now);
+        self.nve.try_sweep(now);
         self.carry_out(out);
     }
 
@@ -142,7 +145,8 @@ impl Desks {
 
     /// How long from `now` until [`Desks::tick`] has something to do; `None`: until something else happens.
     pub fn until_tick(&self, now: Duration) -> Option<Duration> {
-        let timers = [self.groups.due(), self.shared.due()].into_iter().chain(self.nve.sweep_due());
+        let timers =
+            [self.groups.due(), self.shared.due()].into_iter().chain(self.nve.try_sweep_due(now + RELOAD));
         let due = self.service.due().into_iter().chain(timers).chain(self.dns.due()).min();
         due.map(|due| due.saturating_sub(now))
     }

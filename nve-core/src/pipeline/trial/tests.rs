@@ -2,12 +2,14 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use super::super::tests::{Lab, addr, locator, setup, udp, vnid};
 use super::super::{Learned, MappingLine, Presence, Source};
 use crate::addr::ChecksumMode::Neutral;
 use crate::addr::{Identifier, Key};
+use crate::punt::{Desks, Outbox};
 use crate::setup::{Mapping, Setup};
 use crate::tables::Target;
 
@@ -103,6 +105,53 @@ fn a_guest_that_comes_during_a_trial_is_here_whatever_becomes_of_it() {
     trial.take_back(&waiting(|_| {}).check().unwrap()).unwrap();
     assert_eq!(lab.nve.presence(vm1), Presence::Here);
     assert_eq!(lab.nve.table.get(key("10.1.0.1")), Some(Target::Local(vm1)));
+}
+
+/// Another thread takes the list of who has arrived the moment it is rung for.
+#[test]
+fn nobody_hears_of_a_guest_that_came_by_a_setup_that_is_taken_back() {
+    let heard_of = |kept: bool| {
+        let lab = Lab::of(waiting(|_| {}));
+        let (ring, rung) = mpsc::channel();
+        lab.nve.on_arrival(move || ring.send(()).unwrap_or_default());
+        let nve = Arc::clone(&lab.nve);
+        let listener = thread::spawn(move || {
+            rung.recv_timeout(Duration::from_secs(10)).unwrap();
+            nve.arrivals(1).len()
+        });
+        let trial = lab.nve.try_out(waiting(|setup| setup.moves.standby.clear()).check().unwrap()).unwrap();
+        // Long enough for the other to be there.
+        thread::sleep(Duration::from_millis(100));
+        match kept {
+            true => trial.keep(),
+            false => trial.take_back(&waiting(|_| {}).check().unwrap()).unwrap(),
+        }
+        listener.join().unwrap()
+    };
+    assert_eq!(heard_of(false), 0);
+    assert_eq!(heard_of(true), 1, "control: it is rung for");
+}
+
+/// Making devices takes its time, and guests ask for names and addresses meanwhile.
+#[test]
+fn the_slow_path_does_not_wait_for_a_trial() {
+    let lab = Lab::of(waiting(|_| {}));
+    let lesson = Learned { until: Some(NOW), ..learned(Source::Redirect) };
+    lab.nve.learn(key("10.1.0.9"), locator(8), lesson).unwrap();
+    let trial = lab.nve.try_out(waiting(|_| {}).check().unwrap()).unwrap();
+    let (nve, (done, is_done)) = (Arc::clone(&lab.nve), mpsc::channel());
+    let slow = thread::spawn(move || {
+        let mut desks = Desks::new(nve, 1, Box::new(|| 1));
+        desks.tick(NOW, &mut Outbox::default());
+        done.send(desks.until_tick(NOW)).unwrap();
+        desks
+    });
+    let until = is_done.recv_timeout(Duration::from_secs(10)).expect("it waits");
+    assert!(until.is_some_and(|until| until <= Duration::from_secs(1)), "and looks again soon");
+    assert!(lab.nve.table.get(key("10.1.0.9")).is_some(), "what has ended ends after the trial");
+    trial.keep();
+    slow.join().unwrap().tick(NOW, &mut Outbox::default());
+    assert_eq!(lab.nve.table.get(key("10.1.0.9")), None);
 }
 
 #[test]
