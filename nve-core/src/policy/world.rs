@@ -177,7 +177,7 @@ pub(crate) struct Numbers<'a> {
 impl World {
     /// Everything of `setup`, with the numbers the registry gave its attachments and locators.
     pub(crate) fn build(setup: &CheckedSetup, numbers: Numbers<'_>) -> Self {
-        let Numbers { reaches, .. } = numbers;
+        let Numbers { reaches, locators, .. } = numbers;
         let setup = setup.setup();
         let host = &setup.host;
         let networks = setup.networks.iter().filter_map(|network| {
@@ -193,7 +193,7 @@ impl World {
         for (id, network) in (0..).map(NetworkId).zip(&mut networks) {
             network.many.gather(&attachments, id);
             let named = (&*network.name, network.sir_domain, network.vnid);
-            network.many.gather_hosts(setup, named, reaches);
+            network.many.gather_hosts(setup, named, locators);
         }
         let mut by_vnid: Vec<_> = networks
             .iter()
@@ -556,11 +556,14 @@ impl Many {
     }
 
     /// Which other hosts `setup` names for the network of this name and number.
-    fn gather_hosts(&mut self, setup: &Setup, (name, domain, vnid): (&str, Domain, Vnid), reaches: &[Reach]) {
-        let number = |locator: Locator| {
-            let at = reaches.iter().position(|reach| reach.locator == locator && locator != domain.locator());
-            at.map(|at| LocatorId(at as u32))
-        };
+    fn gather_hosts(
+        &mut self,
+        setup: &Setup,
+        (name, domain, vnid): (&str, Domain, Vnid),
+        numbers: &HashMap<Locator, LocatorId>,
+    ) {
+        let number =
+            |locator: Locator| numbers.get(&locator).copied().filter(|_| locator != domain.locator());
         let mappings = setup.mappings.iter().filter(|mapping| mapping.network == name);
         let several = setup.several.iter().filter(|several| several.network.as_deref() == Some(name));
         let several = several.flat_map(|several| several.locators.iter().copied());
