@@ -30,8 +30,8 @@ use crate::tables::Target;
 /// Entries that end in one [`Nve::sweep`] at most.
 const SWEEP: usize = 256;
 
-/// Hosts that have ever had a number, at most: numbers are not used again.
-const MOST_LOCATORS: usize = 1 << 16;
+/// Hosts that got their numbers by being learned, at most: numbers are not used again. The setup's own count for nothing here.
+const MOST_LEARNED_HOSTS: usize = 1 << 16;
 
 /// Who says where an identifier lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -432,8 +432,11 @@ impl Nve {
         if numbered.is_some() && world.known_locator(locator.upper()).is_some() {
             return numbered;
         }
-        if numbered.is_none() && registry.reaches.len() >= MOST_LOCATORS {
-            return None;
+        if numbered.is_none() {
+            if registry.learned_hosts >= MOST_LEARNED_HOSTS {
+                return None;
+            }
+            registry.learned_hosts += 1;
         }
         let id = registry.number_of(locator);
         self.world.change(world.knowing(&registry.reaches, [(locator, domain)]));

@@ -172,6 +172,8 @@ pub(super) struct Registry {
     resting: HashMap<String, PortId>,
     pub(super) reaches: Vec<Reach>,
     pub(super) locator_ids: HashMap<Locator, LocatorId>,
+    /// How many of them were learned before any setup named them.
+    pub(super) learned_hosts: usize,
     /// What the setup did not say.
     pub(super) lessons: Lessons,
     /// Of the shared addresses in force.

@@ -8,7 +8,7 @@ use super::*;
 use crate::DropReason;
 use crate::addr::ChecksumMode::{self, Neutral as N};
 use crate::addr::Identifier;
-use crate::setup::{Mapping, Setup};
+use crate::setup::{BulkReader, Mapping, Setup};
 
 const NOW: Duration = Duration::from_secs(10);
 
@@ -268,6 +268,30 @@ fn a_sweep_does_a_bounded_part_of_the_work() {
     assert!((0..600).all(|n| nve.learn(each(n), locator(7), redirect(1)).is_ok()));
     let end = NOW + Duration::from_secs(300);
     assert_eq!([(); 4].map(|()| nve.sweep(end)), [256, 256, 88, 0]);
+}
+
+/// As many as may be learned at all, in a list. That each is looked up once and not among all others shows in the time.
+#[test]
+fn hosts_of_the_setup_leave_room_for_those_that_are_learned() {
+    let number =
+        |n: usize| Locator::new(core::net::Ipv6Addr::from_bits((0x2001_0db8_0001_0000 + n as u128) << 64));
+    let mut setup = setup(1, N);
+    let mut reader = BulkReader::new(&setup, MOST_LEARNED_HOSTS);
+    for n in 0..MOST_LEARNED_HOSTS {
+        let address = vnet("blue").address(0x10_0000 + n as u32);
+        reader.add("blue", address.into(), number(n).unwrap()).unwrap();
+    }
+    setup.bulk = reader.finish().unwrap();
+    let nve = Nve::new(setup.check().unwrap(), MOST_LEARNED_HOSTS + 100);
+    assert_eq!(nve.learn(key(STRAY), locator(7), redirect(1)), Ok(Lesson::New));
+    // They do not get more room by that.
+    nve.registry.lock().unwrap().learned_hosts = MOST_LEARNED_HOSTS;
+    assert_eq!(nve.learn(key("10.1.0.8"), locator(8), redirect(1)), Err(NotLearned::Full));
+    assert_eq!(
+        nve.learn(key("10.1.0.8"), locator(7), redirect(1)),
+        Ok(Lesson::New),
+        "a host that has a number"
+    );
 }
 
 /// A locator that has addresses of the outside in it would make their hosts some of the fabric's.
