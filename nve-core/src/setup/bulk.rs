@@ -13,8 +13,11 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::check::{Held, SetupError, check_address, check_locator, refuse};
-use super::{Network, Setup};
+use super::check::{
+    Held, SetupError, check_address, check_host, check_locator, check_networks, is_here, nobody_here, refuse,
+    taken,
+};
+use super::{Network, Setup, domains};
 use crate::addr::{Domain, Key, Kind, Locator};
 use crate::policy::numbered;
 
@@ -58,6 +61,11 @@ impl Bulk {
     /// How many.
     pub fn len(&self) -> usize {
         self.entries().len()
+    }
+
+    /// Whether there is no list, not even one of nobody.
+    pub const fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 
     /// Whether there are none.
@@ -115,11 +123,17 @@ pub struct BulkReader<'a> {
 }
 
 impl<'a> BulkReader<'a> {
-    /// Of a setup whose host and networks are known; `lines` is a guess how many there will be.
-    pub fn new(setup: &'a Setup, lines: usize) -> Self {
+    /// Of a setup whose host, domains and networks are known; `lines` is a guess how many there will be.
+    ///
+    /// # Errors
+    /// One of those does not fit, so that a line about it could not be judged.
+    pub fn new(setup: &'a Setup, lines: usize) -> Result<Self, SetupError> {
+        check_host(&setup.host)?;
+        domains::check(setup)?;
+        check_networks(setup)?;
         let networks = setup.networks.iter().map(|network| (network.name.as_str(), network)).collect();
         let (places, hosts, entries) = (HashMap::new(), Vec::new(), Vec::with_capacity(lines));
-        Self { setup, networks, last: None, places, hosts, entries }
+        Ok(Self { setup, networks, last: None, places, hosts, entries })
     }
 
     /// `address` in `network` lives at the host `locator`.
@@ -210,8 +224,8 @@ pub(super) fn check(
         let Some(key) = key else { continue };
         let Some(place) = bulk.host_of(key) else { continue };
         // As a mapping of its own: it repeats what an attachment says already.
-        if !is_own(place) || !holder.starts_with("attachment.") {
-            return Err(taken(address, name, &holder));
+        if !is_own(place) || !is_here(&holder) {
+            return Err(taken(object(address, name), &holder));
         }
         here.insert(key);
     }
@@ -223,7 +237,7 @@ pub(super) fn check(
         let keys = domain.keys_of_ipv4(network.vnid);
         let [first, last] = [first, last].map(|bits| keys.of(bits));
         if let Some(address) = bulk.first_in(first, last).and_then(|id| address_of(network, id)) {
-            return Err(taken(address, &network.name, &alias.name()));
+            return Err(taken(object(address, &network.name), &alias.name()));
         }
     }
     if !bulk.hosts().iter().any(|host| setup.is_own_locator(host.locator)) {
@@ -234,11 +248,7 @@ pub(super) fn check(
     };
     let network = bulk.hosts().get(place).map_or("", |host| host.network.as_str());
     let address = networks.get(network).and_then(|network| address_of(network, key));
-    Err(refuse(
-        object(address.unwrap_or(NOWHERE), network),
-        "it says the address is here, and no attachment has it",
-        "add one, or take standby from the one that waits for it",
-    ))
+    Err(nobody_here(object(address.unwrap_or(NOWHERE), network)))
 }
 
 fn domain_of(setup: &Setup, network: &Network) -> Option<Domain> {
@@ -252,22 +262,21 @@ fn object(address: IpAddr, network: &str) -> String {
     format!("mapping {address} in {network}")
 }
 
-fn taken(address: IpAddr, network: &str, holder: &str) -> SetupError {
-    let reason = format!("the address is already {holder}'s");
-    refuse(object(address, network), reason, "an address has one holder")
-}
-
 #[cfg(test)]
 mod tests {
     use core::time::Duration;
 
     use super::*;
     use crate::pipeline::{Learned, MappingLine, Nve, Source};
+    use crate::setup::Mapping;
     use crate::setup::tests::good;
 
     fn list(lines: &[(&str, &str, &str)]) -> Result<Setup, String> {
-        let setup = good();
-        let mut reader = BulkReader::new(&setup, 1);
+        list_of(good(), lines)
+    }
+
+    fn list_of(setup: Setup, lines: &[(&str, &str, &str)]) -> Result<Setup, String> {
+        let mut reader = BulkReader::new(&setup, 1).map_err(|error| error.to_string())?;
         for (network, address, locator) in lines {
             let (address, locator) = (address.parse().unwrap(), locator.parse().unwrap());
             reader.add(network, address, locator).map_err(|error| error.to_string())?;
@@ -328,6 +337,38 @@ mod tests {
         }
         assert!(nve.forget(key));
         assert_eq!(lives().as_deref(), Some(THERE));
+    }
+
+    /// A mapping in the configuration and a line of the list say the same, and are judged alike.
+    #[test]
+    fn a_line_may_repeat_who_shares_an_address_here() {
+        let shared = || {
+            let mut setup = good();
+            setup.attachments[0].shared = vec!["10.1.0.50".parse().unwrap()];
+            setup
+        };
+        for (locator, refused) in [("2001:db8:0:1::/64", None), (THERE, Some("shared by attachment.vm1"))] {
+            let mapping = Mapping {
+                network: "blue".into(),
+                address: "10.1.0.50".parse().unwrap(),
+                locator: locator.parse().unwrap(),
+            };
+            let mut one = shared();
+            one.mappings.push(mapping);
+            let one = one.check().err().map(|error| error.to_string());
+            let line = list_of(shared(), &[("blue", "10.1.0.50", locator)]).err();
+            assert_eq!(one, line);
+            assert_eq!(line.is_some(), refused.is_some(), "{line:?}");
+            assert!(line.is_none_or(|line| line.contains(refused.unwrap_or_default())));
+        }
+    }
+
+    #[test]
+    fn a_domain_that_is_not_defined_is_the_networks_fault_and_no_lines() {
+        let mut setup = good();
+        setup.networks[0].sir_domain = Some("lab9".into());
+        let refused = list_of(setup, &[("blue", "10.1.0.9", THERE)]).unwrap_err();
+        assert!(refused.starts_with("network.blue: sir_domain \"lab9\" is not defined"), "{refused}");
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Setup {
     }
 }
 
-fn check_host(host: &Host) -> Result<(), SetupError> {
+pub(super) fn check_host(host: &Host) -> Result<(), SetupError> {
     if host.uplink_mtu < 1280 {
         return Err(refuse(
             "uplink",
@@ -116,7 +116,7 @@ fn check_host(host: &Host) -> Result<(), SetupError> {
 /// Networks of one host at most: their numbers have 16 bits, one of which is nobody's.
 const MOST_NETWORKS: usize = 65535;
 
-fn check_networks(setup: &Setup) -> Result<(), SetupError> {
+pub(super) fn check_networks(setup: &Setup) -> Result<(), SetupError> {
     let networks = &*setup.networks;
     if networks.len() > MOST_NETWORKS {
         let reason = format!("there are {} of them", networks.len());
@@ -337,27 +337,39 @@ fn check_mapping<'a>(
     check_locator(&object, mapping.locator, setup, networks)?;
     // A mapping to ourselves repeats what an attachment says already; written by a tool that lists every host's, it does no harm.
     if setup.is_own_locator(mapping.locator) {
-        return match held.contains_key(&(network.name.as_str(), mapping.address)) {
-            true => Ok(()),
-            false => Err(refuse(
-                object,
-                "it says the address is here, and no attachment has it",
-                "add one, or take standby from the one that waits for it",
-            )),
+        return match held.get(&(network.name.as_str(), mapping.address)) {
+            Some(holder) if is_here(holder) => Ok(()),
+            Some(other) => Err(taken(object, other)),
+            None => Err(nobody_here(object)),
         };
     }
-    if let Some(other) = held.insert((network.name.as_str(), mapping.address), object.clone()) {
-        let (reason, remedy) = match other.starts_with("shared by") {
-            // Nobody would tell the other host when it moves (docs/decisions/0013).
-            true => (
-                format!("the address is {other}"),
-                "a shared address moves within one host: list it on that one",
-            ),
-            false => (format!("the address is already {other}'s"), "an address has one holder"),
-        };
-        return Err(refuse(object, reason, remedy));
+    match held.insert((network.name.as_str(), mapping.address), object.clone()) {
+        Some(other) => Err(taken(object, &other)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether `holder`, of those in [`Held`], is of this host: an attachment, or those that share the address.
+pub(super) fn is_here(holder: &str) -> bool {
+    holder.starts_with("attachment.") || holder.starts_with("shared by")
+}
+
+/// Of a mapping to this host that repeats nothing.
+pub(super) fn nobody_here(object: String) -> SetupError {
+    let remedy = "add one, or take standby from the one that waits for it";
+    refuse(object, "it says the address is here, and no attachment has it", remedy)
+}
+
+/// Of a mapping of an address that `other` has.
+pub(super) fn taken(object: String, other: &str) -> SetupError {
+    let (reason, remedy) = match other.starts_with("shared by") {
+        // Nobody would tell the other host when it moves (docs/decisions/0013).
+        true => {
+            (format!("the address is {other}"), "a shared address moves within one host: list it on that one")
+        }
+        false => (format!("the address is already {other}'s"), "an address has one holder"),
+    };
+    refuse(object, reason, remedy)
 }
 
 /// Whether `locator` can be a host's.

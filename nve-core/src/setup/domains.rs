@@ -60,8 +60,8 @@ impl Setup {
     pub(crate) fn domain_of_sir(&self, upper: u64) -> Option<Domain<'_>> {
         self.domains().find(|domain| domain.sir.upper() == upper)
     }
-    /// The domain that `address` is in by its SIR prefix, a locator that the setup names, or its network; else the host's own.
-    pub fn domain_of_address(&self, address: Ipv6Addr) -> Domain<'_> {
+    /// The domain that `address` is in by its SIR prefix, a locator that the setup names, or its network; where there is but one, that.
+    pub fn domain_of_address(&self, address: Ipv6Addr) -> Option<Domain<'_>> {
         let upper = (address.to_bits() >> 64) as u64;
         let own =
             self.domains().find(|domain| domain.sir.upper() == upper || domain.locator.upper() == upper);
@@ -74,8 +74,8 @@ impl Setup {
             let network = networks.find(|network| network.ipv6.is_some_and(|vnet| vnet.contains(address)))?;
             self.domain_named(network.sir_domain.as_deref())
         };
-        let host = Domain { name: None, sir: self.host.sir, locator: self.host.locator };
-        own.or_else(network).or_else(named).unwrap_or(host)
+        let only = || self.domains().next().filter(|_| self.further_domains.is_empty());
+        own.or_else(network).or_else(named).or_else(only)
     }
     /// The realm of a task.
     pub fn realm_of(&self, task: &Task) -> Realm {
@@ -458,10 +458,14 @@ mod tests {
     #[test]
     fn an_address_says_its_domain() {
         let setup = two();
-        let of = |address: &str| setup.domain_of_address(address.parse().unwrap()).name;
-        assert_eq!(of("2001:db8:5a1::1"), Some("lab1"));
-        assert_eq!(of("2001:db8:1:1::1"), Some("lab1"), "this host's locator in it");
-        assert_eq!(of("2001:db8:1:2::1"), Some("lab1"), "another host's");
-        assert_eq!((of("2001:db8:51::1"), of("2001:db8:0:2::1"), of("2001:db8:99::1")), (None, None, None));
+        let of = |address: &str| setup.domain_of_address(address.parse().unwrap()).map(|domain| domain.name);
+        assert_eq!(of("2001:db8:5a1::1"), Some(Some("lab1")));
+        assert_eq!(of("2001:db8:1:1::1"), Some(Some("lab1")), "this host's locator in it");
+        assert_eq!(of("2001:db8:1:2::1"), Some(Some("lab1")), "another host's");
+        assert_eq!((of("2001:db8:51::1"), of("2001:db8:0:2::1")), (Some(None), Some(None)));
+        let stranger = "2001:db8:99::1";
+        assert_eq!(of(stranger), None, "any");
+        let one = good().domain_of_address(stranger.parse().unwrap()).map(|domain| domain.sir);
+        assert_eq!(one, Some(good().host.sir), "there is no other");
     }
 }

@@ -68,6 +68,13 @@ impl CheckedSetup {
         .collect()
     }
 
+    /// The host that has `name` by [`Setup::bulk`].
+    pub fn listed(&self, name: SirAddress) -> Option<Locator> {
+        let setup = self.setup();
+        let key = setup.domain_called(name.ipv6())?.key(name.identifier())?;
+        setup.bulk.hosts().get(setup.bulk.host_of(key)?).map(|host| host.locator)
+    }
+
     /// What `name` is called: its network's name and address there, or its SIR address.
     pub fn named(&self, name: SirAddress) -> (Option<&str>, IpAddr) {
         let (setup, identifier) = (self.setup(), name.identifier());

@@ -58,6 +58,11 @@ pub enum Denied {
         "this host keeps no registry: write kind = \"embedded\" under [authority], and restart the daemon"
     )]
     NoRegistry,
+    /// This host has a file of mappings in the place of a registry, and it does not name the identifier.
+    #[error(
+        "a file of mappings says where addresses live, and this host keeps no registry beside it: add a line there, and reload"
+    )]
+    ListedOnly,
     /// The store cannot be read or written.
     #[error("the registry fails: {0}")]
     Unavailable(String),
@@ -79,7 +84,7 @@ impl Denied {
     pub fn holder(&self) -> Option<Registration> {
         match self {
             Self::Held(holder) | Self::NotHolder(holder) | Self::Configured(holder) => Some(*holder),
-            Self::Unknown | Self::NoRegistry | Self::Unavailable(_) => None,
+            Self::Unknown | Self::NoRegistry | Self::ListedOnly | Self::Unavailable(_) => None,
         }
     }
 }

@@ -64,7 +64,7 @@ struct EncodeArgs {
 }
 
 /// The domain the address belongs to. Without --sir it is that of --config, with its networks; of several the one whose SIR prefix,
-/// locator or network the address is in.
+/// locator or network the address is in, and no answer where that is none.
 #[derive(Debug, clap::Args)]
 struct DomainArgs {
     /// The SIR prefix, a /64 [default: that of --config]
@@ -119,7 +119,11 @@ impl DomainArgs {
         }
         let config = config.read().context("--sir is not given, so the domain is read from --config")?;
         let setup = config.setup.setup();
-        let domain = setup.domain_of_address(address);
+        let Some(domain) = setup.domain_of_address(address) else {
+            bail!(
+                "{address} is in no SIR prefix, locator or network that the config names, and it has several domains: tell --sir"
+            );
+        };
         let networks = setup.networks.iter().filter(|network| network.sir_domain.as_deref() == domain.name);
         let networks = networks.filter_map(|network| Some((network.vnid, network.ipv6?)));
         Ok(Directory { sir: domain.sir, networks: networks.collect() })

@@ -65,9 +65,13 @@ struct Line<'a> {
 }
 
 impl MappingsFile {
-    /// Its list, for the networks of `setup`.
-    pub(super) fn read(&self, setup: &Setup) -> Result<Bulk, Refused> {
-        let mut reader = BulkReader::new(setup, self.guess());
+    /// Its list, for the networks of `setup`; `refused` says where something of `setup` is wrong.
+    pub(super) fn read(
+        &self,
+        setup: &Setup,
+        refused: impl FnOnce(&SetupError) -> Refused,
+    ) -> Result<Bulk, Refused> {
+        let mut reader = BulkReader::new(setup, self.guess()).map_err(|error| refused(&error))?;
         self.lines(|line| {
             reader.add(line.network, line.address, line.locator).map_err(|error| said(&error))
         })?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nve_core::setup::{
     Alias, Attachment, Crossing, FurtherDomain, GRACE, Host, Listener, Mapping, Moves, Network, Peer, Realm,
-    Route, Setup, Several, Task, TaskMapping,
+    Route, Setup, SetupError, Several, Task, TaskMapping,
 };
 use smoltcp::wire::Ipv6Cidr;
 
@@ -354,7 +354,7 @@ impl Gathered {
         let devices = attachment::devices(&attachments, sockets, (&runtime, &uplink))?;
         let moves = Moves { standby: self.standby, ..section.moves };
         let Self {
-            further_domains,
+            mut further_domains,
             networks,
             mappings,
             listeners,
@@ -368,6 +368,8 @@ impl Gathered {
             peers,
             ..
         } = self;
+        // Numbered as they stand: in the order of their names, whatever the order of files.
+        further_domains.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         let setup = Setup {
             further_domains,
             networks,
@@ -386,7 +388,9 @@ impl Gathered {
             uplink_hops: uplink.hops(),
             ..Setup::of(host)
         };
-        let bulk = self.bulk.as_ref().map(|file| file.read(&setup)).transpose()?.unwrap_or_default();
+        let in_config = |error: &SetupError| across::refused(error, &self.places);
+        let bulk = self.bulk.as_ref().map(|file| file.read(&setup, in_config)).transpose()?;
+        let bulk = bulk.unwrap_or_default();
         let setup = Setup { bulk, ..setup };
         let setup = setup.check().map_err(|error| {
             let of_bulk = || self.bulk.as_ref().and_then(|file| file.refused(&error));

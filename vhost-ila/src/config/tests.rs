@@ -295,6 +295,41 @@ fn a_gateway_is_refused_where_its_packets_could_not_be_passed_on_by_the_kernel()
     }
 }
 
+/// Their order is that of files and lines, and says nothing.
+#[test]
+fn a_reload_may_write_domains_in_another_order_but_not_other_domains() {
+    let domain = |name: &str, n: u8| {
+        format!("[domain.{name}]\nsir = \"2001:db8:5{n}::/64\"\nlocator = \"2001:db8:{n}:1::/64\"\n")
+    };
+    let files = |first: &str, second: &str| {
+        let host = format!("{HOST}{BLUE}");
+        let all = [("host.toml", host.as_str()), ("a.toml", first), ("b.toml", second)];
+        Config::load(directory(&all).path()).expect("accepted")
+    };
+    let (lab, mill) = (domain("lab", 2), domain("mill", 3));
+    let (running, turned) = (files(&lab, &mill), files(&mill, &lab));
+    running.can_become(&turned).expect("the same domains");
+    let names = |config: &Config| -> Vec<_> {
+        config.setup.setup().domains().map(|domain| domain.name.map(str::to_owned)).collect()
+    };
+    assert_eq!(names(&running), names(&turned), "and numbered alike");
+    let other = files(&lab, &domain("mill", 4));
+    assert!(running.can_become(&other).expect_err("refused").to_string().contains("[domain]"));
+}
+
+#[test]
+fn a_misspelt_domain_is_blamed_on_the_network_and_not_on_the_file_of_mappings() {
+    let blue = BLUE.replacen("vni = 1001", "vni = 1001\nsir_domain = \"lab\"", 1);
+    let text = format!("{HOST}[mappings]\nfile = \"where\"\n{blue}");
+    let all = directory(&[("one.toml", text.as_str()), ("where", "blue 10.1.0.9 2001:db8:0:9::/64\n")]);
+    let refused = Config::load(&all.path().join("one.toml")).expect_err("refused");
+    let [problem] = refused.problems() else { panic!("{refused}") };
+    assert!(
+        problem.place.file.ends_with("one.toml") && problem.what.contains("\"lab\" is not defined"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn a_registry_is_kept_where_it_is_said_and_nowhere_by_default() {
     let authority = |section: &str| load(&format!("{HOST}{section}{BLUE}")).expect("accepted").authority;

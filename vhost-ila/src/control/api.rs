@@ -209,7 +209,7 @@ fn answered<T: Serialize>(outcome: Result<T, Reason>) -> Response {
             let status = match denied {
                 Denied::Held(_) | Denied::NotHolder(_) | Denied::Configured(_) => StatusCode::CONFLICT,
                 Denied::Unknown => StatusCode::NOT_FOUND,
-                Denied::NoRegistry => StatusCode::NOT_IMPLEMENTED,
+                Denied::NoRegistry | Denied::ListedOnly => StatusCode::NOT_IMPLEMENTED,
                 Denied::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             };
             (status, denial)

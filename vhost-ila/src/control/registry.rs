@@ -21,7 +21,9 @@ use nve_core::redirect::EPOCH_AHEAD;
 use nve_core::setup::{Said, SetupError};
 
 use super::answer::{self, Denial, Problem, Refusal};
-use crate::authority::{Authority, Configured, Denied, Embedded, Registration, Settled, Unsettled};
+use crate::authority::{
+    Authority, Claimant, Configured, Denied, Embedded, Registration, Settled, Unsettled,
+};
 use crate::config::{AuthorityConfig, Config};
 
 /// Its file in the state directory.
@@ -197,7 +199,7 @@ impl Registry {
         match (said.map_err(|denied| subject.denied(denied))?, &self.embedded) {
             (Some(said), _) => Err(subject.denied(Denied::Configured(said))),
             (None, Some(embedded)) => Ok(embedded),
-            (None, None) => Err(subject.denied(Denied::NoRegistry)),
+            (None, None) => Err(subject.denied(without_registry(config, subject.identifier))),
         }
     }
 
@@ -299,6 +301,17 @@ pub(super) fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Why nothing is registered on a host without a registry: of its mappings' file, that says who has `identifier`, or would.
+fn without_registry(config: &Config, identifier: SirAddress) -> Denied {
+    match config.setup.listed(identifier) {
+        Some(locator) => {
+            Denied::Configured(Registration { identifier, locator, epoch: 0, by: Claimant::Config })
+        }
+        None if config.setup.setup().bulk.is_none() => Denied::NoRegistry,
+        None => Denied::ListedOnly,
+    }
+}
+
 fn line(config: &Config, known: &Registration) -> answer::Registration {
     let (network, address) = config.setup.named(known.identifier);
     answer::Registration {
@@ -374,7 +387,6 @@ mod tests {
 
     #[test]
     fn what_the_data_path_cannot_take_is_said_once_and_not_at_every_reload() {
-        use crate::authority::Claimant;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("one.toml");
         std::fs::write(&path, format!("{CONFIG} {:?}\n", directory.path())).unwrap();
@@ -397,6 +409,33 @@ mod tests {
         assert_eq!(news(&[&taken, &moved]), 1, "another registration");
         assert_eq!(news(&[&taken]), 0);
         assert_eq!(news(&[&taken, &moved]), 1, "it was no trouble meanwhile");
+    }
+
+    /// `kind = "embedded"` beside `[mappings]` is refused, and so must not be the remedy.
+    #[test]
+    fn a_host_with_a_file_of_mappings_says_that_the_file_decides() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("one.toml");
+        let denied = |mappings: bool, address: &str| {
+            let network = CONFIG.split("[authority]").next().unwrap();
+            let section = if mappings { "[mappings]\nfile = \"where\"\n" } else { "" };
+            std::fs::write(&path, format!("{network}{section}")).unwrap();
+            let config = Config::load(&path).unwrap();
+            let subject = Subject::of(&config, Some("blue"), address.parse().unwrap()).unwrap();
+            match Registry::default().asked(&config, &subject) {
+                Err(Reason::Denied(denial, denied)) => {
+                    (denial.error, denied.holder().map(|held| held.locator))
+                }
+                _ => panic!("denied"),
+            }
+        };
+        std::fs::write(directory.path().join("where"), "blue 10.1.0.9 2001:db8:0:9::/64\n").unwrap();
+        let (listed, holder) = denied(true, "10.1.0.9");
+        assert!(listed.contains("2001:db8:0:9::/64 has it: change it there"), "{listed}");
+        assert_eq!(holder, Some("2001:db8:0:9::/64".parse().unwrap()));
+        let (beside, _) = denied(true, "10.1.0.8");
+        assert!(beside.contains("file of mappings") && !beside.contains("embedded"), "{beside}");
+        assert!(denied(false, "10.1.0.9").0.contains("embedded"), "control");
     }
 
     const CONFIG: &str = r#"

@@ -126,6 +126,32 @@ fn without_sir_the_domain_is_the_config_s() {
     assert!(refused.contains("--sir is not given"), "{refused}");
 }
 
+/// Its checksum would be adjusted for the wrong SIR prefix.
+#[test]
+fn of_several_domains_none_is_guessed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = directory.path().join("one.toml");
+    let write = |domain: &str| {
+        let host = "[host]\nname = \"hv1\"\nlocator = \"2001:db8:0:1::/64\"\nsir = \"2001:db8:51::/64\"\n";
+        std::fs::write(&config, format!("{host}[uplink]\nkind = \"none\"\n{domain}")).expect("written");
+    };
+    let encode = |locator: &str| {
+        let who = ["addr", "encode", "--lui", "a1", "--json", "--locator"].map(str::to_owned);
+        let rest = [locator, "--config", config.to_str().expect("text")].map(str::to_owned);
+        who.into_iter().chain(rest).collect::<Vec<_>>()
+    };
+    write("");
+    let stranger = encode("2001:db8:0:9::/64");
+    let stranger: Vec<&str> = stranger.iter().map(String::as_str).collect();
+    assert!(answer(&stranger).contains("2001:db8:51:0:2000::a1"), "control: there is one domain");
+    write("[domain.lab]\nsir = \"2001:db8:5a::/64\"\nlocator = \"2001:db8:1:1::/64\"\n");
+    let refused = refusal(&stranger);
+    assert!(refused.contains("several domains: tell --sir"), "{refused}");
+    let lab = encode("2001:db8:1:1::/64");
+    let lab: Vec<&str> = lab.iter().map(String::as_str).collect();
+    assert!(answer(&lab).contains("2001:db8:5a:0:2000::a1"), "the locator is of lab");
+}
+
 #[test]
 fn the_table_for_people_says_the_same() {
     insta::assert_snapshot!(answer(&encode_arguments(&["--vni", "1001", "10.1.0.2"])), @r"
