@@ -60,7 +60,8 @@ outcomes! {
     UnknownIdentifier = "unknown-identifier",
     /// Refused: an attachment of this host has the identifier, or the configuration names several locators of it.
     Here = "here",
-    /// Refused: the locator is no unicast /64, is this host's, the SIR prefix, a tenants' or a NAT64's, or outside of the configured prefixes.
+    /// Refused: the locator is no unicast /64, is this host's or of another domain, a SIR prefix, a tenants' or a NAT64's, or outside of the
+    /// configured prefixes.
     BadLocator = "bad-locator",
     /// Refused: a later epoch is known, or another locator of the same.
     OldEpoch = "old-epoch",

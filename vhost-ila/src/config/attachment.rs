@@ -74,6 +74,7 @@ fn task(judge: &mut Judge<'_>, name: &str, raw: &RawAttachment) -> Option<Task> 
         ("mac", &raw.mac),
         ("socket", &raw.socket),
         ("mode", &raw.mode),
+        ("user", &raw.user),
         ("hostname", &raw.hostname),
         ("instance_id", &raw.instance_id),
         ("user_data", &raw.user_data),

@@ -21,9 +21,7 @@ use nve_core::redirect::EPOCH_AHEAD;
 use nve_core::setup::{Said, SetupError};
 
 use super::answer::{self, Denial, Problem, Refusal};
-use crate::authority::{
-    Authority, Claimant, Configured, Denied, Embedded, Registration, Settled, Unsettled,
-};
+use crate::authority::{Authority, Claimant, Configured, Denied, Embedded, Registration, Settled, Unsettled};
 use crate::config::{AuthorityConfig, Config};
 
 /// Its file in the state directory.

@@ -87,7 +87,13 @@ fn realms_are_understood() {
 #[test]
 fn tasks_are_refused_what_only_virtual_machines_have_and_every_address_but_their_own_kind() {
     let tun = "kind = \"tun\"\naddresses";
-    for line in ["mac = \"52:54:00:00:00:09\"", "network = \"blue\"", "socket = \"x\"", "queues = 2"] {
+    for line in [
+        "mac = \"52:54:00:00:00:09\"",
+        "network = \"blue\"",
+        "socket = \"x\"",
+        "user = \"root\"",
+        "queues = 2",
+    ] {
         refused(tun, &format!("{line}\n{tun}"), 23, "of kind \"tun\" has none", "remove the line");
     }
     refused(tun, "kind = \"tap\"\naddresses", 23, "attachment.web.kind", "\"tun\"");
