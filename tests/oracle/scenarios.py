@@ -152,9 +152,11 @@ class Judge:
         ends, destination = network.endpoints(row.wire), network.pair(row.wire)[1]
         links = [packet.between(ends, limit).sent_to(destination) for limit in (first, second)]
         arrives = packet.between(ends, second).between(network.pair(row.received), last)
+        # Two sockets of an endpoint send from two processors, so only those of one keep their order.
+        flow = (row.name, packet.name, *(packet.ports or ()))
         for place, expected in zip(network.path(row), links):
-            self.expected[place].append((row.name, f"{name} on the link of {place}", expected.data))
-        self.expected[row.receiver].append((row.name, f"{name} at {row.receiver}", arrives.data))
+            self.expected[place].append((flow, f"{name} on the link of {place}", expected.data))
+        self.expected[row.receiver].append((flow, f"{name} at {row.receiver}", arrives.data))
         row.first = row.first or {"sender": packet, "wire": links[0], "receiver": arrives}
 
     def find(self, place, captured):

@@ -147,7 +147,7 @@ class Judgement(unittest.TestCase):
             for place in (*right.network.path(row), row.receiver):
                 judge = Judge(right.network, *({**captured} for captured in (right.links, right.sent, right.received)))
                 side = judge.links if place in judge.links else judge.received
-                index = next(at for at, (flow, *_) in enumerate(right.expected[place]) if flow == row.name)
+                index = next(at for at, (flow, *_) in enumerate(right.expected[place]) if flow[0] == row.name)
                 data = bytearray(side[place][index].data)
                 data[-1 - len(row.name)] ^= 4
                 side[place] = [*side[place][:index], Packet(bytes(data)), *side[place][index + 1 :]]
