@@ -276,7 +276,7 @@ fn hosts_of_the_setup_leave_room_for_those_that_are_learned() {
     let number =
         |n: usize| Locator::new(core::net::Ipv6Addr::from_bits((0x2001_0db8_0001_0000 + n as u128) << 64));
     let mut setup = setup(1, N);
-    let mut reader = BulkReader::new(&setup, MOST_LEARNED_HOSTS);
+    let mut reader = BulkReader::new(&setup, MOST_LEARNED_HOSTS).unwrap();
     for n in 0..MOST_LEARNED_HOSTS {
         let address = vnet("blue").address(0x10_0000 + n as u32);
         reader.add("blue", address.into(), number(n).unwrap()).unwrap();
