@@ -58,6 +58,7 @@ mod the_demo_can_fail;
 mod the_first_word_of_a_guest_brings_its_addresses;
 mod the_kernels_own_ila;
 mod the_thirteen_scenarios;
+mod three_servers;
 mod to_many;
 mod traffic_flows_again_after_whatever_befalls_a_guest;
 mod translation;
