@@ -27,6 +27,7 @@ mod hostile_memory_hurts_only_its_owner;
 mod hostile_messages_hurt_only_their_sender;
 mod hostile_rings_hurt_only_their_guest;
 mod identifiers_by_the_million;
+mod idle;
 mod internet;
 mod isolation;
 mod memory_comes_and_goes_with_frames_in_it;

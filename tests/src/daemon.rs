@@ -154,6 +154,16 @@ impl Daemon {
         })
     }
 
+    /// What each of its threads has spent so far.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is gone.
+    pub fn threads(&self) -> Result<Vec<Spent>> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id()))?;
+        threads.map(|thread| Spent::of(&thread?.path())).collect()
+    }
+
     /// What `vhost-ila show WHAT --json` prints.
     ///
     /// # Errors
@@ -197,6 +207,43 @@ impl Daemon {
             let routed = || host.namespace.has_interface(TUN) && host.route_to_tun(&self.vnets).is_ok();
             Ok((control.exists() && (!tun || routed())).then_some(()))
         })
+    }
+}
+
+/// What a thread has spent since it began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Time on a processor (the first figure of `schedstat`).
+    pub ran: Duration,
+    /// How often it went to sleep by itself, so one less than it was woken (`voluntary_ctxt_switches`).
+    pub sleeps: u64,
+}
+
+impl Spent {
+    fn of(thread: &Path) -> Result<Spent> {
+        let read = |file: &str| fs::read_to_string(thread.join(file));
+        let (schedule, status) = (read("schedstat")?, read("status")?);
+        let ran = schedule.split_whitespace().next().context("no time")?.parse()?;
+        let sleeps = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let id = thread.file_name().and_then(|name| name.to_str()).context("no number")?;
+        Ok(Spent {
+            id: id.parse()?,
+            name: read("comm")?.trim().to_owned(),
+            ran: Duration::from_nanos(ran),
+            sleeps: sleeps.context("no switches")?.trim().parse()?,
+        })
+    }
+
+    /// What it spent since it had spent `before`; all of it if it is another thread.
+    #[must_use]
+    pub fn since(&self, before: &[Spent]) -> Spent {
+        let Some(before) = before.iter().find(|before| before.id == self.id) else { return self.clone() };
+        let sleeps = self.sleeps.saturating_sub(before.sleeps);
+        Spent { ran: self.ran.saturating_sub(before.ran), sleeps, ..self.clone() }
     }
 }
 

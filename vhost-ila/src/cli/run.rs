@@ -11,7 +11,6 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nve_core::pipeline::Nve;
@@ -69,7 +68,9 @@ pub fn run(source: StaticFile) -> Result<String> {
         let server = axum::serve(listener, control::router(Arc::clone(&running)));
         tokio::select! {
             served = server => served.map_err(|e| io::Error::new(e.kind(), format!("the control socket failed: {e}"))),
-            () = worker_ended(&daemon) => Err(io::Error::other("the worker has ended; see the log")),
+            // It does not by itself but for a bug. The daemon then ends as well, to be started again by whoever started it: one that answers
+            // and moves nothing would go unnoticed.
+            () = daemon.worker_ended() => Err(io::Error::other("the worker has ended; see the log")),
             signal = signals.until_stop(&running) => {
                 log::info!("{signal}: stopping");
                 Ok(())
@@ -83,14 +84,6 @@ pub fn run(source: StaticFile) -> Result<String> {
     drop(socket);
     outcome?;
     Ok(String::new())
-}
-
-/// Ends when the worker has, which it does not do by itself but for a bug. The daemon then ends as well, to be
-/// started again by whoever started it: one that answers and moves nothing would go unnoticed.
-async fn worker_ended(daemon: &DaemonHandle) {
-    while daemon.is_running() {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
 }
 
 /// The core, with room to grow.

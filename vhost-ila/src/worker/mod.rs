@@ -51,6 +51,7 @@ use nve_core::link::Link;
 use nve_core::pipeline::{Nve, PortId, Receiver};
 use nve_core::punt::Desks;
 use smoltcp::wire::EthernetAddress;
+use tokio::sync::Notify;
 
 use crate::config::{DeviceConfig, UplinkConfig};
 use crate::device::handover::{self, WorkerLink};
@@ -118,11 +119,16 @@ impl Daemon {
         let (redirects, notes) = redirect::Service::start(Arc::clone(&nve))?;
         let ends = (punts, notes);
         let worker = Worker::new(Arc::clone(&nve), inbox, ways, ends, spin, Arc::clone(&counters))?;
-        let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || worker.run())?;
+        let ended = Arc::new(Notify::new());
+        let tells = TellsItsEnd(Arc::clone(&ended));
+        let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || {
+            let _tells = tells;
+            worker.run();
+        })?;
         let thread = Mutex::new(Some(thread));
         let tasks = Arc::new(Tasks::new(Arc::clone(&nve), link.clone()));
         let servers = Mutex::default();
-        Ok(DaemonHandle { nve, link, counters, thread, punt, redirects, fabric: None, servers, tasks })
+        Ok(DaemonHandle { nve, link, counters, thread, ended, punt, redirects, fabric: None, servers, tasks })
     }
 }
 
@@ -154,12 +160,23 @@ struct Device {
     server: Server,
 }
 
+/// Tells, when it is dropped with its thread's stack, that a worker has ended, by a panic or otherwise.
+struct TellsItsEnd(Arc<Notify>);
+
+impl Drop for TellsItsEnd {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 /// The running daemon; stops when dropped.
 pub struct DaemonHandle {
     nve: Arc<Nve>,
     link: WorkerLink,
     counters: Arc<WorkerCounters>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Of the worker's thread.
+    ended: Arc<Notify>,
     /// The slow path, which ends after the worker.
     punt: punt::Thread,
     redirects: redirect::Service,
@@ -269,6 +286,11 @@ impl DaemonHandle {
     pub fn is_running(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Waits until the worker has ended, without looking: nothing wakes an idle daemon.
+    pub async fn worker_ended(&self) {
+        self.ended.notified().await;
     }
 
     /// Ends every connection and thread; returns when all have ended.

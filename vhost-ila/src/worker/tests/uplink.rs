@@ -43,6 +43,9 @@ fn what_workers_spent_is_told_while_a_reload_is_under_way() {
 fn a_worker_that_panicked_is_seen_by_whoever_asks() {
     let (daemon, _) = with_failing_uplink(|| panic!("a bug"));
     until("it panicked", || !daemon.is_running());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    // It is told even to those who come to ask afterwards; this would wait for ever.
+    runtime.block_on(daemon.worker_ended());
 }
 
 #[test]
