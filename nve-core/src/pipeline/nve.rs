@@ -163,8 +163,9 @@ pub enum ApplyError {
     Domains,
 }
 
-/// Numbers that must outlive a [`World`].
+/// Numbers that must outlive a [`World`]. On lines of its own, as its lock's is written for every mapping that is learned.
 #[derive(Default)]
+#[repr(align(128))]
 pub(super) struct Registry {
     pub(super) ports: HashMap<String, PortId>,
     /// Freed by the last `apply`: the next gives them to nobody else. A name that comes back has its number again, so that devices made
@@ -315,6 +316,11 @@ impl Nve {
                 self.announcements.changed(port);
             }
         }
+    }
+
+    /// Addresses of the mapping table's memory, for who knows what pages it is best kept in.
+    pub fn table_memory(&self) -> core::ops::Range<usize> {
+        self.table.memory()
     }
 
     /// The number of an attachment.

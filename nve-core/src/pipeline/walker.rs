@@ -22,6 +22,9 @@ use crate::packet::{Frame, Offload};
 use crate::policy::World;
 use crate::tables::Groups;
 
+/// Bytes of a table whose lines a core keeps beside its packets.
+const FAR: usize = 1 << 20;
+
 /// One worker's side of an [`Nve`].
 #[derive(Debug)]
 pub struct Walker {
@@ -114,6 +117,19 @@ impl Walker {
     #[inline]
     pub fn slot(&self, question: &Question) -> Option<usize> {
         question.key.map(|_| self.nve.table.address_of(question.bucket))
+    }
+
+    /// Whether the table is so large that [`Walker::slot_behind`] is worth its asking: larger than what a core has to itself.
+    #[inline]
+    pub fn is_far(&self) -> bool {
+        self.nve.table.bytes() > FAR
+    }
+
+    /// Address of the table line that [`Walker::decide`] will read after [`Walker::slot`], which must have come meanwhile; `None`, mostly,
+    /// where it reads none.
+    #[inline]
+    pub fn slot_behind(&self, question: &Question) -> Option<usize> {
+        self.nve.table.address_behind(question.bucket, question.key?)
     }
 
     /// What becomes of the frame that `question` was made of, in the same batch: written to `fate`. Whether it is settled, and to be

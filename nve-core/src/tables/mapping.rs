@@ -97,7 +97,8 @@ struct Slot {
     value: AtomicU64,
 }
 
-/// What only the writer touches.
+/// What only the writer touches: on lines of its own, as readers need the table's address and seed for every packet.
+#[repr(align(128))]
 struct Writer {
     /// Overflow buckets that no chain has held yet.
     fresh: Range<u64>,
@@ -173,6 +174,18 @@ impl MappingTable {
         self.bucket(bucket.into()).map_or(0, |bucket| core::ptr::from_ref(bucket) as usize)
     }
 
+    /// Address of the bucket behind that one, for a prefetch, where the first does not have `key`. Reads the first.
+    #[inline]
+    pub fn address_behind(&self, bucket: u32, key: Key) -> Option<usize> {
+        let (first, key) = (self.bucket(bucket.into())?, key.bits());
+        let next = first.next.load(Relaxed);
+        let has = |slot: &Slot| slot.key.load(Relaxed) == key;
+        if next == 0 || first.slots.iter().any(has) {
+            return None;
+        }
+        self.bucket(next).map(|bucket| core::ptr::from_ref(bucket) as usize)
+    }
+
     /// Where `key` lives.
     #[inline]
     pub fn get(&self, key: Key) -> Option<Target> {
@@ -232,7 +245,10 @@ impl MappingTable {
             for slot in &bucket.slots {
                 let old = slot.value.load(Relaxed);
                 if slot.key.load(Relaxed) == key && old != 0 {
-                    slot.value.store(target.pack(), Release);
+                    // A reload says again what is so: its lines stay with the readers.
+                    if old != target.pack() {
+                        slot.value.store(target.pack(), Release);
+                    }
                     return Ok(Target::unpack(old));
                 }
                 if old == 0 && free.is_none() {
@@ -323,6 +339,11 @@ impl MappingTable {
     /// Memory that its buckets take.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.buckets)
+    }
+    /// Where its buckets lie: from their first byte to behind their last.
+    pub fn memory(&self) -> Range<usize> {
+        let first = self.buckets.as_ptr() as usize;
+        first..first + self.bytes()
     }
     /// Identifiers it has room for.
     pub fn capacity(&self) -> usize {

@@ -23,6 +23,7 @@ use crate::control::answer::{Device, Ring, Task, Worker};
 use crate::control::{self, Devices, Registry, Running, Socket};
 use crate::device::features;
 use crate::device::handover::Role;
+use crate::device::memory::pages;
 use crate::device::status::{AttachmentReport, RingReport};
 use crate::redirect::Service;
 use crate::task::{self, PlugError};
@@ -98,6 +99,7 @@ pub(super) fn core_of(config: &Config) -> Arc<Nve> {
 /// The core, and the threads that work for it.
 fn start(config: &Config) -> Result<(Arc<DaemonHandle>, Arc<Nve>)> {
     let nve = core_of(config);
+    pages::in_huge_pages(nve.table_memory());
     let daemon = DaemonConfig {
         devices: config.devices.clone(),
         uplink: config.uplink.clone(),

@@ -273,7 +273,11 @@ impl Batch {
     fn decide_chains<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin, towards: &mut u16) {
         let (mut first, mut frames, mut bytes) = (0, 0, 0);
         let mut run = Run { port: *towards, frames: 0 };
+        let far = out.walker.is_far();
         for i in 0..self.chains.len().min(BATCH) {
+            if far && i % CHUNK == 0 {
+                self.expect_behind(out, i);
+            }
             let (Some(slot), meta, fate) = (self.slots.get_mut(i), &self.meta[i], &mut self.fates[i]) else {
                 break;
             };
@@ -308,6 +312,18 @@ impl Batch {
         *towards = run.port;
         self.deliver::<FABRIC>(out, origin, first..self.chains.len().min(BATCH));
         out.walker.took(origin, frames, bytes);
+    }
+
+    /// Asks for the table lines that keys of the chunk after the one at `from` have behind their first: those have come by now.
+    #[inline(never)]
+    fn expect_behind(&self, out: &Outlets, from: usize) {
+        let chunks = if from == 0 { 0..2 * CHUNK } else { from + CHUNK..from + 2 * CHUNK };
+        let end = chunks.end.min(self.chains.len()).min(BATCH);
+        for meta in self.meta.get(chunks.start..end).into_iter().flatten().filter(|meta| meta.asked) {
+            if let Some(at) = out.walker.slot_behind(&meta.question) {
+                cpu::prefetch(at);
+            }
+        }
     }
 
     /// Delivers plain fates.

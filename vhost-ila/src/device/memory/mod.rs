@@ -10,6 +10,7 @@
 //!   process, and pages that we touch first may be charged to us.
 
 mod mapping;
+pub mod pages;
 mod segment;
 mod sigbus;
 #[cfg(test)]
