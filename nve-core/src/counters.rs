@@ -1,7 +1,8 @@
 //! Plain per-worker cells, written by one thread and summed by readers.
 //!
 //! What must stay true: a cell has exactly one writer (its worker), so an increment is a relaxed load and a relaxed store, never
-//! a read-modify-write; readers on other threads see a value that was true a moment ago. Cells of a port outlive its attachment.
+//! a read-modify-write; readers on other threads see a value that was true a moment ago. Cells of a port outlive its attachment. No
+//! two workers' cells lie in one cache line, or in two that a processor fetches together.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ impl Cell {
 
 /// What one origin (an attachment, or the uplink) sent and received, and what was dropped of what it sent.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct PortCounters {
     /// Packets taken from it.
     pub in_packets: Cell,

@@ -1,7 +1,8 @@
 //! Token buckets: how often one attachment is answered, protocol by protocol.
 //!
 //! What must stay true: over any span of time `t`, at most `burst + rate * t` frames of a protocol get past [`Limits::take`];
-//! a clock that stands still or goes back never grants more.
+//! a clock that stands still or goes back never grants more. Of several workers each grants its share of both, so that an attachment whose
+//! frames come by all of them gets no more than one whose come by one ([`Limits::shared_by`]).
 
 use core::time::Duration;
 
@@ -76,14 +77,34 @@ impl Protocol {
     }
 }
 
-/// One attachment's buckets. New ones are full.
-#[derive(Clone, Debug, Default)]
+/// One attachment's buckets at one worker. New ones are full.
+#[derive(Clone, Debug)]
+#[repr(align(128))]
 pub struct Limits {
+    /// How many workers have such buckets of the attachment; at least one.
+    shared_by: u32,
     /// Per protocol, when the bucket will be full again (the "theoretical arrival time" of GCRA).
     full_at: [Duration; Protocol::COUNT],
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self::shared_by(1)
+    }
+}
+
 impl Limits {
+    /// One of so many workers' buckets: each has that part of rate and burst, rounded up.
+    pub fn shared_by(workers: u32) -> Self {
+        Self { shared_by: workers.max(1), full_at: [Duration::ZERO; Protocol::COUNT] }
+    }
+
+    /// The time that one token takes to come back, and how many there are at once.
+    fn part(&self, protocol: Protocol) -> (Duration, u32) {
+        let (rate, burst) = protocol.allowance();
+        (Duration::from_secs(1) / rate * self.shared_by, burst.div_ceil(self.shared_by))
+    }
+
     /// Whether [`Limits::take`] would grant a token at `now`.
     pub fn would_grant(&self, protocol: Protocol, now: Duration) -> bool {
         self.clone().take(protocol, now).is_ok()
@@ -94,8 +115,7 @@ impl Limits {
     /// # Errors
     /// [`DropReason::GatewayRate`] if the bucket is empty; nothing is taken then.
     pub fn take(&mut self, protocol: Protocol, now: Duration) -> Result<(), DropReason> {
-        let (rate, burst) = protocol.allowance();
-        let interval = Duration::from_secs(1) / rate;
+        let (interval, burst) = self.part(protocol);
         let Some(full_at) = self.full_at.get_mut(protocol as usize) else {
             return Err(DropReason::GatewayRate);
         };
@@ -111,9 +131,9 @@ impl Limits {
 impl Limits {
     /// Takes `count` tokens at `now`, also those that are not there: what [`Limits::would_grant`] allowed turned out to cost so much.
     pub fn owe(&mut self, protocol: Protocol, now: Duration, count: u32) {
-        let (rate, _) = protocol.allowance();
+        let (interval, _) = self.part(protocol);
         if let Some(full_at) = self.full_at.get_mut(protocol as usize) {
-            *full_at = (*full_at).max(now).saturating_add(Duration::from_secs(1) / rate * count);
+            *full_at = (*full_at).max(now).saturating_add(interval * count);
         }
     }
 }
@@ -140,6 +160,20 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!(granted(&mut limits, Duration::from_secs(1000), 100), 20);
         assert_eq!(granted(&mut limits, Duration::from_secs(10), 100), 0);
+    }
+
+    #[test]
+    fn workers_share_what_one_would_grant_and_each_grants_something() {
+        let start = Duration::from_secs(1000);
+        for workers in [2, 3, 16, 1000] {
+            let mut limits = vec![Limits::shared_by(workers); workers as usize];
+            let mut granted = |now| limits.iter_mut().map(|each| granted(each, now, 100)).collect::<Vec<_>>();
+            let (first, later) = (granted(start), granted(start + Duration::from_secs(10)));
+            assert!(first.iter().all(|each| *each >= 1), "{workers}");
+            // Rounded up at each.
+            assert!(first.iter().sum::<u32>() < 20 + workers, "{workers}: {first:?}");
+            assert!(later.iter().sum::<u32>() < 50 + workers, "{workers}: {later:?}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Walker {
     uplink_limits: Limits,
     outside_limits: Limits,
     identification: u16,
+    /// How many workers there are.
+    workers: u16,
     groups: Arc<Groups>,
     turned: Box<[u8]>,
     pending: Option<Pending>,
@@ -48,8 +50,15 @@ pub struct Walker {
 }
 
 impl Walker {
-    /// A walker for one worker thread.
+    /// A walker for the only worker thread.
     pub fn new(nve: Arc<Nve>) -> Self {
+        Self::among(nve, 0, 1)
+    }
+
+    /// A walker for worker `index` of so many; what the gateway grants is shared among them.
+    pub fn among(nve: Arc<Nve>, index: u16, workers: u16) -> Self {
+        let workers = workers.max(1);
+        let limits = || Limits::shared_by(workers.into());
         let cells = nve.register_worker();
         let (changes, world) = (nve.world.changes(), nve.world());
         let mut walker = Self {
@@ -59,9 +68,11 @@ impl Walker {
             cells,
             ports: Vec::new(),
             limits: Vec::new(),
-            uplink_limits: Limits::default(),
-            outside_limits: Limits::default(),
-            identification: 0,
+            uplink_limits: limits(),
+            outside_limits: limits(),
+            // As far from the others' as can be.
+            identification: (u16::MAX / workers).wrapping_mul(index),
+            workers,
             groups: Arc::default(),
             turned: vec![0; around::ROOM].into(),
             pending: None,
@@ -97,7 +108,7 @@ impl Walker {
         if self.ports.len() < count {
             self.ports = self.cells.ports(count);
         }
-        self.limits.resize_with(self.ports.len(), Limits::default);
+        self.limits.resize_with(self.ports.len(), || Limits::shared_by(self.workers.into()));
     }
 
     /// Parses a frame (Ethernet from a port, IPv6 from the uplink).

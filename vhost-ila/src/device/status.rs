@@ -24,7 +24,7 @@ pub struct Status {
     pages_marked: PagesMarked,
     /// Receive and transmit of each pair in turn, then the control queue.
     rings: Vec<RingStatus>,
-    /// How often each feature was used.
+    /// How often each feature was used that is no ring's.
     pub uses: Uses,
     last_fault: Mutex<Option<String>>,
     refused: AtomicU64,
@@ -33,8 +33,9 @@ pub struct Status {
     pub journal: Journal,
 }
 
-/// Live state of one ring.
+/// Live state of one ring. Its cells have one writer: whoever has the ring. Two workers' rings share no cache line.
 #[derive(Default, Debug)]
+#[repr(align(128))]
 pub struct RingStatus {
     running: AtomicBool,
     enabled: AtomicBool,
@@ -46,6 +47,8 @@ pub struct RingStatus {
     pub signals: Cell,
     /// Times buffers were given back and the driver wanted no interrupt; the worker's cell.
     pub signals_spared: Cell,
+    /// How often each feature of frames was used.
+    pub uses: Uses,
 }
 
 /// One [`Cell`] per name, with what it counts.
@@ -61,15 +64,15 @@ macro_rules! uses {
             /// Each counter's name and meaning.
             pub const ALL: &[(&str, &str)] = &[$((stringify!($name), $doc),)+];
 
-            fn report(&self) -> BTreeMap<&'static str, u64> {
-                [$((stringify!($name), self.$name.get()),)+].into()
+            fn add_to(&self, report: &mut BTreeMap<&'static str, u64>) {
+                $(*report.entry(stringify!($name)).or_default() += self.$name.get();)+
             }
         }
     };
 }
 
 uses! {
-    // The worker's cells.
+    // Each ring's.
     "Frames taken with a partial checksum." partial_checksums_taken,
     "TCP super-packets over IPv4 taken." tso4_taken,
     "TCP super-packets over IPv6 taken." tso6_taken,
@@ -81,6 +84,7 @@ uses! {
     "Super-packets with CWR given whole." ecn_given,
     "Frames written into more than one receive buffer." merged_frames,
     "Chains that came by an indirect table, either direction." indirect_chains,
+    // The worker's that has the control queue.
     "Commands answered on the control queue." control_commands,
     "Of these, answered with an error." control_commands_refused,
     "Announcements that the guest acknowledged." announcements_acknowledged,
@@ -220,6 +224,8 @@ impl Status {
     pub fn report(&self, name: &str) -> AttachmentReport {
         let pairs = (0..self.offer.pairs()).flat_map(|pair| [Role::Receive(pair), Role::Transmit(pair)]);
         let roles = pairs.chain([Role::Control]);
+        let mut uses = BTreeMap::new();
+        self.rings.iter().map(|ring| &ring.uses).chain([&self.uses]).for_each(|each| each.add_to(&mut uses));
         AttachmentReport {
             name: name.to_owned(),
             connected: self.connected.load(Relaxed),
@@ -232,7 +238,7 @@ impl Status {
             features: self.features.load(Relaxed),
             protocol_features: self.protocol.load(Relaxed),
             rings: roles.zip(&self.rings).map(|(role, ring)| ring.report(role)).collect(),
-            uses: self.uses.report(),
+            uses,
             last_fault: self.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

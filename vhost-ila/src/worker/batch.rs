@@ -16,7 +16,7 @@ use nve_core::packet::{ETHERNET_LEN, Frame, GsoKind, HEAD_LEN, MAX_FRAME, Offloa
 use nve_core::pipeline::{Again, Fate, Origin, PortId, Question, Rewritten, Scratch, Walker};
 
 use super::again::Linear;
-use super::delivery::{Outlets, Source, signal_driver};
+use super::delivery::{Outlets, Source, count_tables, signal_driver};
 use super::sender::{Kicked, Sender};
 use crate::device::cpu;
 use crate::device::handover::{Role, TransmitQueue};
@@ -192,11 +192,9 @@ impl Batch {
         queue.ring.finish(&self.chains);
         let signal = queue.ring.publish();
         let tables = queue.ring.take_tables();
-        if tables > 0 {
-            queue.status.uses.indirect_chains.add(tables);
-        }
-        let frames = self.chains.len() as u64;
         let role = Role::Transmit(queue.pair);
+        count_tables(&queue.status, role, tables);
+        let frames = self.chains.len() as u64;
         signal_driver(&mut out.notifier, &queue.events, (&queue.status, role), frames, signal);
         out.counters.signals.add(u64::from(signal));
     }
@@ -259,8 +257,10 @@ impl Batch {
                 cpu::prefetch(at);
             }
         }
-        if taken.partial > 0 {
-            taken.count(&queue.status.uses);
+        if taken.partial > 0
+            && let Some(ring) = queue.status.ring(Role::Transmit(queue.pair))
+        {
+            taken.count(&ring.uses);
         }
         if let Some(next) = &mut next {
             next.queue.ring.look();

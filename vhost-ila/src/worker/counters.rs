@@ -6,8 +6,9 @@ use std::time::Duration;
 use nve_core::counters::Cell;
 use serde::Serialize;
 
-/// One worker's cells; it alone writes them.
+/// One worker's cells; it alone writes them, and nothing of another's is in their lines.
 #[derive(Default, Debug)]
+#[repr(align(128))]
 pub struct WorkerCounters {
     /// Cycles of the turns that moved packets.
     pub busy_cycles: Cell,

@@ -18,7 +18,7 @@ use crate::device::handover::{Events, Role};
 use crate::device::memory::Payload;
 use crate::device::net_header::{LEN, NetHeader};
 use crate::device::ring::{Chains, NoRoom, RingFault};
-use crate::device::status::{Status, Uses};
+use crate::device::status::{RingStatus, Status};
 use crate::punt::WorkerEnd;
 use crate::uplink::Uplink;
 
@@ -264,7 +264,7 @@ impl Outlets {
         match queue.ring.deliver(header, head, source.payload(rewritten)) {
             Ok(buffers) => {
                 if buffers > 1 || rewritten.offload.checksum != ChecksumState::InPacket {
-                    count_given(&queue.status.uses, &rewritten.offload, buffers, queue.verified);
+                    count_given((&queue.status, queue.pair), &rewritten.offload, buffers, queue.verified);
                 }
                 ring.written += 1;
                 ring.note(rewritten.len());
@@ -354,14 +354,12 @@ impl Outlets {
                 let queue = &mut *ring.queue;
                 let signal = queue.ring.publish();
                 let tables = queue.ring.take_tables();
-                if tables > 0 {
-                    queue.status.uses.indirect_chains.add(tables);
-                }
+                let role = Role::Receive(queue.pair);
+                count_tables(&queue.status, role, tables);
                 let frames = std::mem::take(&mut ring.written);
                 let (given, bytes) = std::mem::take(&mut ring.given);
                 let to = if index == PortId::FABRIC.0 { Origin::Uplink } else { Origin::Port(PortId(index)) };
                 self.walker.delivered(to, given, bytes);
-                let role = Role::Receive(queue.pair);
                 signal_driver(
                     &mut self.notifier,
                     &queue.events,
@@ -402,7 +400,8 @@ impl Outlets {
 
 /// What a frame given with more than its bytes used.
 #[cold]
-pub(super) fn count_given(uses: &Uses, offload: &Offload, buffers: u16, verified: bool) {
+pub(super) fn count_given((status, pair): (&Status, u8), offload: &Offload, buffers: u16, verified: bool) {
+    let Some(RingStatus { uses, .. }) = status.ring(Role::Receive(pair)) else { return };
     uses.merged_frames.add(u64::from(buffers > 1));
     match offload.checksum {
         ChecksumState::InPacket => return,
@@ -416,6 +415,16 @@ pub(super) fn count_given(uses: &Uses, offload: &Offload, buffers: u16, verified
     };
     kind.add(1);
     uses.ecn_given.add(u64::from(ecn));
+}
+
+/// So many chains of a ring came by indirect tables.
+#[inline]
+pub(super) fn count_tables(status: &Status, role: Role, tables: u64) {
+    if tables > 0
+        && let Some(ring) = status.ring(role)
+    {
+        ring.uses.indirect_chains.add(tables);
+    }
 }
 
 /// Buffers of a ring were given back: the driver is told if it wants to be.

@@ -199,7 +199,7 @@ impl Outlets {
     fn count_given_to_fabric(&mut self, flow: u32, rewritten: &Rewritten, buffers: u16) {
         let port = self.ports.get_mut(usize::from(PortId::FABRIC.0));
         if let Some(ring) = port.and_then(|port| port.receivers.choose(flow)) {
-            count_given(&ring.queue.status.uses, &rewritten.offload, buffers, false);
+            count_given((&ring.queue.status, ring.queue.pair), &rewritten.offload, buffers, false);
         }
     }
 }
