@@ -9,9 +9,12 @@
 //!
 //! The fabric is nothing but Linux forwarding plain IPv6: it knows no virtual network.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 
 use crate::namespace::Namespace;
+use crate::process::wait_for;
 
 /// The SIR prefix of the one domain.
 pub const SIR: &str = "2001:db8:51::/64";
@@ -21,6 +24,9 @@ pub const TUN: &str = "ila0";
 
 /// The offloads that let a veth carry what a wire would not: partial checksums and super-packets.
 pub const OFFLOADS: [&str; 6] = ["tx", "tso", "gso", "gro", "tx-udp-segmentation", "rx"];
+
+/// How long the kernel may take to bring a link up. It looks for new carriers once a second, or when somebody asks.
+const LINKS_LIMIT: Duration = Duration::from_secs(10);
 
 /// A host: a namespace with an uplink and, once a daemon runs in it, a TUN.
 #[derive(Clone, Debug)]
@@ -123,7 +129,25 @@ impl Fabric {
         for prefix in vnets.iter().map(String::as_str).chain([SIR]) {
             router.ip(&format!("-6 route add {prefix} via {next}"))?;
         }
-        Ok(Fabric { router, hosts })
+        let fabric = Fabric { router, hosts };
+        fabric.wait_for_links()?;
+        Ok(fabric)
+    }
+
+    /// Waits until both ends of every link have a link-local address. Who has none cannot ask for the next hop's MAC address, and tries
+    /// again after a second: by so much the first packet would be late.
+    fn wait_for_links(&self) -> Result<()> {
+        for host in &self.hosts {
+            for (namespace, interface) in [(&self.router, &*host.name), (&host.namespace, "fabric0")] {
+                let what = format!("the link-local address of {interface} in {}", namespace.name());
+                wait_for(&what, LINKS_LIMIT, || {
+                    let said =
+                        namespace.ip(&format!("-6 -o addr show dev {interface} scope link -tentative"))?;
+                    Ok((!said.is_empty()).then_some(()))
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn host(router: &Namespace, number: u8, name: &str) -> Result<Host> {
