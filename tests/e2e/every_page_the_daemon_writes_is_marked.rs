@@ -20,7 +20,7 @@ use vhost_ila_tests::site::{Plan, Site, VM1, VM2, Vm};
 use virtio_bindings::virtio_net::{VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MRG_RXBUF};
 use vm_memory::{Bytes, GuestAddress};
 
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(30);
 const VMS: [Vm; 3] = [VM1, HONEST, VM2];
 
 /// What the device may write to, page by page.
@@ -56,7 +56,7 @@ fn chatter(peers: &mut [Peer; 3], dice: &mut Dice, count: u64) {
         }
     }
     peers.iter_mut().for_each(|peer| peer.flush().unwrap());
-    for _ in 0..10 {
+    for _ in 0..100 {
         peers.iter_mut().for_each(|peer| sent -= received(peer));
         if sent == 0 {
             return;
@@ -94,8 +94,11 @@ fn whatever_its_driver_can_do() {
         Options::offloads(),
         // A frame takes several buffers, which lie across pages.
         Options { features: mergeable, rx_buffer: 700, ..Options::default() },
+        // A table of several pages, which ends within one.
+        Options { features: mergeable, rx_buffer: 700, ring: 1000, ..Options::default() }.packed(),
+        Options::offloads().packed().in_order(),
     ];
-    let site = Site::start("e2e/dirty-pages", Plan::of(&VMS)).unwrap();
+    let site = Site::start("e2e/dirty-pages", Plan::of(&VMS).offering_packed_rings()).unwrap();
     for (kind, options) in kinds.into_iter().enumerate() {
         let mut peers = peers(&site, options);
         let mut dice = Dice::new(kind as u64 + 1);

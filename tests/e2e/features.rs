@@ -17,7 +17,7 @@ use vhost_ila_tests::ringpeer::tcp::{Came, Family, LARGEST, Left, data};
 use vhost_ila_tests::ringpeer::{Chain, MARKS, OFFLOADS, Options, Peer, bits, connect};
 use vhost_ila_tests::scoreboard::Check;
 use vhost_ila_tests::site::{LINK_MTU, Plan, Site, VM1, VM2, Vm};
-use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
+use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 use vm_memory::GuestAddress;
@@ -26,7 +26,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// What a driver of ours accepts if it is offered.
 fn driver() -> u64 {
-    bits(&OFFLOADS) | bits(&MARKS) | bits(&[VIRTIO_F_IN_ORDER, net::VIRTIO_NET_F_STATUS])
+    bits(&OFFLOADS)
+        | bits(&MARKS)
+        | bits(&[VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, net::VIRTIO_NET_F_STATUS])
 }
 
 /// Offloads, and what carries them: of what a driver accepts, all that it may leave.
@@ -124,15 +126,27 @@ fn every_feature_can_be_switched_off_and_its_lack_is_made_up_for() {
 #[test]
 #[ignore = "end to end: run by cargo xtask test"]
 fn drivers_without_any_two_features_talk_to_one_with_all() {
+    any_two_features_less("e2e/feature-pairs", !bits(&[VIRTIO_F_RING_PACKED]));
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn drivers_of_packed_rings_without_any_two_features_talk_to_one_with_all() {
+    any_two_features_less("e2e/feature-pairs-packed", !0);
+}
+
+/// Both of them accept no more than what is in `mask`.
+fn any_two_features_less(evidence: &str, mask: u64) {
     let mut check = Check::begin(26, "combinations of features");
-    let mut site = Site::start("e2e/feature-pairs", Plan::of(&[VM1, machine(1)])).unwrap();
-    let mut full = Driver::start(&site, VM1, !0);
+    let plan = Plan::of(&[VM1, machine(1)]).offering_packed_rings();
+    let mut site = Site::start(evidence, plan).unwrap();
+    let mut full = Driver::start(&site, VM1, mask);
     let combined = combined();
     let most = check.scale(2, combined.len() as u32);
     for lacking in (0u32..1 << combined.len()).filter(|lacking| lacking.count_ones() <= most) {
         let without: Vec<u32> =
             (0..).zip(&combined).filter(|(at, _)| lacking >> at & 1 != 0).map(|(_, bit)| *bit).collect();
-        let mut driver = Driver::start(&site, machine(1), !bits(&without));
+        let mut driver = Driver::start(&site, machine(1), mask & !bits(&without));
         driver.talk(&mut full, &format!("without bits {without:?}"));
         check.count(1);
     }

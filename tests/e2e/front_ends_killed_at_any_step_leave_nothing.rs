@@ -27,8 +27,10 @@ fn behind_before_and_within_each_message() {
                 if end == "half" && check.scale((step + round) % 4 != 0, step % 2 != at % 2) {
                     continue;
                 }
-                let reached = killed(&host.socket, step, end).unwrap();
-                let act = format!("a front-end killed at message {step}, {reached} ({end})");
+                // By turns; a full run comes to each step with both.
+                let rings = if (step + at + round) % 2 == 0 { "split" } else { "packed" };
+                let reached = killed(&host.socket, step, end, rings).unwrap();
+                let act = format!("a front-end killed at message {step}, {reached} ({end}, {rings})");
                 host.recovered(&act).unwrap();
                 check.count(1);
             }
@@ -43,10 +45,10 @@ fn behind_before_and_within_each_message() {
 }
 
 /// Kills a front-end when it has come to `step`, and says what that is.
-fn killed(socket: &Path, step: usize, end: &str) -> Result<String> {
+fn killed(socket: &Path, step: usize, end: &str, rings: &str) -> Result<String> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_frontend"))
         .arg(socket)
-        .args([&step.to_string(), end])
+        .args([&step.to_string(), end, rings])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

@@ -8,7 +8,7 @@ use vhost_ila_tests::ringpeer::dirty_log::{DirtyLog, WHOLE};
 use vhost_ila_tests::ringpeer::header::NetHeader;
 use vhost_ila_tests::ringpeer::memory::{HIGH_START, LOW};
 use vhost_ila_tests::ringpeer::neighbours::{EVIL, SECRET, datagram};
-use vhost_ila_tests::ringpeer::ring::Ring;
+use vhost_ila_tests::ringpeer::ring::{Raw, Ring};
 use vhost_ila_tests::ringpeer::{Chain, Options, Peer, connect};
 use vhost_ila_tests::scoreboard::Check;
 use vhost_ila_tests::site::VM1;
@@ -22,9 +22,6 @@ const FRAME: u64 = HIGH_START + (200 << 20);
 
 /// Where indirect tables are written.
 const TABLE: u64 = FRAME + 0x20_0000;
-
-/// Descriptors: address, length, flags, next.
-type Descriptors = Vec<(u64, u32, u32, u16)>;
 
 /// What `show attachments` says of a broken ring.
 mod fault {
@@ -40,19 +37,54 @@ mod fault {
     pub(super) const TABLE_DIRECTION: &[&str] = &["bad indirect descriptor table", "wrong direction"];
     pub(super) const NO_ANSWER: &[&str] = &["no room for its answer"];
     pub(super) const JUMP: &[&str] = &["available index jumped"];
+    /// Or none.
+    pub(super) const ANY: &[&str] = &[""];
 }
 
 /// A chain that no driver writes, and what its ring is then broken by.
 struct Bad {
     name: &'static str,
-    /// From index 0 on.
-    descriptors: Descriptors,
-    /// Heads offered.
+    /// From index 0 on, and again over the whole ring. In a packed ring what is next is an id, and a chain goes on behind each.
+    descriptors: Vec<Raw>,
+    /// Heads offered; in a packed ring all of the descriptors are.
     heads: Vec<u16>,
     fault: &'static [&'static str],
 }
 
-fn chains(own: u32) -> Vec<Bad> {
+/// Those of a kind of ring.
+fn chains(own: u32, packed: bool) -> Vec<Bad> {
+    let of_its_kind = if packed { of_packed_rings(own) } else { of_split_rings(own) };
+    of_any_ring(own, packed).into_iter().chain(of_its_kind).collect()
+}
+
+fn of_split_rings(own: u32) -> Vec<Bad> {
+    let one = |name, flags, next, fault| {
+        let descriptors = vec![(FRAME, 70, flags | own, next)];
+        Bad { name, descriptors, heads: vec![0], fault }
+    };
+    vec![
+        one("a next beyond the ring", NEXT, 256, fault::INDEX),
+        one("a next far beyond the ring", NEXT, u16::MAX, fault::INDEX),
+        Bad { heads: vec![256, u16::MAX], ..one("a head beyond the ring", 0, 0, fault::INDEX) },
+        Bad { heads: vec![0; 100], ..one("the same head again and again", 0, 0, fault::NONE) },
+    ]
+}
+
+fn of_packed_rings(own: u32) -> Vec<Bad> {
+    let frames = |name, ids: Vec<u16>| {
+        let descriptors = ids.into_iter().map(|id| (FRAME, 70, own, id)).collect();
+        Bad { name, descriptors, heads: vec![], fault: fault::NONE }
+    };
+    // 2.8.8: a table is a chain by itself.
+    let descriptors = vec![(FRAME, 70, own | NEXT, 0), (TABLE, 16, INDIRECT, 0)];
+    vec![
+        frames("an id beyond the ring", vec![256, u16::MAX]),
+        frames("the same id again and again", vec![7; 100]),
+        Bad { name: "a table behind a buffer", descriptors, heads: vec![], fault: fault::TABLE },
+    ]
+}
+
+fn of_any_ring(own: u32, packed: bool) -> Vec<Bad> {
     let frame = |flags, next| (FRAME, 70, flags | own, next);
     let one = |name, descriptor, fault| Bad { name, descriptors: vec![descriptor], heads: vec![0], fault };
     let many = |name, descriptors, fault| Bad { name, descriptors, heads: vec![0], fault };
@@ -64,10 +96,6 @@ fn chains(own: u32) -> Vec<Bad> {
             (1..=256).map(|next| (FRAME, 70, own | NEXT, next % 256)).collect(),
             fault::ENDLESS,
         ),
-        one("a next beyond the ring", frame(NEXT, 256), fault::INDEX),
-        one("a next far beyond the ring", frame(NEXT, u16::MAX), fault::INDEX),
-        Bad { heads: vec![256, u16::MAX], ..one("a head beyond the ring", frame(0, 0), fault::INDEX) },
-        Bad { heads: vec![0; 100], ..one("the same head again and again", frame(0, 0), fault::NONE) },
         one("an address in the hole", (LOW + 0x1000, 70, own, 0), fault::ADDRESS),
         one("an address at the hole's edge", (LOW - 8, 70, own, 0), fault::ADDRESS),
         one("an address that wraps", (u64::MAX - 7, 70, own, 0), fault::ADDRESS),
@@ -103,7 +131,8 @@ fn chains(own: u32) -> Vec<Bad> {
             fault::DIRECTION,
         ),
         one("unknown flags", (FRAME, 70, 0xfff8 | own, 0), fault::NONE),
-        one(OWN_RINGS, (0x1000, 0x3000, own, 0), fault::NONE),
+        // Of a packed ring that is its descriptors.
+        one(OWN_RINGS, (0x1000, 0x3000, own, 0), if packed { fault::ANY } else { fault::NONE }),
         one("a table within a table", (TABLE, 16, INDIRECT, 0), fault::TABLE),
         one("a table of no whole descriptors", (TABLE, 17, INDIRECT, 0), fault::TABLE),
         one("a table of nothing", (TABLE, 0, INDIRECT, 0), fault::TABLE),
@@ -149,9 +178,12 @@ fn corpus(evidence: &str, attacked: Attacked) {
     let mut checks = [1, 2, 3, 4, 6, 30].map(|number| Check::begin(number, "chains"));
     let mut host = Beside::start(evidence).unwrap();
     let rounds = checks[0].scale(1, 20);
-    let kinds = [(Options::default(), false), (Options::offloads(), false), (Options::offloads(), true)];
+    let (plain, all) = (Options::default(), Options::offloads());
+    let packed = [(plain.packed(), false), (all.packed(), false), (all.packed().in_order(), true)];
+    let split = [(plain, false), (all, false), (all, true)];
+    let kinds = [&split[..], checks[0].scale(&packed[2..], &packed[..])].concat();
     for (options, logs) in kinds.repeat(rounds) {
-        for bad in chains(attacked.own) {
+        for bad in chains(attacked.own, options.is_packed()) {
             let mut peer = prepared(options, attacked.ring, &bad);
             if logs {
                 // CVE-2019-14835: what is logged of a chain must not run ahead of the chain.
@@ -162,7 +194,7 @@ fn corpus(evidence: &str, attacked: Attacked) {
             host.unharmed(bad.name).unwrap();
             broken_by(&host, attacked.name, &bad);
             // Once more while it runs: what is read only once cannot have become worse.
-            offer((attacked.ring)(&mut peer), &bad.heads);
+            offer((attacked.ring)(&mut peer), &bad);
             host.unharmed(bad.name).unwrap();
             broken_by(&host, attacked.name, &bad);
             assert_eq!(peer.finds(SECRET).unwrap(), None, "{}: a neighbour's memory", bad.name);
@@ -178,18 +210,16 @@ fn corpus(evidence: &str, attacked: Attacked) {
 }
 
 /// As [`chains`], for a control queue of 64 entries: what is read, then what the answer is written to.
-fn commands() -> Vec<Bad> {
+fn commands(packed: bool) -> Vec<Bad> {
     let many = |name, descriptors, fault| Bad { name, descriptors, heads: vec![0], fault };
     let one = |name, descriptor, fault| many(name, vec![descriptor], fault);
     let command = |flags, next| (FRAME, 4, flags, next);
     let answered = |command, answer| vec![command, answer];
     let answer = (FRAME + 0x800, 1, WRITE, 0);
-    vec![
+    let mut commands = vec![
         one("a loop of one", command(NEXT, 0), fault::ENDLESS),
         many("a loop of two", vec![command(NEXT, 1), command(NEXT, 0)], fault::ENDLESS),
         one("a loop of answers", (FRAME, 1, WRITE | NEXT, 0), fault::ENDLESS),
-        one("a next beyond the ring", command(NEXT, 64), fault::INDEX),
-        Bad { heads: vec![64, u16::MAX], ..one("a head beyond the ring", command(0, 0), fault::INDEX) },
         one("an address in the hole", (LOW + 0x1000, 4, 0, 0), fault::ADDRESS),
         one("an address that wraps", (u64::MAX - 3, 4, 0, 0), fault::ADDRESS),
         many("gigabytes", answered((FRAME, u32::MAX, NEXT, 1), answer), fault::ADDRESS),
@@ -209,7 +239,13 @@ fn commands() -> Vec<Bad> {
         one("a table of nothing", (TABLE, 0, INDIRECT, 0), fault::TABLE),
         one("a table larger than the ring", (TABLE, 16 * 65_535, INDIRECT, 0), fault::TABLE),
         one("a table in the hole", (LOW + 0x1000, 32, INDIRECT, 0), fault::TABLE_ADDRESS),
-    ]
+    ];
+    if !packed {
+        commands.push(one("a next beyond the ring", command(NEXT, 64), fault::INDEX));
+        let head = one("a head beyond the ring", command(0, 0), fault::INDEX);
+        commands.push(Bad { heads: vec![64, u16::MAX], ..head });
+    }
+    commands
 }
 
 #[test]
@@ -217,8 +253,8 @@ fn commands() -> Vec<Bad> {
 fn commands_that_no_driver_writes() {
     let mut checks = [1, 2, 3, 4, 6].map(|number| Check::begin(number, "commands"));
     let mut host = Beside::start("e2e/hostile-commands").unwrap();
-    for options in [Options::default(), Options::offloads()] {
-        for bad in commands() {
+    for options in [Options::default(), Options::offloads(), Options::offloads().packed()] {
+        for bad in commands(options.is_packed()) {
             let mut card = Card::connect(&host.socket, options, 1, Control::PassedOn).unwrap();
             let map = card.pair(0).memory().map.clone();
             let canary = [0xa5; 0x1000];
@@ -234,7 +270,7 @@ fn commands_that_no_driver_writes() {
             }
             // Again behind a fault: a broken queue is left alone.
             for _ in 0..2 {
-                offer(card.control().unwrap(), &bad.heads);
+                offer(card.control().unwrap(), &bad);
                 host.unharmed(bad.name).unwrap();
                 broken_by(&host, "control", &bad);
             }
@@ -259,7 +295,7 @@ fn broken_by(host: &Beside, ring: &str, bad: &Bad) {
         attacked["fault"].as_str().map(str::to_owned)
     };
     let right = |said: Option<String>| match said {
-        None => bad.fault.is_empty(),
+        None => bad.fault.is_empty() || bad.fault == fault::ANY,
         Some(said) => bad.fault.iter().any(|fault| said.contains(fault)),
     };
     let start = Instant::now();
@@ -275,8 +311,8 @@ struct Untouched(Vec<(u64, Vec<u8>)>);
 impl Untouched {
     /// The memory of rings without the device's areas, and a page on each side of the declared buffer.
     fn by(peer: &mut Peer, bad: &Bad, attacked: Attacked) -> Untouched {
-        let parts = [peer.rx().used_part(), peer.tx().used_part()];
-        let mut written: Vec<_> = parts.map(|(start, bytes)| start.0..start.0 + bytes).into();
+        let parts = peer.rings().map(|ring| ring.written_by_the_device()).concat();
+        let mut written: Vec<_> = parts.iter().map(|(start, bytes)| start.0..start.0 + bytes).collect();
         if attacked.own == WRITE {
             let buffers = bad.descriptors.iter().filter(|buffer| buffer.1 < 1 << 20 && buffer.2 & WRITE != 0);
             written.extend(buffers.map(|buffer| buffer.0..buffer.0.saturating_add(buffer.1.into())));
@@ -329,7 +365,7 @@ fn indices_that_jump() {
         for attacked in [TRANSMIT, RECEIVE] {
             let mut peer = Peer::connect(&host.socket, Options::default()).unwrap();
             let ring = (attacked.ring)(&mut peer);
-            ring.skip(distance);
+            ring.skip(distance).unwrap();
             ring.publish().unwrap();
             let act = format!("a jump by {distance}");
             host.unharmed(&act).unwrap();
@@ -389,9 +425,10 @@ fn headers_that_contradict_their_packets() {
 fn rings_that_change_while_they_are_read() {
     let mut check = Check::begin(11, "writes into rings");
     let mut host = Beside::start("e2e/hostile-flipper").unwrap();
-    let each = check.scale(Duration::from_secs(5), Duration::from_secs(300));
+    let each = check.scale(Duration::from_secs(3), Duration::from_secs(300));
     let mut dice = check.dice();
-    for options in [Options::default(), Options::offloads()] {
+    let (plain, all) = (Options::default(), Options::offloads());
+    for options in [plain, all, plain.packed(), all.packed()] {
         let mut sessions = 0;
         let start = Instant::now();
         while start.elapsed() < each {
@@ -401,10 +438,10 @@ fn rings_that_change_while_they_are_read() {
             let map = peer.memory().map.clone();
             for _ in 0..20_000 {
                 let value = dice.roll();
-                // Half of them in the rings' descriptors, and plausible: small indices, addresses that exist.
+                // Half of them in the rings' descriptors, and plausible: small indices, addresses that exist, flags of a lap.
                 let at = GuestAddress(0x1000 + dice.roll() % 0x6000 / 2 * 2);
-                let small =
-                    [value & 0xff, HIGH_START + (value & 0xff_ffff), value][(value >> 60) as usize % 3];
+                let plausible = [value & 0xff, HIGH_START + (value & 0xff_ffff), value, value & 0x8087];
+                let small = plausible[(value >> 60) as usize % plausible.len()];
                 map.write_slice(&small.to_le_bytes()[..2 + (value >> 50) as usize % 7], at).unwrap();
                 if value.is_multiple_of(64) {
                     drop(peer.tx().kick.write(1));
@@ -437,11 +474,15 @@ fn prepared(options: Options, ring: fn(&mut Peer) -> &mut Ring, bad: &Bad) -> Pe
     }
     // A receive ring is full already.
     ring.rewind();
-    offer(ring, &bad.heads);
+    offer(ring, bad);
     peer
 }
 
-fn offer(ring: &mut Ring, heads: &[u16]) {
-    heads.iter().for_each(|head| ring.offer_raw(*head).unwrap());
+fn offer(ring: &mut Ring, bad: &Bad) {
+    if ring.is_packed() {
+        ring.put_raw(&bad.descriptors).unwrap();
+    } else {
+        bad.heads.iter().for_each(|head| ring.offer_raw(*head).unwrap());
+    }
     ring.publish().unwrap();
 }

@@ -25,6 +25,7 @@ mod hostile_descriptors_are_closed_and_never_waited_for;
 mod hostile_load_leaves_the_others_their_share;
 mod hostile_memory_hurts_only_its_owner;
 mod hostile_messages_hurt_only_their_sender;
+mod hostile_packed_rings_hurt_only_their_guest;
 mod hostile_rings_hurt_only_their_guest;
 mod identifiers_by_the_million;
 mod idle;

@@ -19,11 +19,22 @@ const QUIET: Duration = Duration::from_secs(5);
 #[test]
 #[ignore = "end to end: run by cargo xtask test"]
 fn flows_spread_over_pairs_and_each_keeps_its_order() {
-    let mut site = Site::start("e2e/queue-pairs", Plan::of(&[VM1, VM2, HONEST])).unwrap();
-    let mut card = Card::connect(&site.socket(&VM1), Options::offloads(), 4, Control::Ours).unwrap();
+    spread("e2e/queue-pairs", |options| options);
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn flows_spread_over_pairs_of_packed_rings_and_each_keeps_its_order() {
+    spread("e2e/queue-pairs-packed", |options| options.packed().in_order());
+}
+
+fn spread(evidence: &str, over: fn(Options) -> Options) {
+    let plan = Plan::of(&[VM1, VM2, HONEST]).offering_packed_rings();
+    let mut site = Site::start(evidence, plan).unwrap();
+    let mut card = Card::connect(&site.socket(&VM1), over(Options::offloads()), 4, Control::Ours).unwrap();
     // A neighbour, and one behind the fabric.
     let mut senders =
-        [HONEST, VM2].map(|vm| (vm, Peer::connect(&site.socket(&vm), Options::default()).unwrap()));
+        [HONEST, VM2].map(|vm| (vm, Peer::connect(&site.socket(&vm), over(Options::default())).unwrap()));
     for pairs in [1, 4, 2, 3, 1] {
         card.use_pairs(pairs).unwrap();
         for (vm, sender) in &mut senders {
@@ -47,8 +58,18 @@ fn flows_spread_over_pairs_and_each_keeps_its_order() {
 #[test]
 #[ignore = "end to end: run by cargo xtask test"]
 fn a_driver_commands_by_the_control_queue_and_gets_as_many_pairs_as_it_asks_for() {
-    let mut site = Site::start("e2e/control-queue", Plan::of(&[VM1, HONEST])).unwrap();
-    let mut card = Card::connect(&site.socket(&VM1), Options::offloads(), 4, Control::PassedOn).unwrap();
+    commands("e2e/control-queue", Options::offloads());
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn a_driver_commands_by_a_packed_control_queue_and_gets_as_many_pairs_as_it_asks_for() {
+    commands("e2e/control-queue-packed", Options::offloads().packed());
+}
+
+fn commands(evidence: &str, options: Options) {
+    let mut site = Site::start(evidence, Plan::of(&[VM1, HONEST]).offering_packed_rings()).unwrap();
+    let mut card = Card::connect(&site.socket(&VM1), options, 4, Control::PassedOn).unwrap();
     let mut sender = Peer::connect(&site.socket(&HONEST), Options::default()).unwrap();
     assert_eq!(flows(&HONEST, &mut sender, &mut card), [0], "one pair until more are asked for");
     for pairs in [4, 2] {

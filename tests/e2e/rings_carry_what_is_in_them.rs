@@ -17,18 +17,19 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[ignore = "end to end: run by cargo xtask test"]
 fn however_a_chain_cuts_a_frame() {
     let mut check = Check::begin(5, "chains");
-    let site = Site::start("e2e/any-cuts", Plan::of(&[VM1, HONEST])).unwrap();
+    let site = Site::start("e2e/any-cuts", Plan::of(&[VM1, HONEST]).offering_packed_rings()).unwrap();
     let mut dice = check.dice();
-    let kinds = [
-        Options { chain: Chain::Whole, ..Options::default() },
-        // Event indices, indirect tables, small mergeable buffers.
-        Options { rx_buffer: 300, ..Options::offloads() },
-    ];
-    for options in kinds {
+    let whole = Options { chain: Chain::Whole, ..Options::default() };
+    // Event indices, indirect tables, small mergeable buffers.
+    let all = Options { rx_buffer: 300, ..Options::offloads() };
+    let (many, some) = check.scale((1_000, 300), (50_000, 50_000));
+    // A packed ring's end is where a chain is cut once more.
+    let odd = Options { ring: 200, ..whole.packed() };
+    for (options, rounds) in [(whole, many), (all, many), (odd, some), (all.packed().in_order(), some)] {
         let mut one = Peer::connect(&site.socket(&VM1), options).unwrap();
         let mut two = Peer::connect(&site.socket(&HONEST), options).unwrap();
-        for round in 0..check.scale(2_000, 100_000) / 2 {
-            let payload = dice.bytes([LINK_MTU as usize - 28, 40, 0][round as usize % 3]);
+        for round in 0..rounds {
+            let payload = dice.bytes([LINK_MTU as usize - 28, 40, 0][round % 3]);
             let frame = datagram(&VM1, &HONEST, &payload).unwrap();
             let cuts = cuts(&mut dice, 12 + frame.len() as u32);
             check.trying(&cuts.iter().flat_map(|cut| cut.to_le_bytes()).collect::<Vec<u8>>());
@@ -64,22 +65,40 @@ fn cuts(dice: &mut Dice, length: u32) -> Vec<u32> {
 #[ignore = "end to end: run by cargo xtask test"]
 fn however_often_its_indices_wrap() {
     let mut check = Check::begin(12, "frames");
-    let site = Site::start("e2e/any-wrap", Plan::of(&[VM1, HONEST])).unwrap();
+    let site = Site::start("e2e/any-wrap", Plan::of(&[VM1, HONEST]).offering_packed_rings()).unwrap();
     let sizes: Vec<u16> = (6..=15).map(|power| 1 << power).collect();
     // Every size in a full run; the edges once round in the others.
     let (sizes, frames) = check.scale((vec![64, 32_768], 66_000), (sizes, 3 * 65_536 + 1000));
     for ring in sizes {
         for base in [Options::default(), Options::offloads()] {
-            let options = Options { ring, ..base };
-            let mut one = Peer::connect(&site.socket(&VM1), options).unwrap();
-            let mut two = Peer::connect(&site.socket(&HONEST), options).unwrap();
-            pass(&VM1, &HONEST, &mut one, &mut two, frames / 2);
-            pass(&HONEST, &VM1, &mut two, &mut one, frames / 2);
-            pass(&VM1, &HONEST, &mut one, &mut two, frames - frames / 2);
-            pass(&HONEST, &VM1, &mut two, &mut one, frames - frames / 2);
-            check.count(2 * u64::from(frames));
+            wraps(&mut check, &site, Options { ring, ..base }, frames);
         }
     }
+}
+
+/// Their offsets turn at the ring's size, which may be any, and their wrap counters with them.
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn however_often_a_packed_ring_turns() {
+    let mut check = Check::begin(12, "frames");
+    let site = Site::start("e2e/packed-wrap", Plan::of(&[VM1, HONEST]).offering_packed_rings()).unwrap();
+    let sizes = [66, 99, 128, 1000, 1024, 32_767, 32_768].map(|size| (size, 3 * 65_536 + 1000));
+    let sizes = check.scale(vec![(66, 3_000), (99, 3_000), (32_768, 34_000)], sizes.into());
+    for (ring, frames) in sizes {
+        for base in [Options::default(), Options::offloads().in_order()] {
+            wraps(&mut check, &site, Options { ring, ..base.packed() }, frames);
+        }
+    }
+}
+
+fn wraps(check: &mut Check, site: &Site, options: Options, frames: u32) {
+    let mut one = Peer::connect(&site.socket(&VM1), options).unwrap();
+    let mut two = Peer::connect(&site.socket(&HONEST), options).unwrap();
+    pass(&VM1, &HONEST, &mut one, &mut two, frames / 2);
+    pass(&HONEST, &VM1, &mut two, &mut one, frames / 2);
+    pass(&VM1, &HONEST, &mut one, &mut two, frames - frames / 2);
+    pass(&HONEST, &VM1, &mut two, &mut one, frames - frames / 2);
+    check.count(2 * u64::from(frames));
 }
 
 /// `frames` numbered frames from one peer to the other, some at a time: none is lost, none comes twice.

@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_millis(500);
 #[test]
 #[ignore = "end to end: run by cargo xtask test"]
 fn where_the_daemon_listens() {
-    let plan = Plan::of(&[VM1, VM2]);
+    let plan = Plan::of(&[VM1, VM2]).offering_packed_rings();
     let site = Site::start("e2e/rings-server", plan).unwrap();
     let sockets = [VM1, VM2].map(|vm| site.socket(&vm));
     goes_on(site, |index| connect(&sockets[index]).unwrap());
@@ -22,7 +22,7 @@ fn where_the_daemon_listens() {
 #[test]
 #[ignore = "end to end: run by cargo xtask test"]
 fn where_the_daemon_connects() {
-    let plan = Plan { daemons_connect: true, ..Plan::of(&[VM1, VM2]) };
+    let plan = Plan { daemons_connect: true, ..Plan::of(&[VM1, VM2]).offering_packed_rings() };
     let site = Site::start("e2e/rings-client", plan).unwrap();
     let listeners = [VM1, VM2].map(|vm| UnixListener::bind(site.socket(&vm)).unwrap());
     goes_on(site, |index| {
@@ -36,7 +36,8 @@ fn where_the_daemon_connects() {
 }
 
 fn goes_on(mut site: Site, attachable: impl Fn(usize) -> UnixStream) {
-    for options in [Options::default(), Options::offloads()] {
+    let (plain, all) = (Options::default(), Options::offloads());
+    for options in [plain, all, plain.packed(), all.packed(), all.packed().in_order(), all.in_order()] {
         let mut peers = [0, 1].map(|index| {
             let mut peer = Peer::new(options).unwrap();
             peer.attach(attachable(index)).unwrap();
@@ -61,6 +62,10 @@ fn goes_on(mut site: Site, attachable: impl Fn(usize) -> UnixStream) {
             if killed == 0 {
                 expect(&mut peers[1], first..number);
             }
+            cross(&mut peers, &mut number, 100);
+            // Stopped in order, which is the last that is said of where a packed ring is when its daemon is killed.
+            peers[killed].detach().unwrap();
+            peers[killed].attach(attachable(killed)).unwrap();
             cross(&mut peers, &mut number, 100);
         }
     }

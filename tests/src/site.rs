@@ -201,6 +201,13 @@ impl Plan {
         }
     }
 
+    /// The same, and every machine is offered packed rings as well: its driver chooses.
+    #[must_use]
+    pub fn offering_packed_rings(mut self) -> Plan {
+        self.attachment_keys.extend(self.vms.iter().map(|vm| (vm.name, "packed = true".to_owned())));
+        self
+    }
+
     fn networks(&self) -> Vec<Network> {
         let mut networks: Vec<Network> = Vec::new();
         for vm in &self.vms {

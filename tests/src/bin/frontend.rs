@@ -1,6 +1,6 @@
 //! A front-end that gets as far as it is told, says how far that is, and goes on talking until it is killed.
 //!
-//! `frontend SOCKET STEP answered|unread|half`
+//! `frontend SOCKET STEP answered|unread|half split|packed`
 
 use std::env;
 use std::io::Write;
@@ -17,8 +17,8 @@ use vhost_ila_tests::site::VM1;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [socket, step, end] = arguments.as_slice() else {
-        bail!("usage: frontend SOCKET STEP answered|unread|half");
+    let [socket, step, end, rings] = arguments.as_slice() else {
+        bail!("usage: frontend SOCKET STEP answered|unread|half split|packed");
     };
     let step: usize = step.parse().context("STEP is a number")?;
     let end = match end.as_str() {
@@ -27,7 +27,11 @@ fn main() -> Result<()> {
         "half" => End::Half,
         other => bail!("{other} is no end"),
     };
-    let options = Options::offloads();
+    let options = match rings.as_str() {
+        "split" => Options::offloads(),
+        "packed" => Options::offloads().packed(),
+        other => bail!("{other} is no kind of ring"),
+    };
     let mut peer = Peer::new(options)?;
     let steps = steps(&mut peer, options)?;
     // In the ring before it is set up, so that there is work from its first moment.

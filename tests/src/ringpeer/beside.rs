@@ -41,7 +41,7 @@ impl Beside {
     ///
     /// Fails when something does not come up.
     pub fn start(name: &str) -> Result<Beside> {
-        let site = Site::start(name, Plan::of(&[VM1, HONEST, HOSTILE]))?;
+        let site = Site::start(name, Plan::of(&[VM1, HONEST, HOSTILE]).offering_packed_rings())?;
         let neighbours = Neighbours::begin(&site, &VM1, &HONEST, &HOSTILE)?;
         let socket = site.socket(&HOSTILE);
         // What is made at first use, the control socket's thread for one, is made before.

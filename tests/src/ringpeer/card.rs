@@ -13,7 +13,6 @@ use vhost_frontend::VhostBackend;
 use vhost_frontend::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost_frontend::vhost_user::{Frontend, VhostUserFrontend};
 use virtio_bindings::virtio_net as net;
-use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::memory::Memory;
@@ -90,8 +89,7 @@ impl Card {
             card.pairs.push(pair);
         }
         if control == Control::PassedOn {
-            let event_idx = wanted & bits(&[VIRTIO_RING_F_EVENT_IDX]) != 0;
-            let ring = Ring::new(&mut memory, 64, event_idx)?;
+            let ring = Ring::new(&mut memory, 64, wanted)?;
             card.control = Some((ring, memory.for_buffers(0x1000)?));
         }
         card.frontend.set_mem_table(&memory.regions()?)?;
@@ -99,7 +97,7 @@ impl Card {
         Ok(card)
     }
 
-    /// The driver starts: features, and every ring where its used index stands; the first pair is in use.
+    /// The driver starts: features, and every ring where [`Ring::base`] says; the first pair is in use.
     ///
     /// # Errors
     ///
@@ -118,7 +116,7 @@ impl Card {
         for (index, ring) in rings.chain(self.control.as_mut().map(|(ring, _)| (control, ring))) {
             let config = ring.config();
             self.frontend.set_vring_num(index, config.queue_size)?;
-            self.frontend.set_vring_base(index, ring.used_index()?)?;
+            self.frontend.set_vring_base(index, ring.base()?)?;
             self.frontend.set_vring_addr(index, &config)?;
             self.frontend.set_vring_kick(index, &ring.kick)?;
             self.frontend.set_vring_call(index, &ring.call)?;

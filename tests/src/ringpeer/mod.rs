@@ -39,7 +39,7 @@ use anyhow::{Context, Result, bail, ensure};
 use vhost_frontend::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost_frontend::vhost_user::{Frontend, VhostUserFrontend};
 use vhost_frontend::{VhostBackend, VhostUserMemoryRegionInfo};
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::{Address, Bytes, GuestAddress};
@@ -134,6 +134,23 @@ impl Options {
         let features = bits(&OFFLOADS);
         Options { features, chain: Chain::Indirect, ..Options::default() }
     }
+
+    /// The same over packed rings, which the daemon offers only where it is told to.
+    #[must_use]
+    pub fn packed(self) -> Options {
+        Options { features: self.features | bits(&[VIRTIO_F_RING_PACKED]), ..self }
+    }
+
+    /// Whether it is over packed rings.
+    pub fn is_packed(self) -> bool {
+        self.features & bits(&[VIRTIO_F_RING_PACKED]) != 0
+    }
+
+    /// The same, and the driver relies on the order in which buffers come back.
+    #[must_use]
+    pub fn in_order(self) -> Options {
+        Options { features: self.features | bits(&[VIRTIO_F_IN_ORDER]), ..self }
+    }
 }
 
 /// The bit mask of feature numbers.
@@ -182,11 +199,10 @@ impl Peer {
     ///
     /// Fails when it is too small.
     pub fn in_memory(mut memory: Memory, options: Options) -> Result<Peer> {
-        let event_idx = options.features & bits(&[VIRTIO_RING_F_EVENT_IDX]) != 0;
         let entries = usize::from(options.ring);
         let mut peer = Peer {
-            rx: Ring::new(&mut memory, options.ring, event_idx)?,
-            tx: Ring::new(&mut memory, options.ring, event_idx)?,
+            rx: Ring::new(&mut memory, options.ring, options.features)?,
+            tx: Ring::new(&mut memory, options.ring, options.features)?,
             rx_buffers: memory.for_buffers(u64::from(options.ring) * u64::from(options.rx_buffer))?,
             tx_buffers: memory.for_buffers(u64::from(options.ring.min(TX_BUFFERS)) * TX_BUFFER)?,
             carried: [vec![0; entries], vec![0; entries]],
@@ -231,7 +247,7 @@ impl Peer {
     }
 
     /// Attaches to the daemon at the other end of `stream`: features, memory, rings, as QEMU does it. A peer that was attached
-    /// before goes on where its used rings say, as QEMU does after a crash of the daemon.
+    /// before goes on where its used rings say, as QEMU does after a crash of the daemon; packed rings, where [`Ring::base`] says.
     ///
     /// # Errors
     ///
@@ -263,7 +279,7 @@ impl Peer {
         }
         for (index, ring) in [(RX, &self.rx), (TX, &self.tx)] {
             frontend.set_vring_num(index, self.options.ring)?;
-            frontend.set_vring_base(index, ring.used_index()?)?;
+            frontend.set_vring_base(index, ring.base()?)?;
             let config = if self.log.is_some() { ring.logged_config() } else { ring.config() };
             frontend.set_vring_addr(index, &config)?;
             frontend.set_vring_kick(index, &ring.kick)?;
@@ -298,7 +314,10 @@ impl Peer {
     /// Fails when the daemon refuses, or nothing is attached.
     pub fn detach(&mut self) -> Result<(u32, u32)> {
         let frontend = self.frontend.take().context("not attached")?;
-        Ok((frontend.get_vring_base(RX)?, frontend.get_vring_base(TX)?))
+        let stopped = (frontend.get_vring_base(RX)?, frontend.get_vring_base(TX)?);
+        self.rx.stopped_at(stopped.0);
+        self.tx.stopped_at(stopped.1);
+        Ok(stopped)
     }
 
     /// The transmit ring, for those who put into it what no driver would.
@@ -336,10 +355,12 @@ impl Peer {
         Ok(file)
     }
 
-    /// Where the daemon may write: used rings and receive buffers, as addresses and bytes. The peer itself writes nothing there.
-    pub fn written_by_the_device(&self) -> [(GuestAddress, u64); 3] {
+    /// Where the daemon may write: its parts of the rings, and receive buffers, as addresses and bytes. The peer itself writes nothing there;
+    /// in packed rings, where the daemon writes as well.
+    pub fn written_by_the_device(&self) -> Vec<(GuestAddress, u64)> {
         let buffers = u64::from(self.options.ring) * u64::from(self.options.rx_buffer);
-        [self.rx.used_part(), self.tx.used_part(), (self.rx_buffers, buffers)]
+        let buffers = vec![(self.rx_buffers, buffers)];
+        [self.rx.written_by_the_device(), self.tx.written_by_the_device(), buffers].concat()
     }
 
     /// The memory that the daemon sees.

@@ -48,8 +48,8 @@ pub enum End {
     Half,
 }
 
-/// A ring as messages tell it: its configuration, kick and call.
-type Told = (VringConfigData, RawFd, RawFd);
+/// A ring as messages tell it: its configuration, where it begins, kick and call.
+type Told = (VringConfigData, u16, RawFd, RawFd);
 
 /// All messages of `peer`'s life.
 ///
@@ -57,7 +57,10 @@ type Told = (VringConfigData, RawFd, RawFd);
 ///
 /// Fails when its memory has no file; it has.
 pub fn steps(peer: &mut Peer, options: Options) -> Result<Vec<Step>> {
-    let rings = peer.rings().map(|ring| (ring.config(), ring.kick.as_raw_fd(), ring.call.as_raw_fd()));
+    let [rx, tx] = peer.rings().map(|ring| -> Result<Told> {
+        Ok((ring.config(), ring.base()?, ring.kick.as_raw_fd(), ring.call.as_raw_fd()))
+    });
+    let rings = [rx?, tx?];
     let regions = peer.memory().regions()?;
     let mut script = Script(Vec::new());
     script.asks("GET_FEATURES", request::GET_FEATURES, &[]);
@@ -66,7 +69,7 @@ pub fn steps(peer: &mut Peer, options: Options) -> Result<Vec<Step>> {
     script.asks("GET_QUEUE_NUM", request::GET_QUEUE_NUM, &[]);
     script.asks("GET_MAX_MEM_SLOTS", request::GET_MAX_MEM_SLOTS, &[]);
     script.says("SET_OWNER", request::SET_OWNER, &[], &[]);
-    for (index, (_, _, call)) in (0u64..).zip(rings) {
+    for (index, (.., call)) in (0u64..).zip(rings) {
         script.says("SET_VRING_CALL", request::SET_VRING_CALL, &index.to_le_bytes(), &[call]);
     }
     script.enable(true);
@@ -122,10 +125,10 @@ impl Script {
     }
 
     fn start(&mut self, rings: &[Told; 2]) {
-        for (index, (config, kick, call)) in (0u32..).zip(rings) {
+        for (index, (config, base, kick, call)) in (0u32..).zip(rings) {
             let size = vring_state(index, config.queue_size.into());
             self.says("SET_VRING_NUM", request::SET_VRING_NUM, &size, &[]);
-            self.says("SET_VRING_BASE", request::SET_VRING_BASE, &vring_state(index, 0), &[]);
+            self.says("SET_VRING_BASE", request::SET_VRING_BASE, &vring_state(index, (*base).into()), &[]);
             let VringConfigData { desc_table_addr, used_ring_addr, avail_ring_addr, .. } = *config;
             let addresses = words_of([index.into(), desc_table_addr, used_ring_addr, avail_ring_addr, 0]);
             self.says("SET_VRING_ADDR", request::SET_VRING_ADDR, &addresses, &[]);
