@@ -25,7 +25,7 @@ fn two_guests_on_a_linux_bridge_ping_and_move_20_megabytes() {
         bridge.ip(&format!("link set {interface} up master br0")).unwrap();
         let nic = Nic::Tap { namespace: bridge.clone(), interface, mac: format!("52:54:00:00:00:0{number}") };
         let name = format!("vm{number}");
-        let spec = Spec { name, image: image.clone(), qemu: Qemu::V10, accel, nic: Some(nic) };
+        let spec = Spec { name, image: image.clone(), qemu: Qemu::V10, accel, nic: Some(nic), second: None };
         Guest::start(&spec, &evidence).unwrap()
     });
     for (number, guest) in (1..).zip(&mut guests) {

@@ -404,7 +404,12 @@ impl Site {
         Guest::start(&self.spec(vm, vm.name, image, accel)?, &self.evidence)
     }
 
-    fn spec(&self, vm: &Vm, name: &str, image: &Image, accel: Accel) -> Result<Spec> {
+    /// What the machine of `vm` is made of, called `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when its host's daemon does not listen for it.
+    pub fn spec(&self, vm: &Vm, name: &str, image: &Image, accel: Accel) -> Result<Spec> {
         let socket = self.socket(vm);
         if !self.plan.daemons_connect {
             wait_for(&format!("{}", socket.display()), Duration::from_secs(10), || {
@@ -420,7 +425,7 @@ impl Site {
             properties: self.plan.properties(vm.name),
         };
         let (image, qemu) = (image.clone(), self.plan.qemu);
-        Ok(Spec { name: name.to_owned(), image, qemu, accel, nic: Some(nic) })
+        Ok(Spec { name: name.to_owned(), image, qemu, accel, nic: Some(nic), second: None })
     }
 
     /// A second machine for `vm`, called `name`, that stands still: it waits for a migration from `uri`, and goes on when it is told.

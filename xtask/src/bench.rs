@@ -17,6 +17,9 @@ const HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
 /// A testpmd with 256 MB beside another or a switch with 512 MB, and room for both to fragment.
 const NEEDED: u64 = 640;
 
+/// The cases without DPDK (`tests/src/bench/guests/`).
+const BETWEEN_GUESTS: [&str; 2] = ["tcp", "ping"];
+
 /// Seen in the sandbox only.
 const MOUNT: &str = r#"
     mkdir -p /dev/hugepages && mount -t hugetlbfs none /dev/hugepages && exec "$@"
@@ -25,7 +28,7 @@ const MOUNT: &str = r#"
 /// What is measured. It goes to the bench as JSON.
 #[derive(Args, Serialize)]
 pub(crate) struct Plan {
-    /// Which cases (v4-64, v4-1500, ...; a wrong one lists them); all when none is named
+    /// Which cases (v4-64, v4-1500, tcp, ping, ...; a wrong one lists them); all when none is named
     cases: Vec<String>,
     /// Interleaved rounds, of which the median counts
     #[arg(long, default_value_t = 5)]
@@ -73,6 +76,11 @@ impl Plan {
         self.cases.is_empty() && self.against.is_empty() && self.also.is_empty()
     }
 
+    /// Whether a peer of DPDK's takes part.
+    fn needs_hugepages(&self) -> bool {
+        self.cases.is_empty() || self.cases.iter().any(|case| !BETWEEN_GUESTS.contains(&case.as_str()))
+    }
+
     /// What the bench is told: more than a command line says.
     fn told(&self) -> serde_json::Result<String> {
         let record = self.record.then(|| workspace::root().join("docs/bench"));
@@ -100,7 +108,11 @@ pub(crate) fn command(mut plan: Plan) -> Result<()> {
 ///
 /// Fails without root, as hugepages are the machine's, and when the bench does.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    [Set::Dpdk, Set::Ovs, Set::Net].into_iter().try_for_each(|set| fetch::ensure(set).map(drop))?;
+    let guests = [Set::Qemu, Set::Kernel, Set::Guest, Set::Iperf];
+    [Set::Dpdk, Set::Ovs, Set::Net]
+        .iter()
+        .chain(&guests)
+        .try_for_each(|set| fetch::ensure(*set).map(drop))?;
     let binary = match std::env::var_os("VHOST_ILA_BINARY") {
         Some(binary) => PathBuf::from(binary),
         None => {
@@ -109,7 +121,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         }
     };
     let bench = build::harness(&["build", "--release", "--bin", "bench"])?;
-    let _pages = Hugepages::at_least(NEEDED)?;
+    let _pages = plan.needs_hugepages().then(|| Hugepages::at_least(NEEDED)).transpose()?;
     let status = sandbox::command(Path::new("sh"))?
         .args(["-c", MOUNT, "sh"])
         .arg(bench)

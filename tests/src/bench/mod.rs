@@ -21,6 +21,7 @@ pub mod case;
 pub mod figures;
 pub mod front;
 pub mod generator;
+pub mod guests;
 pub mod machine;
 pub mod plot;
 pub mod report;

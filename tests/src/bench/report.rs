@@ -44,6 +44,10 @@ pub fn markdown(results: &Results) -> String {
     }
     text += "\n## What each did\n";
     results.cases.iter().for_each(|measurement| text += &each(measurement));
+    if !results.guests.is_empty() {
+        text += "\n## Between guests, beside Linux's bridge and VXLAN\n";
+        results.guests.iter().for_each(|between| text += &between.markdown());
+    }
     text
 }
 

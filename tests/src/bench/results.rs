@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use super::case::{CASES, Case, Peer};
 use super::figures::{Latency, Measured};
+use super::guests::{self, Between};
 
 /// All cases that have been measured, in the order of [`CASES`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     /// One for each case at most.
     pub cases: Vec<Measurement>,
+    /// What guests measured, one for each of [`guests::CASES`] at most.
+    #[serde(default)]
+    pub guests: Vec<Between>,
 }
 
 /// A case's rounds.
@@ -79,6 +83,13 @@ impl Results {
         self.cases.retain(|other| other.case != measurement.case);
         self.cases.push(measurement);
         self.cases.sort_by_key(|one| CASES.iter().position(|case| case.name == one.case));
+    }
+
+    /// The same of what guests measured.
+    pub fn put_guests(&mut self, between: Between) {
+        self.guests.retain(|other| other.case != between.case);
+        self.guests.push(between);
+        self.guests.sort_by_key(|one| guests::CASES.iter().position(|case| *case == one.case));
     }
 
     /// Writes `results.json`, `results.md` and `results.svg` into `directory`.

@@ -14,6 +14,7 @@ use vhost_ila_tests::bench::case::{CASES, Case, Peer};
 use vhost_ila_tests::bench::figures::{Latency, Measured, Spread};
 use vhost_ila_tests::bench::front::FrontEnd;
 use vhost_ila_tests::bench::generator::Generator;
+use vhost_ila_tests::bench::guests;
 use vhost_ila_tests::bench::machine::{self, Disturbance};
 use vhost_ila_tests::bench::report;
 use vhost_ila_tests::bench::results::{BackEnd, Measurement, Results};
@@ -56,14 +57,10 @@ fn main() -> Result<()> {
     println!("{}", machine::facts());
     let mut failed = Vec::new();
     for case in chosen(&plan.cases)? {
-        println!("{}: {}", case.name, case.title);
         // What the other cases came to is worth having.
-        match run(case, &plan, &evidence) {
-            Ok(measurement) => keep(&plan, &evidence, measurement)?,
-            Err(error) => {
-                println!("  {error:#}");
-                failed.push(case.name);
-            }
+        if let Err(error) = measured(case, &plan, &evidence) {
+            println!("  {error:#}");
+            failed.push(case.name());
         }
     }
     println!("{}", evidence.display());
@@ -71,14 +68,51 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Case>> {
-    if names.is_empty() {
-        return Ok(CASES.iter().collect());
+/// A case of either kind.
+#[derive(Clone, Copy)]
+enum Chosen {
+    /// Rings of a front-end.
+    Rings(&'static Case),
+    /// Guests.
+    Guests(&'static str),
+}
+
+impl Chosen {
+    fn name(self) -> &'static str {
+        match self {
+            Chosen::Rings(case) => case.name,
+            Chosen::Guests(name) => name,
+        }
     }
-    let known = || CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", ");
-    let named =
-        |name: &String| Case::named(name).with_context(|| format!("no case {name}; there are {}", known()));
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Chosen>> {
+    let all: Vec<Chosen> = CASES.iter().map(Chosen::Rings).chain(guests::CASES.map(Chosen::Guests)).collect();
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let known = || all.iter().map(|case| case.name()).collect::<Vec<_>>().join(", ");
+    let named = |name: &String| {
+        let case = all.iter().find(|case| case.name() == name);
+        case.copied().with_context(|| format!("no case {name}; there are {}", known()))
+    };
     names.iter().map(named).collect()
+}
+
+/// Measures a case, and keeps what came of it.
+fn measured(case: Chosen, plan: &Plan, evidence: &Path) -> Result<()> {
+    match case {
+        Chosen::Rings(case) => {
+            println!("{}: {}", case.name, case.title);
+            let measurement = run(case, plan, evidence)?;
+            keep(plan, evidence, |results| results.put(measurement.clone()))
+        }
+        Chosen::Guests(name) => {
+            println!("{name}: between guests");
+            let between = guests::run(name, plan.rounds, &plan.commit)?;
+            keep(plan, evidence, |results| results.put_guests(between.clone()))
+        }
+    }
 }
 
 /// The rounds of a case.
@@ -225,10 +259,10 @@ fn latency(case: &Case, who: &Who, mpps: f64, seconds: f64, evidence: &Path) -> 
 }
 
 /// Beside the logs always, and where results are kept if they shall be.
-fn keep(plan: &Plan, evidence: &Path, measurement: Measurement) -> Result<()> {
+fn keep(plan: &Plan, evidence: &Path, put: impl Fn(&mut Results)) -> Result<()> {
     for directory in [Some(evidence), plan.record.as_deref()].into_iter().flatten() {
         let mut results = Results::read(&directory.join("results.json"))?;
-        results.put(measurement.clone());
+        put(&mut results);
         results.write(directory)?;
     }
     Ok(())

@@ -78,6 +78,7 @@ fn try_kvm(image: &Image) -> Result<(Accel, String)> {
         qemu: Qemu::V10,
         accel: Accel::Kvm,
         nic: None,
+        second: None,
     };
     let start = Instant::now();
     let evidence = sandbox::evidence("kvm-trial")?;

@@ -46,6 +46,8 @@ pub struct Spec {
     pub accel: Accel,
     /// Its network card, if any.
     pub nic: Option<Nic>,
+    /// Another, `eth1`.
+    pub second: Option<Nic>,
 }
 
 /// A running guest. It is killed when dropped.

@@ -60,10 +60,12 @@ pub(super) fn command(spec: &Spec, console: &Path, agent: &Path, controls: &Path
         Qemu::V7_2 => "qemu72",
     })?;
     let tool = set.tool("qemu-system-x86_64")?;
-    let mut command = match &spec.nic {
-        Some(Nic::Tap { namespace, .. }) => namespace.tool(&tool),
-        _ => tool.command(),
-    };
+    let cards = || spec.nic.iter().chain(&spec.second);
+    let namespace = cards().find_map(|card| match card {
+        Nic::Tap { namespace, .. } => Some(namespace),
+        Nic::VhostUser { .. } => None,
+    });
+    let mut command = namespace.map_or_else(|| tool.command(), |namespace| namespace.tool(&tool));
     for firmware in ["qemu", "seabios"] {
         command.arg("-L").arg(set.file("share")?.join(firmware));
     }
@@ -88,14 +90,14 @@ pub(super) fn command(spec: &Spec, console: &Path, agent: &Path, controls: &Path
     command.args(["-serial", "chardev:agent"]);
     command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", controls.display()));
     command.args(["-device", &format!("pcie-root-port,id={PORT}")]);
-    if let Some(nic) = &spec.nic {
-        network_card(&mut command, nic, spec.qemu);
+    for (number, nic) in cards().enumerate() {
+        network_card(&mut command, number, nic, spec.qemu);
     }
     Ok(command)
 }
 
-fn network_card(command: &mut Command, nic: &Nic, qemu: Qemu) {
-    let device = "virtio-net-pci,netdev=net0,romfile=";
+fn network_card(command: &mut Command, number: usize, nic: &Nic, qemu: Qemu) {
+    let device = format!("virtio-net-pci,netdev=net{number},romfile=");
     match nic {
         Nic::VhostUser { socket, listens, mac, mtu, queues, properties } => {
             let socket = socket.display();
@@ -110,12 +112,14 @@ fn network_card(command: &mut Command, nic: &Nic, qemu: Qemu) {
                 // One for each ring, the control queue and changes of the configuration.
                 (Qemu::V10, queues) => format!(",mq=on,vectors={}", 2 * queues + 2),
             };
-            command.args(["-chardev", &format!("socket,id=nic,path={socket},{side}")]);
-            command.args(["-netdev", &format!("vhost-user,id=net0,chardev=nic,queues={queues}")]);
+            command.args(["-chardev", &format!("socket,id=nic{number},path={socket},{side}")]);
+            command
+                .args(["-netdev", &format!("vhost-user,id=net{number},chardev=nic{number},queues={queues}")]);
             command.args(["-device", &format!("{device},mac={mac},host_mtu={mtu}{vectors}{properties}")]);
         }
         Nic::Tap { interface, mac, .. } => {
-            command.args(["-netdev", &format!("tap,id=net0,ifname={interface},script=no,downscript=no")]);
+            let tap = format!("tap,id=net{number},ifname={interface},script=no,downscript=no");
+            command.args(["-netdev", &tap]);
             command.args(["-device", &format!("{device},mac={mac}")]);
         }
     }

@@ -8,6 +8,7 @@ mod avahi;
 mod clients;
 mod cpio;
 mod ila;
+mod iperf;
 mod modules;
 mod routers;
 mod socat;
@@ -53,6 +54,8 @@ pub enum Kit {
     Avahi,
     /// What asks and answers by UDP (set `socat`).
     Socat,
+    /// What measures TCP: Debian's iperf3 (set `iperf`).
+    Iperf,
     /// What router machines have (set `keepalived`), and the modules of networks within them.
     Routers,
     /// What a host of the fabric needs whose ILA is the kernel's own: its module, and `ip` of iproute2 (set `iproute`).
@@ -112,7 +115,7 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
     let more: &[&str] = match kit {
         Kit::Routers => &routers::MODULES,
         Kit::Ila => &ila::MODULES,
-        Kit::Bare | Kit::Clients | Kit::Avahi | Kit::Socat => &[],
+        Kit::Bare | Kit::Clients | Kit::Avahi | Kit::Socat | Kit::Iperf => &[],
     };
     for module in modules::in_order(&tree, &[&MODULES[..], more].concat())? {
         let name = module.file_name().and_then(|name| name.to_str()).context("a module without a name")?;
@@ -126,6 +129,7 @@ pub fn make_with(directory: &Path, kit: Kit) -> Result<Image> {
         Kit::Clients => clients::add(&mut archive)?,
         Kit::Avahi => avahi::add(&mut archive)?,
         Kit::Socat => socat::add(&mut archive)?,
+        Kit::Iperf => iperf::add(&mut archive)?,
         Kit::Routers => routers::add(&mut archive)?,
         Kit::Ila => ila::add(&mut archive)?,
     }

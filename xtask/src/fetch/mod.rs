@@ -40,6 +40,8 @@ pub(crate) enum Set {
     Avahi,
     /// What endpoints of the scenarios ask and answer with: socat
     Socat,
+    /// What guests measure TCP with: iperf3
+    Iperf,
     /// What router machines run: keepalived
     Keepalived,
     /// What sets up the Linux kernel's own ILA: iproute2
@@ -111,6 +113,7 @@ impl Set {
             ),
             Set::Avahi => ("avahi", "bookworm", &["avahi-daemon", "socat"], ""),
             Set::Socat => ("socat", "bookworm", &["socat"], ""),
+            Set::Iperf => ("iperf", "bookworm", &["iperf3"], ""),
             Set::Keepalived => ("keepalived", "bookworm", &["keepalived"], ""),
             Set::Iproute => ("iproute", "bookworm", &["iproute2"], ""),
             Set::Net => (
@@ -134,7 +137,13 @@ impl Set {
             only,
             libc: matches!(
                 self,
-                Set::Guest | Set::Clients | Set::Avahi | Set::Socat | Set::Keepalived | Set::Iproute
+                Set::Guest
+                    | Set::Clients
+                    | Set::Avahi
+                    | Set::Socat
+                    | Set::Iperf
+                    | Set::Keepalived
+                    | Set::Iproute
             ),
         }
     }
