@@ -34,7 +34,7 @@ fn header(bytes: &[u8]) {
     let Ok(offload) = NetHeader::from_bytes(header).offload(SenderOffloads::ALL, 14, frame.len()) else {
         return;
     };
-    let shown = NetHeader::for_frame(&offload, frame, true).to_bytes();
+    let shown = NetHeader::for_frame(&offload, frame, || &[], true).to_bytes();
     let [bytes @ .., buffers, zero] = shown;
     let shown = NetHeader::from_bytes(&bytes);
     let sum = usize::from(shown.csum_start) + usize::from(shown.csum_offset) + 2;

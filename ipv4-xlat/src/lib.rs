@@ -66,7 +66,7 @@ pub use address::{AddressMap, Role};
 pub use config::{
     Config, ConfigError, FragmentedIcmp, HopChange, LowestIpv6Mtu, Settings, TrafficClass, ZeroUdpChecksum,
 };
-pub use offload::{ChecksumState, Gso, GsoKind, Offload};
+pub use offload::{ChecksumState, Gso, GsoKind, IpVersion, Offload, Transport, UDP_MAX_SEGMENTS};
 pub use packet::{Packet, Piece, Pieces, Translated};
 pub use refusal::{IcmpError, Icmpv4Error, Icmpv6Error, Reason, Refusal};
 

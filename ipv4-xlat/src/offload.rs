@@ -4,7 +4,6 @@
 //! a finished checksum. `csum_start` moves with the transport header. A large send keeps its segment size: that is
 //! payload, and lowering it would change what UDP applications receive.
 
-use crate::refusal::Reason;
 use crate::wire::protocol;
 
 /// Offload metadata of a packet; offsets count from the start of the IP packet, not of the frame.
@@ -26,6 +25,81 @@ impl Offload {
         matches!(self.checksum, ChecksumState::InPacket) && self.gso.is_none()
     }
 }
+
+/// What a transport header travels in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A transport header, as the headers before it tell; what an [`Offload`] must be about.
+#[derive(Clone, Copy, Debug)]
+pub struct Transport {
+    /// What it travels in.
+    pub version: IpVersion,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Bytes from the start of the IP packet.
+    pub start: usize,
+    /// Bytes of its header and payload.
+    pub len: usize,
+    /// Whether the packet is part of a datagram.
+    pub fragment: bool,
+}
+
+/// The most datagrams of one super-packet of UDP (Linux: `UDP_MAX_SEGMENTS`, beyond which its kernel takes none).
+pub const UDP_MAX_SEGMENTS: usize = 128;
+
+impl Offload {
+    /// Whether it describes the packet with this transport header (virtio 1.3, section 5.1.6.2). Metadata that does not came from a hostile or
+    /// broken sender, and a receiver's network card would believe it.
+    #[inline]
+    pub fn describes(&self, transport: &Transport) -> bool {
+        let ChecksumState::Partial { start, offset } = self.checksum else {
+            // A large send always leaves the checksum to be done.
+            return self.gso.is_none();
+        };
+        let (field, header) = match transport.protocol {
+            protocol::TCP => (16, 20),
+            protocol::UDP => (6, UDP_HEADER),
+            _ => return false,
+        };
+        let at_the_header = offset == field && usize::from(start) == transport.start;
+        at_the_header
+            && !transport.fragment
+            && transport.len >= header
+            && self.gso.is_none_or(|gso| gso.fits(transport))
+    }
+}
+
+impl Gso {
+    #[inline]
+    fn fits(self, transport: &Transport) -> bool {
+        let size = usize::from(self.size);
+        size > 0
+            && match self.kind {
+                GsoKind::TcpV4 { .. } => {
+                    transport.protocol == protocol::TCP && transport.version == IpVersion::V4
+                }
+                GsoKind::TcpV6 { .. } => {
+                    transport.protocol == protocol::TCP && transport.version == IpVersion::V6
+                }
+                // Of datagrams, the size is what an application reads: no more is said than there is.
+                GsoKind::UdpL4 => {
+                    let payload = transport.len.saturating_sub(UDP_HEADER);
+                    transport.protocol == protocol::UDP
+                        && size <= payload
+                        && payload <= size * UDP_MAX_SEGMENTS
+                }
+            }
+    }
+}
+
+/// Bytes of a UDP header.
+const UDP_HEADER: usize = 8;
 
 /// Who has done or will do the transport checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,36 +144,6 @@ pub enum GsoKind {
     UdpL4,
 }
 
-/// Refuses metadata that does not describe the packet: such packets came from a hostile or broken sender, and a
-/// receiver's network card would believe it.
-///
-/// `l4_offset` is where the transport header is; `fragment` whether the packet is part of a datagram.
-#[inline]
-pub(crate) fn check(offload: &Offload, protocol: u8, l4_offset: usize, fragment: bool) -> Result<(), Reason> {
-    if let ChecksumState::Partial { start, offset } = offload.checksum {
-        let expected = match protocol {
-            protocol::TCP => 16,
-            protocol::UDP => 6,
-            _ => return Err(Reason::BadOffload),
-        };
-        if offset != expected || usize::from(start) != l4_offset || fragment {
-            return Err(Reason::BadOffload);
-        }
-    }
-    if let Some(gso) = offload.gso {
-        let fits = match gso.kind {
-            GsoKind::TcpV4 { .. } | GsoKind::TcpV6 { .. } => protocol == protocol::TCP,
-            GsoKind::UdpL4 => protocol == protocol::UDP,
-        };
-        // virtio 5.1.6.2: a large send always leaves the checksum to be done.
-        let partial = matches!(offload.checksum, ChecksumState::Partial { .. });
-        if !fits || !partial || fragment || gso.size == 0 {
-            return Err(Reason::BadOffload);
-        }
-    }
-    Ok(())
-}
-
 /// The same state for a transport header that is now at `l4_offset`. `l4` is what it was: neither a fragment nor a UDP
 /// datagram without a checksum has anything that could have been verified, whatever its sender says.
 #[inline]
@@ -125,7 +169,7 @@ pub(crate) fn moved(
 pub(crate) fn segment_len(offload: &Offload, l4: &[u8], l4_len: usize) -> usize {
     let Some(gso) = offload.gso else { return l4_len };
     let header = match gso.kind {
-        GsoKind::UdpL4 => 8,
+        GsoKind::UdpL4 => UDP_HEADER,
         _ => l4.get(12).map_or(20, |offset| usize::from(offset >> 4) * 4).max(20),
     };
     l4_len.min(header + usize::from(gso.size))

@@ -11,10 +11,10 @@ use vhost_frontend::{VhostBackend, VhostUserMemoryRegionInfo};
 use vhost_ila_tests::process::wait_for;
 use vhost_ila_tests::ringpeer::beside::GATEWAY;
 use vhost_ila_tests::ringpeer::card::{Card, Control};
+use vhost_ila_tests::ringpeer::data::{Came, Family, LARGEST, Left, data};
 use vhost_ila_tests::ringpeer::hostile::{Connection, request};
 use vhost_ila_tests::ringpeer::memory::{Memory, user};
-use vhost_ila_tests::ringpeer::tcp::{Came, Family, LARGEST, Left, data};
-use vhost_ila_tests::ringpeer::{Chain, MARKS, OFFLOADS, Options, Peer, bits, connect};
+use vhost_ila_tests::ringpeer::{Chain, DATAGRAMS, MARKS, OFFLOADS, Options, Peer, bits, connect};
 use vhost_ila_tests::scoreboard::Check;
 use vhost_ila_tests::site::{LINK_MTU, Plan, Site, VM1, VM2, Vm};
 use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1};
@@ -28,12 +28,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 fn driver() -> u64 {
     bits(&OFFLOADS)
         | bits(&MARKS)
+        | bits(&DATAGRAMS)
         | bits(&[VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, net::VIRTIO_NET_F_STATUS])
 }
 
 /// Offloads, and what carries them: of what a driver accepts, all that it may leave.
 fn combined() -> Vec<u32> {
-    let features = OFFLOADS.into_iter().chain(MARKS);
+    let features = OFFLOADS.into_iter().chain(MARKS).chain(DATAGRAMS);
     features.filter(|bit| *bit != VIRTIO_F_VERSION_1).collect()
 }
 
@@ -114,6 +115,8 @@ fn every_feature_can_be_switched_off_and_its_lack_is_made_up_for() {
         "tso4_given",
         "tso6_given",
         "ecn_given",
+        "uso_taken",
+        "uso_given",
         "merged_frames",
         "indirect_chains",
     ] {
@@ -142,8 +145,12 @@ fn any_two_features_less(evidence: &str, mask: u64) {
     let mut site = Site::start(evidence, plan).unwrap();
     let mut full = Driver::start(&site, VM1, mask);
     let combined = combined();
-    let most = check.scale(2, combined.len() as u32);
-    for lacking in (0u32..1 << combined.len()).filter(|lacking| lacking.count_ones() <= most) {
+    // Without some of UDP's, up to three at a full scale: all would be eight times as many.
+    let others = combined.len() - DATAGRAMS.len();
+    let [most, most_of_udp] = check.scale([2, 2], [combined.len() as u32, 3]);
+    let is_tried =
+        |lacking: &u32| lacking.count_ones() <= if lacking >> others == 0 { most } else { most_of_udp };
+    for lacking in (0u32..1 << combined.len()).filter(is_tried) {
         let without: Vec<u32> =
             (0..).zip(&combined).filter(|(at, _)| lacking >> at & 1 != 0).map(|(_, bit)| *bit).collect();
         let mut driver = Driver::start(&site, machine(1), mask & !bits(&without));
@@ -161,7 +168,8 @@ fn a_destination_without_checksum_adjustment_is_sent_nothing_unfinished() {
         Site::start("e2e/unmodified-finished", Plan { checksum, ..Plan::of(&[VM1, VM2]) }).unwrap();
     let mut one = Driver::start(&site, VM1, !0);
     let mut two = Driver::start(&site, VM2, !0);
-    let left = [Left { checksum: true, ..PLAIN }, Left { checksum: true, segments: Some(SEGMENT), ..PLAIN }];
+    let large = Left { checksum: true, segments: Some(SEGMENT), ..PLAIN };
+    let left = [Left { checksum: true, ..PLAIN }, large, Left { datagrams: true, ..large }];
     for family in [Family::V4, Family::V6] {
         for left in left {
             let came = one.send(&mut two, family, left);
@@ -172,7 +180,7 @@ fn a_destination_without_checksum_adjustment_is_sent_nothing_unfinished() {
     site.daemons_must_run().unwrap();
 }
 
-const PLAIN: Left = Left { checksum: false, segments: None, ecn: false };
+const PLAIN: Left = Left { checksum: false, segments: None, ecn: false, datagrams: false };
 const SEGMENT: u16 = 1400;
 const LONG: usize = 20_000;
 const SEGMENTS: usize = LONG.div_ceil(SEGMENT as usize);
@@ -197,6 +205,9 @@ impl Driver {
             (net::VIRTIO_NET_F_HOST_TSO6, [net::VIRTIO_NET_F_CSUM; 2]),
             (net::VIRTIO_NET_F_GUEST_TSO4, [net::VIRTIO_NET_F_GUEST_CSUM; 2]),
             (net::VIRTIO_NET_F_GUEST_TSO6, [net::VIRTIO_NET_F_GUEST_CSUM; 2]),
+            (net::VIRTIO_NET_F_HOST_USO, [net::VIRTIO_NET_F_CSUM; 2]),
+            (net::VIRTIO_NET_F_GUEST_USO4, [net::VIRTIO_NET_F_GUEST_CSUM; 2]),
+            (net::VIRTIO_NET_F_GUEST_USO6, [net::VIRTIO_NET_F_GUEST_CSUM; 2]),
             (net::VIRTIO_NET_F_HOST_ECN, [net::VIRTIO_NET_F_HOST_TSO4, net::VIRTIO_NET_F_HOST_TSO6]),
             (net::VIRTIO_NET_F_GUEST_ECN, [net::VIRTIO_NET_F_GUEST_TSO4, net::VIRTIO_NET_F_GUEST_TSO6]),
         ] {
@@ -257,10 +268,13 @@ impl Driver {
             Family::V6 => net::VIRTIO_NET_F_HOST_TSO6,
         };
         if self.has(tso) {
-            left.push(Left { checksum: true, segments: Some(SEGMENT), ecn: false });
+            left.push(Left { checksum: true, segments: Some(SEGMENT), ..PLAIN });
             if self.has(net::VIRTIO_NET_F_HOST_ECN) {
-                left.push(Left { checksum: true, segments: Some(SEGMENT), ecn: true });
+                left.push(Left { checksum: true, segments: Some(SEGMENT), ecn: true, ..PLAIN });
             }
+        }
+        if self.has(net::VIRTIO_NET_F_HOST_USO) {
+            left.push(Left { checksum: true, segments: Some(SEGMENT), datagrams: true, ..PLAIN });
         }
         left
     }
@@ -276,7 +290,11 @@ impl Driver {
             return Came { frames: 1, partial, whole: false };
         }
         let ecn = !left.ecn || self.has(net::VIRTIO_NET_F_GUEST_ECN);
-        if partial && self.has(tso) && ecn {
+        let whole = match left.datagrams {
+            true => self.has(net::VIRTIO_NET_F_GUEST_USO4) && self.has(net::VIRTIO_NET_F_GUEST_USO6),
+            false => self.has(tso) && ecn,
+        };
+        if partial && whole {
             return Came { frames: 1, partial: true, whole: true };
         }
         Came { frames: SEGMENTS, partial: false, whole: false }

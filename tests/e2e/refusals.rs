@@ -11,7 +11,7 @@ use vhost_ila_tests::site::{Plan, Site, VM1};
 use virtio_bindings::virtio_config::{
     VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1,
 };
-use virtio_bindings::virtio_net::VIRTIO_NET_F_HOST_USO;
+use virtio_bindings::virtio_net::VIRTIO_NET_F_RSS;
 
 /// VHOST_USER_F_PROTOCOL_FEATURES.
 const PROTOCOL_FEATURES: u64 = 1 << 30;
@@ -27,7 +27,7 @@ fn a_viommu_a_legacy_driver_and_packed_rings_are_refused_by_name_and_the_next_dr
         (modern | bits(&[VIRTIO_F_ACCESS_PLATFORM]), "access_platform: a vIOMMU (bit 33), not offered"),
         (modern | bits(&[VIRTIO_F_RING_PACKED]), "ring_packed (bit 34), not offered"),
         (modern | bits(&[VIRTIO_F_NOTIFICATION_DATA]), "notification_data (bit 38), not offered"),
-        (modern | bits(&[VIRTIO_NET_F_HOST_USO]), "host_uso (bit 56), not offered"),
+        (modern | bits(&[VIRTIO_NET_F_RSS]), "rss (bit 60), not offered"),
         (PROTOCOL_FEATURES, "without version_1 (bit 32): legacy drivers are not served"),
     ] {
         let mut frontend = Frontend::from_stream(connect(&site.socket(&VM1)).unwrap(), 2);

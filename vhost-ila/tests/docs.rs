@@ -122,7 +122,11 @@ Packed rings are offered where the attachment says `packed = true`; the guest ma
 buffer that was given back when a front-end reconnects, even after the daemon was killed: a split ring at its used index, which `in_order`
 makes exact, and a packed one at the place that the daemon writes into its device area (decision 0002).
 
-Never offered, as they are not carried: UDP segmentation, SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT_SHMFD of vhost-user.
+Super-packets are whole where sender and receiver have them. UDP's (USO) may come to 128 datagrams, none longer than the payload: what says otherwise is
+dropped (`bad-offload`). Where the receiving guest, or the kernel behind a TUN (before Linux 6.2: it is asked), does not take them, the sender's host or
+the receiver's cuts them. `hdr_len` counts all headers, TCP's options included.
+
+Never offered, as they are not carried: SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT_SHMFD of vhost-user.
 
 ";
 

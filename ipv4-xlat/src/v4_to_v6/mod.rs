@@ -17,17 +17,16 @@ mod options;
 mod quote;
 mod straight;
 
-use fragment::Fit;
-use header::{Input, Output};
-
 use crate::checksum::{Sum, pseudo_v6};
-use crate::offload::{self, ChecksumState, Gso, GsoKind, Offload};
+use crate::offload::{self, ChecksumState, Gso, GsoKind, IpVersion, Offload, Transport};
 use crate::refusal::{IcmpError, Reason, Refusal};
 use crate::transport::{self, Copied};
 use crate::wire::{ipv6, protocol};
 use crate::{
     AddressMap, Config, FragmentedIcmp, HEAD_SCRATCH_LEN, Packet, Translated, ZeroUdpChecksum, generated,
 };
+use fragment::Fit;
+use header::{Input, Output};
 
 /// Translates `packet` into `out`.
 ///
@@ -91,8 +90,14 @@ fn attempt<M: AddressMap>(
         }
     }
     if packet.offload != Offload::NONE {
-        offload::check(&packet.offload, input.ip.protocol(), input.l4_offset, fragment)?;
-        if matches!(packet.offload.gso, Some(Gso { kind: GsoKind::TcpV6 { .. }, .. })) {
+        let transport = Transport {
+            version: IpVersion::V4,
+            protocol: input.ip.protocol(),
+            start: input.l4_offset,
+            len: input.l4_len,
+            fragment,
+        };
+        if !packet.offload.describes(&transport) {
             return Err(Reason::BadOffload.into());
         }
     }

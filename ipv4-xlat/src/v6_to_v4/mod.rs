@@ -17,15 +17,14 @@ mod icmp;
 mod quote;
 mod straight;
 
-use header::{Input, Output};
-
-use crate::offload::{self, Gso, GsoKind, Offload};
+use crate::offload::{self, Gso, GsoKind, IpVersion, Offload, Transport};
 use crate::refusal::{IcmpError, Reason, Refusal};
 use crate::transport::{self, Copied};
 use crate::wire::{ipv4, protocol};
 use crate::{
     AddressMap, Config, FragmentedIcmp, HEAD_SCRATCH_LEN, Packet, Translated, ZeroUdpChecksum, generated,
 };
+use header::{Input, Output};
 
 /// Translates `packet` into `out`.
 ///
@@ -94,9 +93,14 @@ fn attempt<M: AddressMap>(
         }
     }
     if packet.offload != Offload::NONE {
-        let in_fragment = input.chain.fragment.is_some();
-        offload::check(&packet.offload, input.chain.next_header, input.l4_offset, in_fragment)?;
-        if matches!(packet.offload.gso, Some(Gso { kind: GsoKind::TcpV4 { .. }, .. })) {
+        let transport = Transport {
+            version: IpVersion::V6,
+            protocol: input.chain.next_header,
+            start: input.l4_offset,
+            len: input.l4_len,
+            fragment: input.chain.fragment.is_some(),
+        };
+        if !packet.offload.describes(&transport) {
             return Err(Reason::BadOffload.into());
         }
     }

@@ -213,6 +213,30 @@ fn the_largest_super_packets_fit_or_must_be_segmented() {
 }
 
 #[test]
+fn a_super_packet_of_udp_says_of_its_datagrams_what_can_be() {
+    let datagrams = |payload: usize, size| {
+        let packet4 = seeded4(17, udp(&data(payload))).bytes();
+        let packet6 = seeded6(17, udp(&data(payload))).bytes();
+        let to6 = run46_offload(&packet4, &defaults(), gso(partial(20, 6), GsoKind::UdpL4, size)).0;
+        let to4 = run64_offload(&packet6, &defaults(), gso(partial(40, 6), GsoKind::UdpL4, size)).0;
+        let fits = to4.is_ok();
+        assert_eq!(to6.is_ok(), fits, "{payload} bytes in {size}");
+        if !fits {
+            assert_eq!([silent(to6), silent(to4)], [Reason::BadOffload; 2], "{payload} bytes in {size}");
+        }
+        fits
+    };
+    assert!(
+        [(1000, 100), (1000, 1000), (1280, 10), (1279, 10)]
+            .into_iter()
+            .all(|(len, size)| datagrams(len, size))
+    );
+    assert!(
+        ![(1000, 1001), (1000, 0), (1281, 10), (0, 1)].into_iter().any(|(len, size)| datagrams(len, size))
+    );
+}
+
+#[test]
 fn metadata_that_contradicts_the_packet_is_refused() {
     let tcp_gso = gso(partial(20, 16), GsoKind::TcpV4 { ecn: false }, 1000);
     let fragment =

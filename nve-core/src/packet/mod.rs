@@ -9,7 +9,8 @@ pub(crate) mod ipv6;
 mod offload;
 
 pub use ipv4_xlat::{ChecksumState, Gso, GsoKind, Offload};
-pub(crate) use offload::{check_offload, largest_segment};
+pub(crate) use ipv4_xlat::{IpVersion, Transport};
+pub(crate) use offload::largest_segment;
 
 /// Bytes of a frame the shell copies before the first look. TCP, UDP and echo with usual headers never need more.
 pub const HEAD_LEN: usize = 128;

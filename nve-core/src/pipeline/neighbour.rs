@@ -25,7 +25,9 @@ use super::{Fate, Nve, Origin, Question, Rewritten, Scratch};
 use crate::addr::{Key, Neutral};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{Chain, HEADER_LEN as IPV6_LEN, Ipv6};
-use crate::packet::{ChecksumState, ETHERNET_LEN, Frame, GsoKind, Offload, largest_segment, protocol};
+use crate::packet::{
+    ChecksumState, ETHERNET_LEN, Frame, IpVersion, Offload, Transport, largest_segment, protocol,
+};
 use crate::policy::{Attachment, IPV6_MINIMUM, LocatorId, World};
 use crate::tables::Target;
 
@@ -233,22 +235,16 @@ fn plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> Option<()> {
     if !right || illegal_source_v4(header.source()) {
         return None;
     }
-    (frame.offload.is_none() || describes(&frame.offload, header.protocol(), field as u16)).then_some(())
+    (frame.offload.is_none() || describes(&frame.offload, header)).then_some(())
 }
 
-/// Whether `offload` leaves the checksum of this packet, and its segmentation if any, as virtio 1.2, section 5.1.6.2 has it.
+/// Whether `offload` leaves the checksum of this packet, and its segmentation if any.
 #[inline]
-fn describes(offload: &Offload, protocol: u8, field: u16) -> bool {
-    let partial = ChecksumState::Partial { start: IPV4_LEN as u16, offset: field };
-    offload.checksum == partial
-        && offload.gso.is_none_or(|gso| {
-            gso.size > 0
-                && match gso.kind {
-                    GsoKind::TcpV4 { .. } => protocol == protocol::TCP,
-                    GsoKind::UdpL4 => protocol == protocol::UDP,
-                    GsoKind::TcpV6 { .. } => false,
-                }
-        })
+fn describes(offload: &Offload, header: Ipv4<'_>) -> bool {
+    let len = header.total_len().saturating_sub(IPV4_LEN);
+    let (protocol, start) = (header.protocol(), IPV4_LEN);
+    let transport = Transport { version: IpVersion::V4, protocol, start, len, fragment: false };
+    matches!(offload.checksum, ChecksumState::Partial { .. }) && offload.describes(&transport)
 }
 
 /// Whether an IPv6 packet to a peer, whose chain was read and whose offload was judged by it, is TCP or UDP with nothing in between.

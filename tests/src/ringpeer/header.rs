@@ -12,12 +12,15 @@ pub const GSO_TCPV4: u8 = 1;
 /// VIRTIO_NET_HDR_GSO_TCPV6 in [`NetHeader::gso_type`].
 pub const GSO_TCPV6: u8 = 4;
 
+/// VIRTIO_NET_HDR_GSO_UDP_L4 in [`NetHeader::gso_type`].
+pub const GSO_UDP_L4: u8 = 5;
+
 /// The header, field by field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetHeader {
     /// Flags: 1 the checksum is partial, 2 it is valid.
     pub flags: u8,
-    /// 0 none, 1 TCP over IPv4, 4 TCP over IPv6; 0x80 is added for ECN.
+    /// 0 none, 1 TCP over IPv4, 4 TCP over IPv6, 5 datagrams of UDP; 0x80 is added for ECN.
     pub gso_type: u8,
     /// Bytes of all headers of a super-packet, a hint.
     pub hdr_len: u16,

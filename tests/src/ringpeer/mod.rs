@@ -15,6 +15,7 @@
 pub mod beside;
 pub mod card;
 pub mod checksum;
+pub mod data;
 pub mod dirty_log;
 pub mod file;
 pub mod header;
@@ -26,7 +27,6 @@ pub mod neighbours;
 pub mod partner;
 pub mod ring;
 pub mod steps;
-pub mod tcp;
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -76,7 +76,7 @@ const LOG_ALL: u64 = 1 << 26;
 const RX: usize = 0;
 const TX: usize = 1;
 
-/// What a driver accepts that can do all that Linux's can with one ring pair, but for [`MARKS`]: partial checksums, super-packets both ways,
+/// What a driver accepts that can do all that Linux's can with one ring pair, but for [`MARKS`] and [`DATAGRAMS`]: partial checksums, super-packets both ways,
 /// mergeable buffers, indirect tables, event indices.
 pub const OFFLOADS: [u32; 10] = [
     VIRTIO_F_VERSION_1,
@@ -90,6 +90,10 @@ pub const OFFLOADS: [u32; 10] = [
     net::VIRTIO_NET_F_GUEST_TSO4,
     net::VIRTIO_NET_F_GUEST_TSO6,
 ];
+
+/// Super-packets of UDP.
+pub const DATAGRAMS: [u32; 3] =
+    [net::VIRTIO_NET_F_HOST_USO, net::VIRTIO_NET_F_GUEST_USO4, net::VIRTIO_NET_F_GUEST_USO6];
 
 /// Super-packets that carry marks of congestion.
 pub const MARKS: [u32; 2] = [net::VIRTIO_NET_F_HOST_ECN, net::VIRTIO_NET_F_GUEST_ECN];

@@ -189,25 +189,36 @@ impl NetHeader {
         Ok(Some(Gso { kind, size: self.gso_size }))
     }
 
-    /// What a receiver of an Ethernet frame is told. `head` is the frame's start; `verified`: it accepts DATA_VALID.
+    /// What a receiver of an Ethernet frame is told. The frame begins with `head` and goes on with what `behind` gives, if asked: not all
+    /// of it, but what was copied of its headers. `verified`: it accepts DATA_VALID.
     #[inline]
     #[must_use]
-    pub fn for_frame(offload: &Offload, head: &[u8], verified: bool) -> WireHeader {
+    pub fn for_frame<'a>(
+        offload: &Offload,
+        head: &[u8],
+        behind: impl FnOnce() -> &'a [u8],
+        verified: bool,
+    ) -> WireHeader {
         if offload.checksum == ChecksumState::InPacket {
             return WireHeader::PLAIN;
         }
-        Self::with_ip_at(offload, head, ETHERNET, verified).wire()
+        Self::with_ip_at(offload, (head, behind), ETHERNET, verified).wire()
     }
 
-    /// What a TUN is told about an IP packet.
+    /// What a TUN is told about an IP packet, which begins with `head` and goes on with `behind`, as there.
     #[inline]
     #[must_use]
-    pub fn for_packet(offload: &Offload, head: &[u8]) -> Self {
-        Self::with_ip_at(offload, head, 0, false)
+    pub fn for_packet<'a>(offload: &Offload, head: &[u8], behind: impl FnOnce() -> &'a [u8]) -> Self {
+        Self::with_ip_at(offload, (head, behind), 0, false)
     }
 
     #[inline]
-    fn with_ip_at(offload: &Offload, head: &[u8], ip: u16, verified: bool) -> Self {
+    fn with_ip_at<'a>(
+        offload: &Offload,
+        (head, behind): (&[u8], impl FnOnce() -> &'a [u8]),
+        ip: u16,
+        verified: bool,
+    ) -> Self {
         // 5.1.6.4.1: one unless several were merged.
         let mut header = Self { num_buffers: 1, ..Self::default() };
         match offload.checksum {
@@ -231,11 +242,15 @@ impl NetHeader {
             };
             let transport = match gso.kind {
                 GsoKind::UdpL4 => 8,
-                // The data offset, in 32-bit words.
-                _ => head
-                    .get(usize::from(header.csum_start) + 12)
-                    .map_or(20, |b| u16::from(b >> 4) * 4)
-                    .max(20),
+                _ => {
+                    let at = usize::from(header.csum_start) + 12;
+                    let byte = match at.checked_sub(head.len()) {
+                        Some(at) => behind().get(at),
+                        None => head.get(at),
+                    };
+                    // The data offset, in 32-bit words.
+                    byte.map_or(20, |b| u16::from(b >> 4) * 4).max(20)
+                }
             };
             header.hdr_len = header.csum_start.saturating_add(transport);
         }
@@ -263,8 +278,15 @@ mod tests {
         assert_eq!(offload.checksum, ChecksumState::Partial { start: 20, offset: 16 });
         let mut head = [0; 64];
         head[46] = 0x50;
-        let back = NetHeader::for_frame(&offload, &head, true);
+        let back = NetHeader::for_frame(&offload, &head, || &[], true);
         assert_eq!(back, NetHeader { num_buffers: 1, ..TSO }.wire());
+        // Where TCP has options, they are headers too; wherever it lies.
+        head[46] = 0x80;
+        for len in [34, 46, 47, 64] {
+            let (head, behind) = head.split_at(len);
+            let back = NetHeader::for_frame(&offload, head, || behind, true);
+            assert_eq!(back, NetHeader { hdr_len: 66, num_buffers: 1, ..TSO }.wire(), "{len}");
+        }
         let bytes = back.to_bytes();
         let read = NetHeader::from_bytes(bytes.first_chunk().unwrap());
         assert_eq!(read, TSO);

@@ -77,11 +77,13 @@ uses! {
     "TCP super-packets over IPv4 taken." tso4_taken,
     "TCP super-packets over IPv6 taken." tso6_taken,
     "Super-packets with CWR taken." ecn_taken,
+    "UDP super-packets taken." uso_taken,
     "Frames given with a partial checksum." partial_checksums_given,
     "Frames given as verified (DATA_VALID)." verified_checksums_given,
     "TCP super-packets over IPv4 given whole." tso4_given,
     "TCP super-packets over IPv6 given whole." tso6_given,
     "Super-packets with CWR given whole." ecn_given,
+    "UDP super-packets given whole." uso_given,
     "Frames written into more than one receive buffer." merged_frames,
     "Chains that came by an indirect table, either direction." indirect_chains,
     // The worker's that has the control queue.

@@ -13,6 +13,8 @@ use std::os::fd::BorrowedFd;
 pub use none::NoUplink;
 pub use tun::{Tun, WrongDescriptor};
 
+use nve_core::pipeline::Receiver;
+
 use crate::config::UplinkConfig;
 use crate::device::memory::Payload;
 use crate::device::net_header::NetHeader;
@@ -24,6 +26,11 @@ pub const MAX_PACKET: usize = 65535 + 40;
 pub trait Uplink: Send {
     /// What becomes readable when [`Self::receive`] has something; None if it never has.
     fn readable(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What it takes unfinished: by default what every kernel does that has TUNs with offloads.
+    fn takes(&self) -> Receiver {
+        Receiver::KERNEL
+    }
 
     /// Reads one packet into `packet`; its length and what the sender left to finish (offsets from the IP header). None: nothing
     /// is there now.

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use nve_core::pipeline::Receiver;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::FdFlags;
 
@@ -62,7 +63,12 @@ pub struct Tun {
     file: OwnedFd,
     /// Of each read and write: whether to wait is said with the call, where others can change what the open file says.
     flags: libc::c_int,
+    /// Its kernel takes and gives super-packets of UDP.
+    uso: bool,
 }
+
+/// TUN_F_USO4 and TUN_F_USO6 of linux/if_tun.h, of use together only; since Linux 6.2.
+const USO: libc::c_uint = 0x20 | 0x40;
 
 impl Tun {
     /// Opens (or makes) interface `name`, sets its MTU and brings it up.
@@ -98,7 +104,7 @@ impl Tun {
         let mut request = about(name)?;
         request.ifr_ifru.ifru_flags = KIND as libc::c_short;
         ioctl(&file, libc::TUNSETIFF, (&raw mut request).cast()).map_err(step("TUNSETIFF"))?;
-        let tun = Self { file: file.into(), flags: 0 };
+        let mut tun = Self { file: file.into(), flags: 0, uso: false };
         tun.agree()?;
         Ok(tun)
     }
@@ -119,7 +125,7 @@ impl Tun {
         }
         // O_NONBLOCK belongs to the open file: whoever passed it could take it away again and, with a small TUNSETSNDBUF, hold up the
         // worker in a write too. The kernel's TUN heeds RWF_NOWAIT in both directions (tun_chr_read_iter, tun_chr_write_iter).
-        let tun = Self { file, flags: libc::RWF_NOWAIT };
+        let mut tun = Self { file, flags: libc::RWF_NOWAIT, uso: false };
         let (interface, flags) = tun.identity().map_err(|_| WrongDescriptor::NoInterface)?;
         if flags & TELLING != KIND & TELLING {
             return Err(WrongDescriptor::Flags { interface, flags });
@@ -146,7 +152,7 @@ impl Tun {
     }
 
     /// Settles what stands before each packet, and what the kernel may leave to us.
-    fn agree(&self) -> io::Result<()> {
+    fn agree(&mut self) -> io::Result<()> {
         let mut header_len = LEN as libc::c_int;
         ioctl(&self.file, libc::TUNSETVNETHDRSZ, (&raw mut header_len).cast())
             .map_err(step("TUNSETVNETHDRSZ"))?;
@@ -155,9 +161,17 @@ impl Tun {
             .map_err(step("TUNSETVNETLE"))?;
         // We finish in software what the receiver cannot.
         let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
-        // The argument of this one is the value itself, not a pointer to it.
-        ioctl(&self.file, libc::TUNSETOFFLOAD, std::ptr::without_provenance_mut(offloads as usize))
-            .map_err(step("TUNSETOFFLOAD"))
+        let settle = |offloads: libc::c_uint| {
+            // The argument of this one is the value itself, not a pointer to it.
+            ioctl(&self.file, libc::TUNSETOFFLOAD, std::ptr::without_provenance_mut(offloads as usize))
+        };
+        self.uso = match settle(offloads | USO) {
+            // A kernel refuses what it does not know, and then takes none of UDP from us either.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => settle(offloads).map(|()| false),
+            settled => settled.map(|()| true),
+        }
+        .map_err(step("TUNSETOFFLOAD"))?;
+        Ok(())
     }
 }
 
@@ -175,6 +189,10 @@ impl AsFd for Tun {
 impl Uplink for Tun {
     fn readable(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
+    }
+
+    fn takes(&self) -> Receiver {
+        Receiver { uso: self.uso, ..Receiver::KERNEL }
     }
 
     fn receive(&mut self, packet: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>> {
@@ -252,7 +270,7 @@ mod tests {
         while ours.send(&[0; 100]).is_ok() {}
         // Whoever passed it says so afterwards; the flag is the open file's.
         ours.set_nonblocking(false).unwrap();
-        let mut tun = Tun { file: ours.into(), flags: libc::RWF_NOWAIT };
+        let mut tun = Tun { file: ours.into(), flags: libc::RWF_NOWAIT, uso: false };
         let (told, hears) = mpsc::channel();
         std::thread::spawn(move || {
             let mut send = || tun.send(NetHeader::default(), &[0; 40], Payload::own(&[1; 60]));
@@ -269,9 +287,9 @@ mod tests {
     #[test]
     fn what_the_kernel_will_never_read_without_waiting_is_given_up() {
         let file = std::fs::File::open("/proc/self/stat").unwrap();
-        let mut waits = Tun { file: file.try_clone().unwrap().into(), flags: 0 };
+        let mut waits = Tun { file: file.try_clone().unwrap().into(), flags: 0, uso: false };
         assert!(waits.receive(&mut [0; 2000]).unwrap().is_some(), "it can be read");
-        let mut never = Tun { file: file.into(), flags: libc::RWF_NOWAIT };
+        let mut never = Tun { file: file.into(), flags: libc::RWF_NOWAIT, uso: false };
         assert_eq!(never.receive(&mut [0; 2000]).unwrap_err().kind(), io::ErrorKind::NotConnected);
     }
 }

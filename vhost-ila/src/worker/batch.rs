@@ -96,6 +96,7 @@ struct Taken {
     tso4: u16,
     tso6: u16,
     ecn: u16,
+    uso: u16,
 }
 
 impl Taken {
@@ -104,7 +105,8 @@ impl Taken {
         let (kind, ecn) = match offload.gso.map(|gso| gso.kind) {
             Some(GsoKind::TcpV4 { ecn }) => (&mut self.tso4, ecn),
             Some(GsoKind::TcpV6 { ecn }) => (&mut self.tso6, ecn),
-            Some(GsoKind::UdpL4) | None => return,
+            Some(GsoKind::UdpL4) => (&mut self.uso, false),
+            None => return,
         };
         *kind += 1;
         self.ecn += u16::from(ecn);
@@ -115,6 +117,7 @@ impl Taken {
         uses.tso4_taken.add(self.tso4.into());
         uses.tso6_taken.add(self.tso6.into());
         uses.ecn_taken.add(self.ecn.into());
+        uses.uso_taken.add(self.uso.into());
     }
 }
 

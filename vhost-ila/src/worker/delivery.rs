@@ -54,6 +54,16 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The first bytes of [`Self::payload`], those that were copied and looked at.
+    pub(super) fn behind(&self, rewritten: &Rewritten) -> &'a [u8] {
+        let start = rewritten.tail.start;
+        match *self {
+            Self::Chain { front, taken, .. } => taken.get(front + start..),
+            Self::Own(bytes) => bytes.get(start..),
+        }
+        .unwrap_or_default()
+    }
+
     /// Copies the whole frame to the start of `to`; how many bytes there were.
     pub(super) fn linearise(&self, to: &mut [u8]) -> usize {
         match *self {
@@ -260,7 +270,8 @@ impl Outlets {
             return self.give_to_task(origin, port, rewritten, scratch, source);
         };
         let queue = &mut *ring.queue;
-        let header = NetHeader::for_frame(&rewritten.offload, head, queue.verified);
+        let header =
+            NetHeader::for_frame(&rewritten.offload, head, || source.behind(rewritten), queue.verified);
         match queue.ring.deliver(header, head, source.payload(rewritten)) {
             Ok(buffers) => {
                 if buffers > 1 || rewritten.offload.checksum != ChecksumState::InPacket {
@@ -301,7 +312,7 @@ impl Outlets {
         if !self.tolls.lets_pass(&mut task.toll, begin) {
             return self.walker.dropped(origin, DropReason::ReceiverFull);
         }
-        let header = NetHeader::for_packet(&rewritten.offload, head);
+        let header = NetHeader::for_packet(&rewritten.offload, head, || source.behind(rewritten));
         let sent = task.tun.send(header, head, source.payload(rewritten));
         self.tolls.took(&mut task.toll, rewritten.len(), cpu::cycles().wrapping_sub(begin));
         match sent {
@@ -325,7 +336,7 @@ impl Outlets {
             return self.give_to_fabric((origin, flow), rewritten, scratch, source);
         }
         let head = scratch.head.get(rewritten.head.clone()).unwrap_or_default();
-        let header = NetHeader::for_packet(&rewritten.offload, head);
+        let header = NetHeader::for_packet(&rewritten.offload, head, || source.behind(rewritten));
         match self.uplink.send(header, head, source.payload(rewritten)) {
             Ok(()) => self.walker.delivered(Origin::Uplink, 1, rewritten.len() as u64),
             Err(_) => self.walker.dropped(origin, DropReason::UplinkFull),
@@ -336,7 +347,7 @@ impl Outlets {
     #[cold]
     fn give_to_outside(&mut self, rewritten: &Rewritten, scratch: &Scratch, source: Source<'_>) {
         let head = scratch.head.get(rewritten.head.clone()).unwrap_or_default();
-        let header = NetHeader::for_packet(&rewritten.offload, head);
+        let header = NetHeader::for_packet(&rewritten.offload, head, || source.behind(rewritten));
         let sent = self.outside.as_mut().map(|tun| tun.send(header, head, source.payload(rewritten)));
         match sent {
             Some(Ok(())) => self.walker.delivered(Origin::Outside, 1, rewritten.len() as u64),
@@ -411,7 +422,8 @@ pub(super) fn count_given((status, pair): (&Status, u8), offload: &Offload, buff
     let (kind, ecn) = match offload.gso.map(|gso| gso.kind) {
         Some(GsoKind::TcpV4 { ecn }) => (&uses.tso4_given, ecn),
         Some(GsoKind::TcpV6 { ecn }) => (&uses.tso6_given, ecn),
-        Some(GsoKind::UdpL4) | None => return,
+        Some(GsoKind::UdpL4) => (&uses.uso_given, false),
+        None => return,
     };
     kind.add(1);
     uses.ecn_given.add(u64::from(ecn));

@@ -141,7 +141,8 @@ impl Outlets {
         let given = match fabric.framed(head) {
             Some(framed) => {
                 // What it takes of offloads, the core has looked at.
-                let header = NetHeader::for_frame(&rewritten.offload, framed, false);
+                let header =
+                    NetHeader::for_frame(&rewritten.offload, framed, || source.behind(rewritten), false);
                 self.write_to_fabric(flow, header, (framed, source.payload(rewritten)))
             }
             None if self.fabric_is_up() => Err(DropReason::NextHopUnknown),

@@ -111,6 +111,9 @@ impl Daemon {
 
     /// The same, with what serves the slow path.
     fn start_on(ways: Ways, spin: Duration, nve: Arc<Nve>, desks: impl Serve) -> io::Result<DaemonHandle> {
+        if ways.link.is_none() {
+            nve.set_receiver(PortId::FABRIC, ways.uplink.takes());
+        }
         let (link, inbox) = handover::link()?;
         let (punts, desks_end) = punt::ends(1)?;
         let Some(punts) = punts.into_iter().next() else { return Err(io::ErrorKind::InvalidInput.into()) };

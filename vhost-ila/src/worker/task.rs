@@ -18,9 +18,6 @@ use crate::uplink::Uplink;
 /// Turns between two looks at something that had nothing last time.
 const PAUSE: u32 = 16;
 
-/// What the kernel behind a TUN takes, and finishes itself.
-const TAKES: Receiver = Receiver { up: true, csum: true, tso4: true, tso6: true, ecn: true, uso: false };
-
 /// When to look next at what costs a system call to look at.
 #[derive(Debug)]
 pub(super) struct Look {
@@ -77,8 +74,9 @@ impl From<Nic> for TaskNic {
 impl Outlets {
     /// From now on `port` is served by `nic`.
     pub(super) fn plug(&mut self, port: PortId, nic: Nic) {
+        let takes = nic.tun.takes();
         self.admit(port).task = Some(Box::new(nic.into()));
-        self.nve.set_receiver(port, TAKES);
+        self.nve.set_receiver(port, takes);
     }
 
     /// Lets go of the NIC of `port`, if it has one.

@@ -92,6 +92,8 @@ fn spoiled(mut packet: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
 fn malformed() -> Vec<Case> {
     let partial = |start, offset| Offload { checksum: ChecksumState::Partial { start, offset }, gso: None };
     let gso = |kind| Offload { gso: Some(Gso { kind, size: 100 }), ..partial(40, 16) };
+    let datagrams =
+        |start, size| Offload { gso: Some(Gso { kind: GsoKind::UdpL4, size }), ..partial(start, 6) };
     let mut source_route = any("10.1.0.1", "10.1.0.2", 17, &[0; 20]);
     source_route.splice(20..20, [131, 7, 4, 10, 1, 0, 9, 0]);
     (source_route[0], source_route[3]) = (0x47, source_route[3] + 8);
@@ -120,6 +122,28 @@ fn malformed() -> Vec<Case> {
             tenant(DropReason::BadOffload, "TCPv4 segments in IPv6", tcp(A6, B6, 900)),
         ),
         left(gso(GsoKind::UdpL4), tenant(DropReason::BadOffload, "datagrams of TCP", tcp(A6, B6, 900))),
+        left(
+            datagrams(40, 901),
+            tenant(DropReason::BadOffload, "datagrams longer than the payload, IPv6", udp(A6, B6, 900)),
+        ),
+        left(
+            datagrams(20, 901),
+            tenant(DropReason::BadOffload, "the same, IPv4", udp("10.1.0.1", "10.1.0.2", 900)),
+        ),
+        left(datagrams(40, 7), tenant(DropReason::BadOffload, "129 datagrams, IPv6", udp(A6, B6, 900))),
+        left(
+            datagrams(20, 7),
+            tenant(DropReason::BadOffload, "129 datagrams, IPv4", udp("10.1.0.1", "10.1.0.2", 900)),
+        ),
+        left(datagrams(40, 0), tenant(DropReason::BadOffload, "datagrams of nothing", udp(A6, B6, 900))),
+        left(
+            datagrams(20, 100),
+            tenant(
+                DropReason::BadOffload,
+                "datagrams whose checksum is where IPv4 would have it",
+                udp(A6, B6, 900),
+            ),
+        ),
         left(
             partial(20, 6),
             tenant(DropReason::BadOffload, "UDP's field in TCP, IPv4", tcp("10.1.0.1", "10.1.0.2", 9)),

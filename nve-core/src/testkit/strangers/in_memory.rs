@@ -191,12 +191,16 @@ fn leave_to_others(dice: &mut Dice, frame: &mut [u8]) -> Offload {
     let view = Dissected::of_frame(frame).filter(|view| view.total_len + 14 == frame.len());
     let whole = |view: &Dissected<'_>| view.fragment_offset == 0 && !view.more_fragments;
     let room = view.filter(whole).map(|view| (view.protocol, view.transport.len()));
-    if !matches!(room, Some((protocol::TCP, 20..) | (protocol::UDP, 8..))) {
-        return Offload::NONE;
-    }
+    let most = match room {
+        Some((protocol::TCP, 20..)) => u16::MAX,
+        // A driver has no datagrams cut that are longer than all there is.
+        Some((protocol::UDP, len @ 9..)) => len as u16 - 8,
+        Some((protocol::UDP, 8)) => 0,
+        _ => return Offload::NONE,
+    };
     match dice.roll() % 8 {
         0 => frames::leave_checksum(&mut frame[14..]),
-        1 => frames::leave_segmentation(&mut frame[14..], 1 + dice.roll() as u16 % 30),
+        1 if most > 0 => frames::leave_segmentation(&mut frame[14..], most.min(1 + dice.roll() as u16 % 30)),
         _ => Offload::NONE,
     }
 }

@@ -4,7 +4,7 @@
 //! another is not offered without it (virtio 1.2, 5.1.3.1).
 //!
 //! Never offered: SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT of vhost-user, which the dispatcher of the `vhost` crate does not decode or
-//! which IN_ORDER makes unnecessary; USO, which is not carried. Packed rings are offered where the attachment asks for them.
+//! which IN_ORDER makes unnecessary. Packed rings are offered where the attachment asks for them.
 
 mod table;
 
@@ -270,7 +270,7 @@ impl Accepted {
             tso4: self.has(net::VIRTIO_NET_F_HOST_TSO4),
             tso6: self.has(net::VIRTIO_NET_F_HOST_TSO6),
             ecn: self.has(net::VIRTIO_NET_F_HOST_ECN),
-            uso: false,
+            uso: self.has(net::VIRTIO_NET_F_HOST_USO),
         }
     }
 
@@ -283,7 +283,8 @@ impl Accepted {
             tso4: self.has(net::VIRTIO_NET_F_GUEST_TSO4),
             tso6: self.has(net::VIRTIO_NET_F_GUEST_TSO6),
             ecn: self.has(net::VIRTIO_NET_F_GUEST_ECN),
-            uso: false,
+            // A UDP super-packet does not say of which family it is, and drivers take both.
+            uso: self.has(net::VIRTIO_NET_F_GUEST_USO4) && self.has(net::VIRTIO_NET_F_GUEST_USO6),
         }
     }
 }

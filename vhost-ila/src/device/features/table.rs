@@ -170,6 +170,21 @@ pub const FEATURES: &[Feature] = &[
     row("in_order", Virtio(VIRTIO_F_IN_ORDER))
         .does("promises that every ring's buffers come back in the order they were made available")
         .shown(ORDER, "rings[].frames"),
+    row("guest_uso4", Virtio(net::VIRTIO_NET_F_GUEST_USO4))
+        .does("gives UDP super-packets on whole, with `guest_uso6`; without both they are cut into their datagrams in software")
+        .needs(GUEST_CSUM)
+        .shown(SWITCHES, "uso_given"),
+    row("guest_uso6", Virtio(net::VIRTIO_NET_F_GUEST_USO6))
+        .does("the same, with `guest_uso4`")
+        .needs(GUEST_CSUM)
+        .shown(SWITCHES, "uso_given"),
+    row("host_uso", Virtio(net::VIRTIO_NET_F_HOST_USO))
+        .does(
+            "takes UDP super-packets of either family, of up to 128 datagrams; they are cut in software where the receiver, or the \
+             kernel behind a TUN (before Linux 6.2), does not take them",
+        )
+        .needs(CSUM)
+        .shown(SWITCHES, "uso_taken"),
     row("mq", PROTOCOL_MQ)
         .does("answers how many queue pairs there are; goes with virtio-net's bit of this name")
         .needs(&[MQ])
@@ -203,9 +218,6 @@ pub(super) const NEVER: &[(Bit, &str)] = &[
     (Virtio(virtio_config::VIRTIO_F_ORDER_PLATFORM), "order_platform"),
     (Virtio(virtio_config::VIRTIO_F_NOTIFICATION_DATA), "notification_data"),
     (Virtio(virtio_config::VIRTIO_F_RING_RESET), "ring_reset"),
-    (Virtio(net::VIRTIO_NET_F_GUEST_USO4), "guest_uso4"),
-    (Virtio(net::VIRTIO_NET_F_GUEST_USO6), "guest_uso6"),
-    (Virtio(net::VIRTIO_NET_F_HOST_USO), "host_uso"),
     (Virtio(net::VIRTIO_NET_F_HASH_REPORT), "hash_report"),
     (Virtio(net::VIRTIO_NET_F_RSS), "rss"),
     (Protocol(2), "rarp"),
