@@ -22,9 +22,6 @@ use crate::packet::{Frame, Offload};
 use crate::policy::World;
 use crate::tables::Groups;
 
-/// Bytes of a table whose lines a core keeps beside its packets.
-const FAR: usize = 1 << 20;
-
 /// One worker's side of an [`Nve`].
 #[derive(Debug)]
 pub struct Walker {
@@ -130,10 +127,10 @@ impl Walker {
         question.key.map(|_| self.nve.table.address_of(question.bucket))
     }
 
-    /// Whether the table is so large that [`Walker::slot_behind`] is worth its asking: larger than what a core has to itself.
+    /// Whether so much is mapped that [`Walker::slot_behind`] is worth its asking.
     #[inline]
     pub fn is_far(&self) -> bool {
-        self.nve.table.bytes() > FAR
+        self.nve.table.is_far()
     }
 
     /// Address of the table line that [`Walker::decide`] will read after [`Walker::slot`], which must have come meanwhile; `None`, mostly,

@@ -16,7 +16,7 @@
 //! ```
 
 use core::ops::Range;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
@@ -31,6 +31,9 @@ const WAYS: usize = 3;
 /// Identifiers to a bucket that hashes lead to, when the table is full: 5 to 2. The denser, the more chains are longer than one bucket: one
 /// key in six lies behind its first bucket at full load, one in twenty-five at half.
 const LOAD: (usize, usize) = (5, 2);
+
+/// Entries whose lines a core keeps beside its packets: about a megabyte.
+const FAR: usize = 1 << 15;
 
 /// A chain that long cannot come about with a seeded hash; it bounds the walk.
 const LONGEST_CHAIN: usize = 64;
@@ -114,6 +117,8 @@ pub struct MappingTable {
     primary: u64,
     seed: u64,
     capacity: usize,
+    /// It has more than [`FAR`] entries. Stored when that changes, so that its line is the readers'.
+    far: AtomicBool,
     writer: Mutex<Writer>,
 }
 
@@ -144,6 +149,7 @@ impl MappingTable {
             primary: fresh.start,
             seed: RandomState::new().build_hasher().finish() | 1,
             capacity,
+            far: AtomicBool::new(false),
             writer: Mutex::new(Writer { fresh, spare: Vec::new(), entries: 0 }),
         }
     }
@@ -277,6 +283,7 @@ impl MappingTable {
         };
         bucket.replace(slot, key, target.pack());
         writer.entries += 1;
+        self.far_or_not(&writer);
         Ok(None)
     }
 
@@ -300,6 +307,7 @@ impl MappingTable {
         let old = slot.value.load(Relaxed);
         slot.value.store(0, Release);
         writer.entries -= 1;
+        self.far_or_not(&writer);
         let (index, last) = last;
         let mut rest = last.slots.iter().filter(|slot| slot.value.load(Relaxed) != 0);
         let moved = rest.next().filter(|_| !core::ptr::eq(bucket, last));
@@ -316,6 +324,19 @@ impl MappingTable {
             writer.spare.push(index);
         }
         Target::unpack(old)
+    }
+
+    fn far_or_not(&self, writer: &Writer) {
+        let far = writer.entries > FAR;
+        if self.far.load(Relaxed) != far {
+            self.far.store(far, Relaxed);
+        }
+    }
+
+    /// Whether [`Self::address_behind`] is worth its asking: what is looked up lies outside the core's own cache.
+    #[inline]
+    pub fn is_far(&self) -> bool {
+        self.far.load(Relaxed)
     }
 
     /// Every key and where it lives, in no order. Changes made meanwhile may or may not be seen.

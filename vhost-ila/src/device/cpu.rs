@@ -37,6 +37,15 @@ pub fn prefetch_to_write(address: usize) {
     let _ = address;
 }
 
+/// Asks for all lines of `what`, which will soon be read.
+#[inline]
+pub fn prefetch_all<T>(what: &T) {
+    let at = std::ptr::from_ref(what) as usize;
+    for line in (0..size_of::<T>()).step_by(64) {
+        prefetch(at.wrapping_add(line));
+    }
+}
+
 /// Asks for the cache line at `address` to be brought in, to be read soon. Never faults, whatever the address.
 #[inline]
 pub fn prefetch(address: usize) {

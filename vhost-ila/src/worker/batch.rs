@@ -17,6 +17,7 @@ use nve_core::pipeline::{Again, Fate, Origin, PortId, Question, Rewritten, Scrat
 
 use super::again::Linear;
 use super::delivery::{Outlets, Source, count_tables, signal_driver};
+use super::run::{Run, Towards};
 use super::sender::{Kicked, Sender};
 use crate::device::cpu;
 use crate::device::handover::{Role, TransmitQueue};
@@ -52,6 +53,8 @@ struct Meta {
     offload: Offload,
     /// Whether there is a question; else it is dropped already, and counted.
     asked: bool,
+    /// Its flow, once it was asked for.
+    flow: Option<u32>,
     question: Question,
 }
 
@@ -61,31 +64,6 @@ impl Meta {
     fn frame<'a, const FABRIC: bool>(&self, taken: &'a [u8; LEN + HEAD_LEN]) -> Frame<'a> {
         let end = (front(FABRIC) + self.len).min(LEN + HEAD_LEN);
         Frame { head: &taken[front(FABRIC)..end], len: self.len, offload: self.offload }
-    }
-}
-
-/// Frames in a row that go to one attachment: it is told once.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    port: u16,
-    frames: u16,
-}
-
-impl Run {
-    #[inline]
-    fn note(&mut self, out: &mut Outlets, port: PortId) {
-        if self.port != port.0 {
-            self.end(out);
-            self.port = port.0;
-        }
-        self.frames += 1;
-    }
-
-    #[inline]
-    fn end(&mut self, out: &mut Outlets) {
-        if self.frames > 0 {
-            out.prepare(self.port, std::mem::take(&mut self.frames));
-        }
     }
 }
 
@@ -131,6 +109,8 @@ pub(super) struct Batch {
     /// How many of them there are.
     received: usize,
     linear: Linear,
+    /// Rings take turns so seldom that their frames come from memory, not from another core: they are asked for a batch ahead.
+    pub(super) many: bool,
 }
 
 impl Batch {
@@ -144,6 +124,7 @@ impl Batch {
             packets: (0..UPLINK_BATCH).map(|_| vec![0; ETHERNET_LEN + MAX_PACKET]).collect(),
             received: 0,
             linear: Linear::new(),
+            many: false,
         }
     }
 
@@ -209,13 +190,13 @@ impl Batch {
         out: &mut Outlets,
         origin: Origin,
         (queue, mut next): (&mut TransmitQueue, Option<&mut Sender>),
-        towards: &mut u16,
+        towards: &mut Towards,
     ) {
         if let Some(next) = &next {
             next.queue.ring.expect();
         }
         self.chains.prefetch(0..2 * CHUNK);
-        out.expect(*towards);
+        let mut run = Run::new(out, *towards);
         let count = self.chains.len().min(BATCH);
         let mut taken = Taken::default();
         let mut segments = 0;
@@ -256,6 +237,7 @@ impl Batch {
             meta.asked = true;
             let frame = meta.frame::<FABRIC>(&slot.taken);
             out.walker.classify(origin, &frame, &mut meta.question);
+            meta.flow = run.guess(out, || meta.question.flow(&frame));
             if let Some(at) = out.walker.slot(&meta.question) {
                 cpu::prefetch(at);
             }
@@ -268,24 +250,33 @@ impl Batch {
         if let Some(next) = &mut next {
             next.queue.ring.look();
         }
-        out.look(*towards, self.chains.len());
-        self.decide_chains::<FABRIC>(out, origin, towards);
+        run.look(out);
+        *towards = self.decide_chains::<FABRIC>(out, origin, (run, next));
     }
 
+    /// Decides and delivers; where its frames went.
     #[inline]
-    fn decide_chains<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin, towards: &mut u16) {
+    fn decide_chains<const FABRIC: bool>(
+        &mut self,
+        out: &mut Outlets,
+        origin: Origin,
+        (mut run, next): (Run, Option<&mut Sender>),
+    ) -> Towards {
         let (mut first, mut frames, mut bytes) = (0, 0, 0);
-        let mut run = Run { port: *towards, frames: 0 };
         let far = out.walker.is_far();
         for i in 0..self.chains.len().min(BATCH) {
             if far && i % CHUNK == 0 {
                 self.expect_behind(out, i);
             }
-            let (Some(slot), meta, fate) = (self.slots.get_mut(i), &self.meta[i], &mut self.fates[i]) else {
+            let (Some(slot), meta, fate) = (self.slots.get_mut(i), &mut self.meta[i], &mut self.fates[i])
+            else {
                 break;
             };
             if i % CHUNK == 0 {
-                out.prepare(run.port, (i + CHUNK - first) as u16);
+                run.chunk(out, (i + CHUNK - first) as u16);
+            }
+            if let Some(next) = next.as_ref().filter(|_| self.many) {
+                next.queue.ring.fetch(i);
             }
             if !meta.asked {
                 *fate = Fate::Drop(DropReason::Malformed);
@@ -296,10 +287,12 @@ impl Batch {
                 frames += 1;
                 bytes += meta.len as u64;
             }
+            let (question, flow) = (&meta.question, &mut meta.flow);
+            let flow = || *flow.insert(question.flow(&frame));
             match fate {
-                Fate::Local(port, rewritten) if !rewritten.more => run.note(out, *port),
+                Fate::Local(port, rewritten) if !rewritten.more => run.note(out, *port, flow),
                 Fate::Uplink(rewritten) if !rewritten.more && out.fabric.is_some() => {
-                    run.note(out, PortId::FABRIC);
+                    run.note(out, PortId::FABRIC, flow);
                 }
                 fate if needs_software(fate) => {
                     // What was decided before goes first; then this one, at once, while the core still holds its pieces.
@@ -312,9 +305,9 @@ impl Batch {
             }
         }
         run.end(out);
-        *towards = run.port;
         self.deliver::<FABRIC>(out, origin, first..self.chains.len().min(BATCH));
         out.walker.took(origin, frames, bytes);
+        run.towards()
     }
 
     /// Asks for the table lines that keys of the chunk after the one at `from` have behind their first: those have come by now.
@@ -337,7 +330,7 @@ impl Batch {
             let Some(meta) = self.meta.get(index) else { return };
             let source =
                 Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: &slot.taken };
-            let flow = || meta.question.flow(&meta.frame::<FABRIC>(&slot.taken));
+            let flow = || meta.flow.unwrap_or_else(|| meta.question.flow(&meta.frame::<FABRIC>(&slot.taken)));
             out.perform(origin, fate, flow, &slot.scratch, source);
         }
     }

@@ -10,6 +10,7 @@ use super::Ways;
 use super::counters::WorkerCounters;
 use super::fabric::Fabric;
 use super::receivers::Receivers;
+use super::run::Towards;
 use super::task::TaskNic;
 use super::toll::Tolls;
 use crate::device::cpu;
@@ -156,33 +157,50 @@ impl Outlets {
         }
     }
 
-    /// Frames to the attachment of this number may be coming: [`Self::look`] and [`Self::prepare`] follow.
+    /// Whether flows to the attachment of this number go to several rings.
     #[inline]
-    pub(super) fn expect(&mut self, index: u16) {
-        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
-        port.receivers.usable().for_each(|ring| ring.queue.ring.expect());
+    pub(super) fn spread(&self, index: u16) -> bool {
+        self.ports.get(usize::from(index)).is_some_and(|port| port.receivers.spread())
     }
 
-    /// Finds the buffers that so many frames would need.
+    /// The place of the ring of `flow` there.
     #[inline]
-    pub(super) fn look(&mut self, index: u16, frames: usize) {
-        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
-        port.receivers.usable().for_each(|ring| ring.queue.ring.look(frames));
+    pub(super) fn place(&self, index: u16, flow: u32) -> usize {
+        self.ports.get(usize::from(index)).map_or(0, |port| port.receivers.place(flow))
     }
 
-    /// Fetches the buffers that so many frames to the attachment of this number will need. Which of several rings they go to is not known
-    /// yet, so each is fetched for; what is not used then is there for the next.
+    /// Asks for our own state of these rings.
     #[inline]
-    pub(super) fn prepare(&mut self, index: u16, frames: u16) {
-        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
-        let mut broken = None;
-        for ring in port.receivers.usable() {
-            if let Err(fault) = ring.queue.ring.prepare(usize::from(frames)) {
-                // Should two break at once, the second is found when it is written to.
-                broken = Some((ring.queue.pair, fault));
-            }
+    pub(super) fn fetch(&self, towards: Towards) {
+        let Some(port) = self.ports.get(usize::from(towards.port)) else { return };
+        towards.places().for_each(|place| port.receivers.fetch(place));
+    }
+
+    /// Frames to this ring may be coming: [`Self::look`] and [`Self::prepare`] follow.
+    #[inline]
+    pub(super) fn expect(&mut self, index: u16, place: usize) {
+        let ring = self.ports.get_mut(usize::from(index)).and_then(|port| port.receivers.at(place));
+        if let Some(ring) = ring {
+            ring.queue.ring.expect();
         }
-        if let Some((pair, fault)) = broken {
+    }
+
+    /// Finds the buffers that so many frames to it would need.
+    #[inline]
+    pub(super) fn look(&mut self, index: u16, place: usize, frames: usize) {
+        let ring = self.ports.get_mut(usize::from(index)).and_then(|port| port.receivers.at(place));
+        if let Some(ring) = ring {
+            ring.queue.ring.look(frames);
+        }
+    }
+
+    /// Fetches the buffers that so many frames to a ring, those that it was not given yet included, will need.
+    #[inline]
+    pub(super) fn prepare(&mut self, index: u16, place: usize, frames: usize) {
+        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
+        let Some(ring) = port.receivers.at(place) else { return };
+        if let Err(fault) = ring.queue.ring.prepare(frames) {
+            let pair = ring.queue.pair;
             self.break_receive(index, pair, fault);
         }
     }

@@ -16,6 +16,7 @@
 //!   fabric.rs    a vhost-user uplink: the link's header and neighbour discovery; its rings are as an attachment's
 //!   task.rs      NICs without rings: the TUNs of host tasks
 //!   receivers.rs which receive ring of an attachment, by the frame's flow
+//!   run.rs       which receive rings a batch goes to: their buffers are fetched
 //!   turns.rs     who must sit turns out, for what it has cost
 //!   clock.rs     the time, without asking the system in every turn
 //!   again.rs     frames the core wants whole, summed or segmented first
@@ -31,6 +32,7 @@ mod delivery;
 mod fabric;
 mod poll;
 mod receivers;
+mod run;
 mod sender;
 mod senders;
 mod task;

@@ -3,6 +3,7 @@
 //! What must stay true: frames go only to rings that run, are whole, and are among the pairs the guest uses; a flow goes to one ring as
 //! long as those do not change, so that its order is kept. A receiver with one such ring is never asked for a flow.
 
+use crate::device::cpu;
 use crate::device::handover::ReceiveQueue;
 
 /// One running ring.
@@ -47,21 +48,31 @@ impl Receivers {
         self.usable > 0
     }
 
+    /// The place of the ring for a frame of `flow`.
+    #[inline]
+    pub(super) fn place(&self, flow: u32) -> usize {
+        // Evenly: the flow as a fraction of all flows, of the rings.
+        ((u64::from(flow) * self.usable as u64) >> 32) as usize
+    }
+
     /// The ring for a frame of `flow`.
     #[inline]
     pub(super) fn choose(&mut self, flow: u32) -> Option<&mut Receiving> {
-        if self.usable == 1 {
-            return self.rings.first_mut();
-        }
-        // Evenly: the flow as a fraction of all flows, of the rings.
-        let at = ((u64::from(flow) * self.usable as u64) >> 32) as usize;
-        self.rings.get_mut(..self.usable)?.get_mut(at)
+        self.at(if self.usable == 1 { 0 } else { self.place(flow) })
     }
 
-    /// The rings that frames go to.
+    /// The ring at this place, of those that frames go to.
     #[inline]
-    pub(super) fn usable(&mut self) -> impl Iterator<Item = &mut Receiving> {
-        self.rings.iter_mut().take(self.usable)
+    pub(super) fn at(&mut self, place: usize) -> Option<&mut Receiving> {
+        self.rings.get_mut(..self.usable)?.get_mut(place)
+    }
+
+    /// Asks for the lines of the ring at this place.
+    #[inline]
+    pub(super) fn fetch(&self, place: usize) {
+        if let Some(ring) = self.rings.get(place) {
+            cpu::prefetch_all(&*ring.queue);
+        }
     }
 
     /// Every ring that runs, those that frames do not go to included.

@@ -5,8 +5,10 @@
 use nve_core::pipeline::PortId;
 
 use super::delivery::{Outlets, signal_driver, tell_fault};
+use super::run::Towards;
 use super::senders::Senders;
 use crate::device::control_queue::ControlQueue;
+use crate::device::cpu;
 use crate::device::handover::{Role, TransmitQueue};
 use crate::device::ring::RingFault;
 
@@ -20,8 +22,17 @@ pub(super) struct Sender {
     pub(super) token: u64,
     /// Turns in a row that found nothing; saturating.
     pub(super) quiet: u16,
-    /// The attachment that most of its last frames went to: whose buffers are fetched while the next are looked at.
-    pub(super) towards: u16,
+    /// The attachment that most of its last frames went to, and rings: whose buffers are fetched while the next are looked at.
+    pub(super) towards: Towards,
+}
+
+impl Sender {
+    /// Asks for what a look at it and a delivery to where its frames went last will read of ours: with many rings it is not in the cache.
+    #[inline]
+    pub(super) fn fetch(&self, out: &Outlets) {
+        cpu::prefetch_all(&*self.queue);
+        out.fetch(self.towards);
+    }
 }
 
 /// A ring that is looked at when it is kicked.

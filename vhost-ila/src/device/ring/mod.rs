@@ -163,6 +163,13 @@ trait Ring: Sized {
     /// How many chains there are at most, of [`BATCH`] and `want`, that were not taken; their descriptors are asked for.
     fn look(&self, want: usize, found: &mut Self::Found) -> Result<usize, RingFault>;
 
+    /// Where the chain that is number `index` of those found begins, for a fetch, whose descriptor must have come; `None` where that is not
+    /// told before it is taken.
+    #[inline]
+    fn first_byte(&self, _found: &Self::Found, _index: usize) -> Option<usize> {
+        None
+    }
+
     /// Takes the chain that is number `index` of those found: appends it and its pieces; its bytes, saturating. None if it is not there.
     /// The arena has room for [`MAX_PIECES`] more.
     fn chain(

@@ -121,6 +121,13 @@ impl Ring for SplitRing {
         Ok(count)
     }
 
+    #[inline]
+    fn first_byte(&self, found: &Heads, index: usize) -> Option<usize> {
+        let descriptor = self.layout.descriptor(*found.0.get(index)?)?;
+        let piece = self.layout.memory.piece(descriptor.address, descriptor.len, &mut 0)?;
+        Some(piece.address() as usize)
+    }
+
     #[inline(always)]
     fn chain(
         &mut self,

@@ -169,6 +169,16 @@ impl<R: Ring> Transmit<R> {
         }
     }
 
+    #[inline]
+    fn fetch(&self, index: usize) {
+        if index < self.looked
+            && let Some(at) = self.ring.first_byte(&self.found, index)
+        {
+            cpu::prefetch(at);
+            cpu::prefetch(at.wrapping_add(64));
+        }
+    }
+
     fn leave(&mut self, chains: &mut Chains, keep: usize) {
         // What was found lies behind them.
         self.looked = 0;
@@ -197,6 +207,12 @@ impl TransmitRing {
     #[inline]
     pub fn look(&mut self) {
         either!(&mut self.0, transmit => transmit.look());
+    }
+
+    /// Asks for the first bytes of chain `index` of those that [`TransmitRing::look`] found a while ago.
+    #[inline]
+    pub fn fetch(&self, index: usize) {
+        either!(&self.0, transmit => transmit.fetch(index));
     }
 
     /// Takes up to [`BATCH`] chains, fewer where they are large ([`BATCH_BYTES`]); `chains` holds them afterwards, none if the ring is
