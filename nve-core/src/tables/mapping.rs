@@ -16,8 +16,8 @@
 //! ```
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU64};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 

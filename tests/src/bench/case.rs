@@ -23,8 +23,31 @@ pub struct Case {
     pub destinations: u32,
     /// Who sends.
     pub load: Load,
+    /// Attachments, and queue pairs of each, where [`Load::Fleet`] sends; else two with one.
+    pub ports: usize,
+    /// See there.
+    pub pairs: usize,
+    /// What is done to the back-end meanwhile.
+    pub beside: Beside,
+    /// The same program under this load is measured in turns with it, as [`Peer::Without`].
+    pub without: Option<&'static Case>,
     /// What is compared.
     pub rows: &'static [Row],
+}
+
+/// What happens while packets are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// Two pairs more of attachments, of which one sends to the other, and that takes what comes.
+    Takers,
+    /// The same, but the one receiver takes nothing, the other a frame now and then.
+    Stalled,
+    /// The destinations are registered by the control socket, and not by a file, before the packets.
+    Registered,
+    /// So many of them move, leave or come a second, by the same way.
+    Updates(u32),
 }
 
 /// A tenant's protocol.
@@ -52,6 +75,8 @@ pub enum Load {
     Swap,
     /// Ours ([`super::generator`]): it sends IPv6, and to many.
     Generator,
+    /// The same with many NICs ([`super::generator`]).
+    Fleet,
 }
 
 /// Against what the program is measured.
@@ -62,6 +87,8 @@ pub enum Peer {
     Testpmd,
     /// Open vSwitch over DPDK: three headers rewritten between neighbours, VXLAN to the wire.
     Ovs,
+    /// This program itself, without what the case is about ([`Case::without`]).
+    Without,
 }
 
 /// A figure of a measurement.
@@ -74,6 +101,15 @@ pub enum Figure {
     Mpps,
     /// Gigabytes of frames delivered a second.
     Bytes,
+    /// Microseconds of the back-end's longest batch, where it kept its core: fewer are better.
+    Longest,
+}
+
+impl Figure {
+    /// Whether less of it is better.
+    pub fn is_cost(self) -> bool {
+        matches!(self, Figure::Cycles | Figure::Longest)
+    }
 }
 
 /// A line of the table: the median ratio of a figure to a peer's, and what it shall be.
@@ -103,6 +139,10 @@ const NEIGHBOURS: Case = Case {
     to: To::Neighbour,
     destinations: 1,
     load: Load::Swap,
+    ports: 2,
+    pairs: 1,
+    beside: Beside::Nothing,
+    without: None,
     rows: &[
         row(Peer::Testpmd, Figure::Cycles, 0.70, 0.55),
         // 0.97 counts as 1 where the front-end is what is full.
@@ -119,6 +159,28 @@ const WIRE: Case = Case {
     load: Load::Generator,
     rows: &[row(Peer::Ovs, Figure::Cycles, 0.45, 0.33)],
     ..NEIGHBOURS
+};
+
+/// Attachments in a ring, each sending to the next.
+const TWO_PORTS: Case = Case {
+    name: "two-ports",
+    title: "two attachments with a queue pair each, rings of 256, 32 frames of each pair under way",
+    load: Load::Fleet,
+    rows: &[],
+    ..NEIGHBOURS
+};
+
+/// Two that talk, beside others.
+const TAKERS: Case = Case { name: "takers", beside: Beside::Takers, ..TWO_PORTS };
+
+/// To destinations that are registered.
+const REGISTERED: Case = Case {
+    name: "registered",
+    title: "VM to wire, 50 000 registered identifiers, uniform",
+    destinations: 50_000,
+    beside: Beside::Registered,
+    rows: &[],
+    ..WIRE
 };
 
 /// All cases, in the table's order.
@@ -161,6 +223,34 @@ pub const CASES: &[Case] = &[
         rows: &[row(Peer::Testpmd, Figure::Bytes, 1.2, 1.5)],
         ..NEIGHBOURS
     },
+    Case {
+        name: "many-ports",
+        title: "64 attachments with 8 queue pairs each on one worker, every pair sending, beside two with one (the same rings of 256)",
+        ports: 64,
+        pairs: 8,
+        without: Some(&TWO_PORTS),
+        rows: &[row(Peer::Without, Figure::Cycles, 1.3, 1.1)],
+        ..TWO_PORTS
+    },
+    Case {
+        name: "stalled",
+        title: "two attachments that talk, beside two more that are sent to and take nothing, or a frame now and then; without: they take",
+        beside: Beside::Stalled,
+        without: Some(&TAKERS),
+        rows: &[row(Peer::Without, Figure::Mpps, 0.98, 1.0)],
+        ..TWO_PORTS
+    },
+    Case {
+        name: "updates",
+        title: "VM to wire, 50 000 registered identifiers, uniform, while 100 000 a second move, leave or come by the control socket",
+        beside: Beside::Updates(100_000),
+        without: Some(&REGISTERED),
+        rows: &[
+            row(Peer::Without, Figure::Cycles, 1.05, 1.02),
+            row(Peer::Without, Figure::Longest, 2.0, 1.5),
+        ],
+        ..REGISTERED
+    },
 ];
 
 impl Case {
@@ -183,6 +273,15 @@ impl Case {
 
     /// Whether latency says something about it: where a row compares cycles.
     pub fn is_timed(&self) -> bool {
-        self.rows.iter().any(|row| row.figure == Figure::Cycles)
+        self.rows.iter().any(|row| row.figure == Figure::Cycles && row.against != Peer::Without)
+    }
+
+    /// The front-end's attachments at the back-end, the fabric's port left out.
+    pub fn tenants(&self) -> usize {
+        match (self.to, self.beside) {
+            (To::Wire, _) => 1,
+            (To::Neighbour, Beside::Takers | Beside::Stalled) => self.ports + 4,
+            (To::Neighbour, _) => self.ports,
+        }
     }
 }

@@ -15,6 +15,12 @@ pub struct Measured {
     pub mpps: f64,
     /// Gigabytes of frames a second in them.
     pub bytes: f64,
+    /// Microseconds of the longest batch, where the back-end says so and kept its core, to a fifth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest: Option<f64>,
+    /// Mappings that changed a second meanwhile, where any did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<f64>,
     /// Ticks that the hypervisor took from the machine meanwhile.
     pub stolen: u64,
     /// Percent of the time in which either end waited while others had its core: both ends' added.
@@ -41,6 +47,7 @@ impl Measured {
             Figure::Cycles => self.cycles,
             Figure::Mpps => self.mpps,
             Figure::Bytes => self.bytes,
+            Figure::Longest => self.longest.unwrap_or(f64::NAN),
         }
     }
 }
@@ -78,7 +85,16 @@ mod tests {
     use super::*;
 
     fn measured(mpps: f64) -> Measured {
-        Measured { cycles: 1.0, per_poll: None, mpps, bytes: 0.0, stolen: 0, waited: 0.0 }
+        Measured {
+            cycles: 1.0,
+            per_poll: None,
+            mpps,
+            bytes: 0.0,
+            longest: None,
+            updates: None,
+            stolen: 0,
+            waited: 0.0,
+        }
     }
 
     #[test]

@@ -34,11 +34,23 @@ impl FrontEnd {
     /// # Errors
     ///
     /// Fails when it does not start.
-    pub fn start(case: &Case, sockets: &[PathBuf; 2], evidence: &Path) -> Result<FrontEnd> {
+    pub fn start(case: &Case, sockets: &[PathBuf], evidence: &Path) -> Result<FrontEnd> {
         Ok(match case.load {
             Load::Swap => FrontEnd::Swap(Box::new(Swap::start(case, sockets, evidence)?)),
-            Load::Generator => FrontEnd::Generator(Generator::start(case, sockets, true)?),
+            Load::Generator | Load::Fleet => FrontEnd::Generator(Generator::start(case, sockets, true)?),
         })
+    }
+
+    /// Returns when it has begun to send; testpmd's frames circulate as soon as it has started.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nothing arrives.
+    pub fn wait_until_it_flows(&mut self) -> Result<()> {
+        match self {
+            FrontEnd::Swap(_) => Ok(()),
+            FrontEnd::Generator(generator) => generator.wait_until_it_flows(),
+        }
     }
 
     /// Arrivals are counted from here.
@@ -99,7 +111,7 @@ impl Swap {
     /// # Errors
     ///
     /// Fails when testpmd does not start.
-    pub fn start(case: &Case, sockets: &[PathBuf; 2], evidence: &Path) -> Result<Swap> {
+    pub fn start(case: &Case, sockets: &[PathBuf], evidence: &Path) -> Result<Swap> {
         let mut command = testpmd::command("fe", Pages::Huge(256), "0@1,1@1")?;
         for (number, socket) in sockets.iter().enumerate() {
             let mac = format!("02:00:00:00:00:0{}", number + 1);

@@ -95,8 +95,16 @@ mod tests {
 
     #[test]
     fn every_back_end_has_a_bar_in_both_panels() {
-        let measured =
-            |cycles| Measured { cycles, per_poll: None, mpps: 2.0, bytes: 0.1, stolen: 0, waited: 0.0 };
+        let measured = |cycles| Measured {
+            cycles,
+            per_poll: None,
+            mpps: 2.0,
+            bytes: 0.1,
+            longest: None,
+            updates: None,
+            stolen: 0,
+            waited: 0.0,
+        };
         let back_end = |name: &str| BackEnd {
             name: name.into(),
             peer: None,

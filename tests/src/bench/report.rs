@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::case::{CASES, Figure, Row};
+use super::case::{CASES, Figure, Peer, Row};
 use super::figures::Spread;
 use super::results::{BackEnd, Measurement, Results};
 
@@ -63,11 +63,14 @@ fn line(measurement: &Measurement, row: &Row) -> String {
         Figure::Cycles => ("<=", "cycles"),
         Figure::Mpps => (">=", "Mpps"),
         Figure::Bytes => (">=", "bytes/s"),
+        Figure::Longest => ("<=", "longest batch"),
     };
     let within =
-        |limit: f64| if row.figure == Figure::Cycles { ratio.median <= limit } else { ratio.median >= limit };
+        |limit: f64| if row.figure.is_cost() { ratio.median <= limit } else { ratio.median >= limit };
     let latencies = [p99(ours), p99(theirs)];
     let (timed, verdict) = match (row.figure, latencies) {
+        // Nobody else's latency to be compared with.
+        _ if row.against == Peer::Without => (String::new(), ""),
         (Figure::Cycles, [Some(ours), Some(theirs)]) => {
             let latency = if ours.median <= theirs.median { "" } else { ", but slower" };
             (format!("{:.1} us, {:.1} us", ours.median, theirs.median), latency)
@@ -154,12 +157,19 @@ pub fn summary(measurement: &Measurement) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::case::Peer;
     use crate::bench::figures::{Latency, Measured};
 
     fn back_end(name: &str, peer: Option<Peer>, cycles: f64, p99: f64) -> BackEnd {
-        let measured =
-            Measured { cycles, per_poll: Some(32.0), mpps: 5.0, bytes: 0.3, stolen: 1, waited: 0.0 };
+        let measured = Measured {
+            cycles,
+            per_poll: Some(32.0),
+            mpps: 5.0,
+            bytes: 0.3,
+            longest: None,
+            updates: None,
+            stolen: 1,
+            waited: 0.0,
+        };
         let latency =
             Latency { mpps: 2.5, median: vec![p99 / 2.0; 3], p99: vec![p99; 3], waited: vec![0.0; 3] };
         BackEnd { name: name.into(), peer, rounds: vec![measured; 3], latency: Some(latency) }

@@ -122,7 +122,7 @@ fn run(case: &'static Case, plan: &Plan, evidence: &Path) -> Result<Measurement>
     for round in 1..=plan.rounds {
         for (who, back_end) in &mut back_ends {
             let place = place(evidence, case, &back_end.name, round)?;
-            let once = || throughput(case, who, plan.seconds, &place);
+            let once = || throughput(who.case(case), who, plan.seconds, &place);
             let measured = undisturbed(plan.again, once, |measured| measured.waited);
             let measured = measured.with_context(|| format!("round {round}: {}", back_end.name))?;
             println!("  {round} {:<10} {}", back_end.name, line(&measured));
@@ -179,20 +179,29 @@ fn latencies(case: &Case, plan: &Plan, back_ends: &mut [(Who, BackEnd)], evidenc
 
 /// This program first, then its other builds, then the peers.
 fn who(case: &Case, plan: &Plan) -> Result<Vec<Who>> {
-    let ours = PathBuf::from(env::var_os("VHOST_ILA_BINARY").context("run it by cargo xtask bench")?);
-    let mut who = vec![Who::Ours("vhost-ila".into(), ours)];
+    let mut who = vec![Who::Ours("vhost-ila".into(), who_is_ours()?)];
     for (number, also) in (1..).zip(&plan.also) {
         ensure!(also.is_file(), "{} is no program", also.display());
         who.push(Who::Ours(format!("also {number}"), also.clone()));
     }
-    let wanted = |peer: &Peer| plan.against.is_empty() || plan.against.contains(peer);
+    if case.without.is_some() {
+        who.push(Who::Without(who_is_ours()?));
+    }
+    let wanted =
+        |peer: &Peer| *peer != Peer::Without && (plan.against.is_empty() || plan.against.contains(peer));
     who.extend(case.peers().into_iter().filter(wanted).map(Who::Peer));
     Ok(who)
+}
+
+/// The build that is measured.
+fn who_is_ours() -> Result<PathBuf> {
+    Ok(PathBuf::from(env::var_os("VHOST_ILA_BINARY").context("run it by cargo xtask bench")?))
 }
 
 fn fresh(who: &Who) -> BackEnd {
     let peer = match who {
         Who::Ours(..) => None,
+        Who::Without(_) => Some(Peer::Without),
         Who::Peer(peer) => Some(*peer),
     };
     BackEnd { name: who.name(), peer, rounds: Vec::new(), latency: None }
@@ -226,9 +235,10 @@ fn undisturbed<T>(
 }
 
 /// One back-end, once, as fast as it goes.
-fn throughput(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<Measured> {
+fn throughput(case: &'static Case, who: &Who, seconds: f64, evidence: &Path) -> Result<Measured> {
     let mut back_end = who.start(case, PAGES, evidence)?;
     let mut front_end = FrontEnd::start(case, back_end.sockets(), evidence)?;
+    front_end.wait_until_it_flows()?;
     sleep(SETTLE);
     let disturbance = Disturbance::begin([back_end.id(), front_end.id()])?;
     front_end.begin()?;
@@ -239,7 +249,8 @@ fn throughput(case: &Case, who: &Who, seconds: f64, evidence: &Path) -> Result<M
     let (stolen, waited) = disturbance.end()?;
     let per_poll = worked.per_poll.map_or_else(|| back_end.bursts(), |per_poll| Ok(Some(per_poll)))?;
     front_end.finish()?;
-    Ok(Measured { cycles: worked.cycles, per_poll, mpps, bytes, stolen, waited })
+    let (longest, updates) = (worked.longest, None);
+    Ok(Measured { cycles: worked.cycles, per_poll, mpps, bytes, longest, updates, stolen, waited })
 }
 
 /// One back-end, once, at `mpps`: median and 99th percentile in microseconds, how many arrived a second, and percent waited.

@@ -40,11 +40,10 @@ fn config(case: &Case) -> String {
         }
     };
     config += "[network.blue]\nvni = 1001\nipv4 = \"10.0.0.0/8\"\nipv6 = \"2001:db8:b1:e::/96\"\n";
-    let tenants = if case.to == To::Neighbour { 2 } else { 1 };
-    for (number, name) in (1..).zip(["a", "b"]).take(tenants) {
+    for (number, name) in (1..).zip(names(case)) {
         config += &format!(
             "[attachment.{name}]\nnetwork = \"blue\"\nkind = \"vhost-user\"\nsocket = \"{name}.sock\"\nmode = \"server\"\n\
-             mac = \"02:00:00:00:00:0{number}\"\naddresses = [\"10.1.0.{number}\", \"2001:db8:b1:e::{number}\"]\n"
+             mac = \"02:00:00:00:00:{number:02x}\"\naddresses = [\"10.1.0.{number}\", \"2001:db8:b1:e::{number}\"]\n"
         );
         if case.packed {
             config += "packed = true\n";
@@ -54,6 +53,12 @@ fn config(case: &Case) -> String {
         config += "[mappings]\nfile = \"mappings.txt\"\n";
     }
     config
+}
+
+/// The tenants of a case.
+fn names(case: &Case) -> Vec<String> {
+    let letters = ["a", "b"].map(str::to_owned).into_iter();
+    letters.chain((3..).map(|number| format!("t{number}"))).take(case.tenants()).collect()
 }
 
 /// The mappings of a case, for a file of their own.
@@ -82,7 +87,7 @@ pub(super) struct Ours {
     binary: PathBuf,
     config: PathBuf,
     runtime: PathBuf,
-    sockets: [PathBuf; 2],
+    sockets: Vec<PathBuf>,
     process: Owned,
     before: Counters,
 }
@@ -97,8 +102,9 @@ impl Ours {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(binary).arg("run").arg("--config").arg(&config);
         let mut process = Owned::spawn("vhost-ila", command, &evidence.join("vhost-ila.log"))?;
-        let second = if case.to == To::Neighbour { "b.sock" } else { "fabric.sock" };
-        let sockets = ["a.sock", second].map(|name| runtime.join(name));
+        let fabric = (case.to == To::Wire).then(|| "fabric".to_owned());
+        let listening = names(case).into_iter().chain(fabric);
+        let sockets: Vec<_> = listening.map(|name| runtime.join(format!("{name}.sock"))).collect();
         // A million mappings take their time to be read.
         wait_for("vhost-ila's sockets", Duration::from_secs(120), || {
             process.must_run()?;
@@ -120,7 +126,7 @@ impl Ours {
 }
 
 impl Backend for Ours {
-    fn sockets(&self) -> &[PathBuf; 2] {
+    fn sockets(&self) -> &[PathBuf] {
         &self.sockets
     }
 
@@ -142,6 +148,7 @@ impl Backend for Ours {
         Ok(Worked {
             cycles: since(|counters| counters.cycles) / packets,
             per_poll: Some(packets / since(|counters| counters.polls)),
+            longest: None,
         })
     }
 }
@@ -150,8 +157,7 @@ impl Drop for Ours {
     fn drop(&mut self) {
         // A killed daemon leaves its sockets; what cannot be removed is seen by the next one, which refuses to start.
         drop(self.process.end(rustix::process::Signal::KILL, Duration::from_secs(5)));
-        for socket in ["a.sock", "b.sock", "fabric.sock", "control.sock"] {
-            drop(remove(&self.runtime.join(socket)));
-        }
+        let control = self.runtime.join("control.sock");
+        self.sockets.iter().chain([&control]).for_each(|socket| drop(remove(socket)));
     }
 }

@@ -153,7 +153,7 @@ impl Ovs {
 }
 
 impl Backend for Ovs {
-    fn sockets(&self) -> &[PathBuf; 2] {
+    fn sockets(&self) -> &[PathBuf] {
         &self.sockets
     }
 
@@ -176,6 +176,7 @@ impl Backend for Ovs {
         Ok(Worked {
             cycles: number("avg processing cycles per packet:")?,
             per_poll: number("avg. packets per output batch:").ok(),
+            longest: None,
         })
     }
 }

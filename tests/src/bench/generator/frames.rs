@@ -35,6 +35,8 @@ pub(super) struct Ends {
     pub(super) macs: [[u8; 6]; 2],
     pub(super) ipv4: [Ipv4Addr; 2],
     pub(super) ipv6: [Ipv6Addr; 2],
+    /// The UDP port it comes from.
+    pub(super) port: u16,
 }
 
 impl Frame {
@@ -47,7 +49,7 @@ impl Frame {
         };
         anyhow::ensure!(length >= IP + ip + 10, "{length} bytes are too few");
         let udp_length = u16::try_from(length - IP - ip)?;
-        let mut udp: Vec<u8> = [1024, 9, udp_length, 0].into_iter().flat_map(u16::to_be_bytes).collect();
+        let mut udp: Vec<u8> = [ends.port, 9, udp_length, 0].into_iter().flat_map(u16::to_be_bytes).collect();
         udp.resize(usize::from(udp_length), 0);
         let mut header = match family {
             Family::V4 => {
@@ -122,6 +124,7 @@ mod tests {
             Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
             Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2),
         ],
+        port: 1024,
     };
 
     /// Whether both checksums of a frame are right.

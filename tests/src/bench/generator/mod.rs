@@ -12,6 +12,7 @@
 //! What must stay true: the thread makes no system call and takes no lock while it runs, but for reading the clock (no call either) and the
 //! kicks that a back-end asks for; what it reports are cells that it alone writes.
 
+mod fleet;
 mod frames;
 mod nic;
 
@@ -25,9 +26,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use super::case::{Case, To};
+use super::case::{Case, Load, To};
 use frames::{Ends, Frame, number};
-use nic::{Nic, Region};
+use nic::{Nic, Pair, Region, Shape};
+
+use crate::process::wait_for;
 
 /// Frames of each way that are under way, as long as none is lost.
 const WINDOW: usize = 256;
@@ -44,6 +47,9 @@ const STEPS: usize = 20_000;
 
 /// The virtual gateway's address, which every tenant sends to.
 const GATEWAY: [u8; 6] = [0x02, 0x49, 0x4c, 0x41, 0, 1];
+
+/// The UDP port that frames come from.
+const FIRST_PORT: u16 = 1024;
 
 /// Where the destinations begin when there are many.
 pub const FIRST_DESTINATION: Ipv4Addr = Ipv4Addr::new(10, 16, 0, 0);
@@ -73,7 +79,7 @@ impl Generator {
     /// # Errors
     ///
     /// Fails when the thread cannot be started; what fails in it is said by [`Generator::end`].
-    pub fn start(case: &Case, sockets: &[PathBuf; 2], huge: bool) -> Result<Generator> {
+    pub fn start(case: &Case, sockets: &[PathBuf], huge: bool) -> Result<Generator> {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             rate: AtomicU64::new(0),
@@ -82,11 +88,29 @@ impl Generator {
             length: AtomicU64::new(0),
             latencies: (0..STEPS).map(|_| AtomicU64::new(0)).collect(),
         });
-        let (told, case_, sockets) = (shared.clone(), *case, sockets.clone());
-        let thread = thread::Builder::new()
-            .name("generator".into())
-            .spawn(move || drive(&told, &case_, &sockets, huge))?;
+        let (told, case_, sockets) = (shared.clone(), *case, sockets.to_vec());
+        let thread = thread::Builder::new().name("generator".into()).spawn(move || {
+            if huge {
+                alone()?;
+            }
+            match case_.load {
+                Load::Fleet => fleet::drive(&told, &case_, &sockets, huge),
+                Load::Swap | Load::Generator => drive(&told, &case_, &sockets, huge),
+            }
+        })?;
         Ok(Generator { shared, thread: Some(thread), before: (0, Instant::now()) })
+    }
+
+    /// Returns as soon as frames arrive: many NICs take their time to be attached.
+    ///
+    /// # Errors
+    ///
+    /// Fails when none does within a minute, or the generator has ended.
+    pub fn wait_until_it_flows(&mut self) -> Result<()> {
+        wait_for("frames to arrive", Duration::from_secs(60), || {
+            self.must_run()?;
+            Ok((self.shared.arrived.load(Ordering::Relaxed) > 0).then_some(()))
+        })
     }
 
     /// Arrivals are counted from here.
@@ -200,13 +224,15 @@ struct Way {
     dice: u64,
 }
 
-/// The thread.
-fn drive(shared: &Shared, case: &Case, sockets: &[PathBuf; 2], huge: bool) -> Result<()> {
-    if huge {
-        let mut core = CpuSet::new();
-        core.set(1);
-        sched_setaffinity(None, &core)?;
-    }
+/// The thread works on core 1.
+fn alone() -> Result<()> {
+    let mut core = CpuSet::new();
+    core.set(1);
+    Ok(sched_setaffinity(None, &core)?)
+}
+
+/// The thread, with two NICs.
+fn drive(shared: &Shared, case: &Case, sockets: &[PathBuf], huge: bool) -> Result<()> {
     let start = Instant::now();
     let ends = ends(case.to);
     let way = |number: usize| -> Result<Way> {
@@ -217,11 +243,11 @@ fn drive(shared: &Shared, case: &Case, sockets: &[PathBuf; 2], huge: bool) -> Re
     if case.to == To::Neighbour {
         ways.push(way(1)?);
     }
-    let regions = [Region::new(huge)?, Region::new(huge)?];
+    let regions = [Region::new(Shape::SINGLE, huge)?, Region::new(Shape::SINGLE, huge)?];
     let attach = |number: usize| {
-        let frame = ways.get(number).map(|way| way.frame.bytes.as_slice());
-        Nic::attach(&regions[number], &sockets[number], frame)
-            .with_context(|| format!("{}", sockets[number].display()))
+        let frame: Vec<_> = ways.get(number).map(|way| vec![way.frame.bytes.clone()]).into_iter().collect();
+        let socket = sockets.get(number).context("two sockets")?;
+        Nic::attach(&regions[number], socket, &frame).with_context(|| format!("{}", socket.display()))
     };
     let mut nics = [attach(0)?, attach(1)?];
     let mut pace = Pace::new(start);
@@ -232,6 +258,7 @@ fn drive(shared: &Shared, case: &Case, sockets: &[PathBuf; 2], huge: bool) -> Re
         for (number, way) in ways.iter_mut().enumerate() {
             let [first, second] = &mut nics;
             let (from, to) = if number == 0 { (first, second) } else { (second, first) };
+            let (from, to) = (from.only()?, to.only()?);
             if rate == 0 {
                 way.exchange(from, to, case, now, shared)?;
             } else {
@@ -246,8 +273,8 @@ impl Way {
     /// As many as have arrived are sent.
     fn exchange(
         &mut self,
-        from: &mut Nic<'_>,
-        to: &mut Nic<'_>,
+        from: &mut Pair<'_>,
+        to: &mut Pair<'_>,
         case: &Case,
         now: Instant,
         shared: &Shared,
@@ -276,8 +303,8 @@ impl Way {
     /// As many as are due are sent, with a number each; what arrives is timed.
     fn send_and_time(
         &mut self,
-        from: &mut Nic<'_>,
-        to: &mut Nic<'_>,
+        from: &mut Pair<'_>,
+        to: &mut Pair<'_>,
         due: usize,
         case: &Case,
         start: Instant,
@@ -342,18 +369,28 @@ fn add(cell: &AtomicU64, more: u64) {
     cell.store(cell.load(Ordering::Relaxed) + more, Ordering::Relaxed);
 }
 
-/// The tenants of both ways.
-fn ends(to: To) -> [Ends; 2] {
+/// From one tenant of a number to another.
+fn tenant_way(from: u8, to: u8) -> Ends {
     let tenant = |number: u8| [2, 0, 0, 0, 0, number];
     let ipv4 = |number: u8| Ipv4Addr::new(10, 1, 0, number);
-    let ipv6 = |number: u16| Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, number);
-    let way = |from: u8, to: u8| Ends {
+    // As the configuration writes it: decimal digits, read as hexadecimal.
+    let ipv6 = |number: u8| {
+        let digits = u16::from_str_radix(&number.to_string(), 16).unwrap_or_default();
+        Ipv6Addr::new(0x2001, 0xdb8, 0xb1, 0xe, 0, 0, 0, digits)
+    };
+    Ends {
         macs: [tenant(from), GATEWAY],
         ipv4: [ipv4(from), ipv4(to)],
-        ipv6: [ipv6(from.into()), ipv6(to.into())],
-    };
+        ipv6: [ipv6(from), ipv6(to)],
+        port: FIRST_PORT,
+    }
+}
+
+/// The tenants of both ways.
+fn ends(to: To) -> [Ends; 2] {
+    let first = tenant_way(1, 2);
     match to {
-        To::Neighbour => [way(1, 2), way(2, 1)],
-        To::Wire => [Ends { ipv4: [ipv4(1), FIRST_DESTINATION], ..way(1, 2) }, way(2, 1)],
+        To::Neighbour => [first, tenant_way(2, 1)],
+        To::Wire => [Ends { ipv4: [first.ipv4[0], FIRST_DESTINATION], ..first }, tenant_way(2, 1)],
     }
 }
