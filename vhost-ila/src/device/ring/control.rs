@@ -43,7 +43,7 @@ struct Control<R> {
 
 impl<R: Ring> Control<R> {
     fn new(spec: &RingSpec) -> Result<Self, RingFault> {
-        let ring = R::new(spec)?;
+        let ring = R::new(spec, Direction::Writable)?;
         ring.must_be_whole()?;
         Ok(Self {
             ring,

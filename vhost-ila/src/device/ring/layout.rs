@@ -240,9 +240,7 @@ impl Layout {
     #[inline]
     pub(super) fn prefetch_used(&self, index: u16, count: usize) {
         for at in (0..count as u16).step_by(8) {
-            cpu::prefetch_to_write(
-                (self.used as usize).wrapping_add(4 + 8 * self.mask(index.wrapping_add(at))),
-            );
+            cpu::prefetch((self.used as usize).wrapping_add(4 + 8 * self.mask(index.wrapping_add(at))));
         }
     }
 }

@@ -34,7 +34,7 @@ mod transmit;
 
 use std::sync::Arc;
 
-use chain::{Chain, Walk};
+use chain::{Chain, Direction, Walk};
 pub use control::{Command, ControlRing};
 pub use layout::RingAddresses;
 use packed::PackedRing;
@@ -149,7 +149,8 @@ trait Ring: Sized {
     /// What [`Ring::look`] has found, for [`Ring::chain`].
     type Found: Default;
 
-    fn new(spec: &RingSpec) -> Result<Self, RingFault>;
+    /// `direction`: which way its buffers go.
+    fn new(spec: &RingSpec, direction: Direction) -> Result<Self, RingFault>;
 
     /// What its buffers lie in.
     fn memory(&self) -> &Arc<GuestMemory>;

@@ -47,7 +47,7 @@ struct Receive<R: Ring> {
 
 impl<R: Ring> Receive<R> {
     fn new(spec: &RingSpec, mergeable: bool) -> Result<Self, RingFault> {
-        let mut ring = R::new(spec)?;
+        let mut ring = R::new(spec, Direction::Writable)?;
         // A frame that finds no buffer is dropped at once, so news of buffers is never waited for.
         ring.refuse_kicks();
         ring.must_be_whole()?;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::chain::{Chain, Walk};
+use super::chain::{Chain, Direction, Walk};
 use super::layout::Layout;
 use super::{BATCH, Ring, RingFault, RingSpec};
 use crate::device::dirty_log::RingLog;
@@ -79,7 +79,7 @@ impl SplitRing {
 impl Ring for SplitRing {
     type Found = Heads;
 
-    fn new(spec: &RingSpec) -> Result<Self, RingFault> {
+    fn new(spec: &RingSpec, _: Direction) -> Result<Self, RingFault> {
         let layout = Layout::new(Arc::clone(&spec.memory), spec.addresses, spec.size)?;
         let index = layout.used_index();
         let (used, len) = layout.used_range();

@@ -122,7 +122,7 @@ struct Transmit<R: Ring> {
 
 impl<R: Ring> Transmit<R> {
     fn new(spec: &RingSpec) -> Result<Self, RingFault> {
-        let ring = R::new(spec)?;
+        let ring = R::new(spec, Direction::Readable)?;
         ring.must_be_whole()?;
         Ok(Self {
             ring,

@@ -17,6 +17,9 @@ const F_AVAIL: u16 = 1 << 7;
 /// As above.
 const F_USED: u16 = 1 << 15;
 
+/// Descriptors of a cache line.
+pub(super) const LINE: u16 = 4;
+
 /// What one side wants to be told of (2.8.10).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wish {
@@ -187,12 +190,21 @@ impl Layout {
         unsafe { AtomicU32::from_ptr(self.device) }.store(word.to_le(), Ordering::Release);
     }
 
-    /// Brings the line of the descriptor at `place` in, to be read and then written.
+    /// Brings the lines of `count` descriptors from `place` on in: to be written as well, or only read.
     #[inline]
-    pub(super) fn prefetch(&self, place: Place) {
-        cpu::prefetch_to_write(
-            (self.descriptors as usize).wrapping_add(16 * usize::from(place.offset(self.size))),
-        );
+    pub(super) fn prefetch(&self, place: Place, count: u16, to_write: bool) {
+        let mut ahead = 0;
+        while ahead < count.min(self.size) {
+            let offset = place.after(ahead, self.size).offset(self.size);
+            let at = (self.descriptors as usize).wrapping_add(16 * usize::from(offset));
+            if to_write {
+                cpu::prefetch_to_write(at);
+            } else {
+                cpu::prefetch(at);
+            }
+            // From the first of the next line on.
+            ahead += LINE - offset % LINE;
+        }
     }
 }
 

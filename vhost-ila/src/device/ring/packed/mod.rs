@@ -26,19 +26,18 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use layout::{Layout, Used, Wish};
+use layout::{LINE, Layout, Used, Wish};
 use place::Place;
 
-use super::chain::{Chain, Walk};
+use super::chain::{Chain, Direction, Walk};
 use super::layout::{Descriptor, F_INDIRECT, F_NEXT};
 use super::{BATCH, MAX_CHAIN, Ring, RingFault, RingSpec};
 use crate::device::dirty_log::{LogSpec, RingLog};
 use crate::device::memory::{GuestMemory, Segment};
 
-/// Descriptors asked for ahead of the one that is looked at: some lines, not so many that those the driver still writes are taken away.
+/// Descriptors asked for ahead of the one that is looked at, where the batch before was no longer: some lines, not so many that those which
+/// the driver still writes are taken away from it.
 const ASKED_AHEAD: u16 = 16;
-/// Descriptors of a line.
-const LINE: u16 = 4;
 
 /// Places and notifications of one packed ring, both directions.
 #[derive(Debug)]
@@ -54,6 +53,10 @@ pub(super) struct PackedRing {
     published: Place,
     /// What shows it, once something is finished.
     first: Option<Used>,
+    /// How many descriptors were shown last: as many are asked for before the next are looked at.
+    usual: u16,
+    /// Whether each descriptor is written, as it is given back; else they are read, and one of a batch is written.
+    writes_all: bool,
     /// What was shown when the driver was last considered for a signal; None as in a split ring.
     considered: Option<Place>,
     /// What was said about kicks last.
@@ -160,6 +163,25 @@ impl PackedRing {
         self.next_used = self.next_used.after(entries, self.layout.size);
     }
 
+    /// A chain of another kind than one buffer in one region.
+    #[inline(never)]
+    fn chain_of_several(
+        &self,
+        head: Descriptor,
+        room: u16,
+        walk: &mut Walk,
+        (arena, chains): (&mut Vec<Segment>, &mut Vec<Chain>),
+    ) -> Result<(u32, u16), RingFault> {
+        let first = arena.len();
+        let (len, entries, id) = if head.flags & F_INDIRECT == 0 {
+            self.direct(head, room, walk, arena)?
+        } else {
+            (self.indirect(head, walk, arena)?, 1, head.next)
+        };
+        chains.push(Chain { id, entries, first: first as u16, count: (arena.len() - first) as u16, len });
+        Ok((len, entries))
+    }
+
     fn say(&mut self, wish: Wish) {
         self.wish = wish;
         self.note();
@@ -194,7 +216,7 @@ impl PackedRing {
 impl Ring for PackedRing {
     type Found = ();
 
-    fn new(spec: &RingSpec) -> Result<Self, RingFault> {
+    fn new(spec: &RingSpec, direction: Direction) -> Result<Self, RingFault> {
         let layout = Layout::new(Arc::clone(&spec.memory), spec.addresses, spec.size)?;
         let said = match spec.base {
             None => Place::FIRST,
@@ -211,6 +233,8 @@ impl Ring for PackedRing {
             next_used: begin,
             published: begin,
             first: None,
+            usual: 0,
+            writes_all: !spec.in_order || direction == Direction::Writable,
             considered: None,
             wish: Wish::Enable,
             log,
@@ -229,9 +253,7 @@ impl Ring for PackedRing {
 
     #[inline]
     fn expect(&self) {
-        for ahead in (0..ASKED_AHEAD).step_by(LINE.into()) {
-            self.layout.prefetch(self.next_available.after(ahead.min(self.layout.size), self.layout.size));
-        }
+        self.layout.prefetch(self.next_available, self.usual.clamp(1, BATCH as u16), self.writes_all);
     }
 
     /// Whether there are more than one is seen as they are taken: each has flags of its own.
@@ -241,36 +263,40 @@ impl Ring for PackedRing {
         if room == 0 || !self.layout.is_available(self.next_available) {
             return Ok(0);
         }
-        for ahead in (LINE..ASKED_AHEAD).step_by(LINE.into()) {
-            self.layout.prefetch(self.next_available.after(ahead.min(self.layout.size), self.layout.size));
+        let count = want.min(BATCH).min(room.into());
+        if usize::from(self.usual) < count {
+            self.layout.prefetch(self.next_available, ASKED_AHEAD.min(count as u16), self.writes_all);
         }
-        Ok(want.min(BATCH).min(room.into()))
+        Ok(count)
     }
 
-    #[inline]
+    #[inline(always)]
     fn chain(
         &mut self,
         (): &(),
-        _: usize,
+        index: usize,
         walk: &mut Walk,
         (arena, chains): (&mut Vec<Segment>, &mut Vec<Chain>),
     ) -> Result<Option<u32>, RingFault> {
-        let room = self.room();
+        let (room, size) = (self.room(), self.layout.size);
         if room == 0 {
             return Ok(None);
         }
         let Some(head) = self.layout.available(self.next_available) else { return Ok(None) };
-        let size = self.layout.size;
-        if self.next_available.offset(size).is_multiple_of(LINE) {
-            self.layout.prefetch(self.next_available.after(ASKED_AHEAD.min(size), size));
+        let ahead = usize::from(ASKED_AHEAD);
+        if index + ahead >= usize::from(self.usual) && self.next_available.offset(size).is_multiple_of(LINE) {
+            let place = self.next_available.after(ASKED_AHEAD.min(size), size);
+            self.layout.prefetch(place, 1, self.writes_all);
         }
-        let first = arena.len();
-        let (len, entries, id) = if head.flags & F_INDIRECT == 0 {
-            self.direct(head, room, walk, arena)?
-        } else {
-            (self.indirect(head, walk, arena)?, 1, head.next)
-        };
-        chains.push(Chain { id, entries, first: first as u16, count: (arena.len() - first) as u16, len });
+        // Nearly every chain is one buffer in one region.
+        if let Some(piece) = walk.alone(&self.layout.memory, &head) {
+            let (id, first, len) = (head.next, arena.len() as u16, head.len);
+            arena.push(piece);
+            chains.push(Chain { id, entries: 1, first, count: 1, len });
+            self.next_available = self.next_available.after(1, size);
+            return Ok(Some(len));
+        }
+        let (len, entries) = self.chain_of_several(head, room, walk, (arena, chains))?;
         self.next_available = self.next_available.after(entries, size);
         Ok(Some(len))
     }
@@ -312,6 +338,7 @@ impl Ring for PackedRing {
         }
         self.layout.publish_used(begin, first);
         self.published = self.next_used;
+        self.usual = count;
         self.note();
         if let Some(log) = &mut self.log {
             log.wrote_descriptors(begin, 1, size);
