@@ -1,12 +1,24 @@
-//! The end-to-end tests: each in a sandbox of its own, with a limit, one after the other.
+//! The end-to-end tests: each in a sandbox of its own, with a limit; most of them two at a time, because most of their time is waiting.
+//!
+//! ```text
+//!   names ─┬─> two lanes, each takes the next ─┐
+//!          └─> then [`ALONE`], one by one ─────┴─> outcomes, in the order of the names
+//! ```
+//!
+//! What must stay true: a test shares with its neighbour nothing but the processors. Networks, processes and `/run` are its sandbox's;
+//! what it writes below cargo's target directory is named after it. What two processors must be shared for to spoil is in [`ALONE`].
 
+use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::scoreboard::{self, Row};
 use crate::{build, fetch, sandbox, workspace};
@@ -55,6 +67,23 @@ const METADATA: &str = "metadata::";
 
 /// The module of the tests that take minutes each.
 const SOAKS: &str = "soaks::";
+
+/// How many tests run side by side. In a long run none does: its figures are recorded.
+const LANES: usize = 2;
+
+/// The tests that run by themselves, by the beginnings of their names, and why: what they claim is about time, or about a share of the
+/// machine.
+const ALONE: [(&str, &str); 9] = [
+    ("cloud_hypervisor::both_directions_flow", "within a second after a kill"),
+    ("dpdk::", "within a second after a kill; its poll loops take whole processors"),
+    ("hostile_connections_delay_nobody_else::", "measures how long an honest front-end waits"),
+    ("hostile_load_leaves_the_others_their_share::", "measures a share of the processors"),
+    ("identifiers_by_the_million::", "measures how long a table takes to load"),
+    ("idle::", "measures processor time and wakes"),
+    ("restarts::both_ways_are_open", "within a second after a kill"),
+    ("the_bench_measures::", "drives generators that take whole processors"),
+    (SOAKS, "minutes of load, with what grew at the end"),
+];
 
 /// How large a run is, and where its random numbers begin; the tests are told by the environment (`tests/src/scoreboard.rs`).
 #[derive(Clone, Copy)]
@@ -108,7 +137,39 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
         }
     }
     build::daemon()?;
-    names.into_iter().map(|name| one(&binary, name, scale)).collect()
+    if filters.is_empty() {
+        for (alone, _) in ALONE.iter().filter(|(alone, _)| scale.long || *alone != SOAKS) {
+            ensure!(
+                names.iter().any(|name| name.starts_with(alone)),
+                "no test runs alone by the name {alone}"
+            );
+        }
+    }
+    let runs_alone = |name: &&str| ALONE.iter().any(|(alone, _)| name.starts_with(alone));
+    let (alone, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(runs_alone);
+    let mut ran = in_lanes(others, if scale.long { 1 } else { LANES }, &|name| one(&binary, name, scale))?;
+    ran.extend(in_lanes(alone, 1, &|name| one(&binary, name, scale))?);
+    ran.sort_by_key(|(name, _)| *name);
+    Ok(ran.into_iter().map(|(_, ran)| ran).collect())
+}
+
+/// Runs each of `names`, so many side by side; what came of each.
+fn in_lanes<'a, R: Send>(
+    names: Vec<&'a str>,
+    lanes: usize,
+    run: &(impl Fn(&str) -> Result<R> + Sync),
+) -> Result<Vec<(&'a str, R)>> {
+    let waiting = Mutex::new(VecDeque::from(names));
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let lane = || std::iter::from_fn(next).map(|name| Ok((name, run(name)?))).collect::<Result<Vec<_>>>();
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        let mut all = Vec::new();
+        for thread in running {
+            all.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
 }
 
 fn one(binary: &Path, name: &str, scale: Scale) -> Result<Ran> {
@@ -149,16 +210,71 @@ fn one(binary: &Path, name: &str, scale: Scale) -> Result<Ran> {
         (Some(status), None) if status.success() => Outcome::Passed,
         _ => Outcome::Failed(file),
     };
-    match &outcome {
-        Outcome::Passed => println!("ok      {name} ({seconds:.1} s)"),
-        Outcome::Skipped(reason) => println!("skipped {name}: {reason}"),
-        Outcome::Failed(file) => {
-            let why = if status.is_none() { "took too long" } else { "failed" };
-            println!("FAILED  {name} {why} after {seconds:.1} s; the end of {}:", file.display());
-            let lines: Vec<&str> = said.lines().collect();
-            lines[lines.len().saturating_sub(25)..].iter().for_each(|line| println!("    {line}"));
-        }
-    }
+    // In one piece: a neighbour's may end at the same time.
+    print!("{}", account(name, &outcome, seconds, status.is_none(), &said));
     let rows = scoreboard::rows(name, &said, outcome == Outcome::Passed);
     Ok(Ran { outcome, rows })
+}
+
+/// What is said of a test that has ended, in whole lines.
+fn account(name: &str, outcome: &Outcome, seconds: f32, late: bool, said: &str) -> String {
+    match outcome {
+        Outcome::Passed => format!("ok      {name} ({seconds:.1} s)\n"),
+        Outcome::Skipped(reason) => format!("skipped {name}: {reason}\n"),
+        Outcome::Failed(file) => {
+            let why = if late { "took too long" } else { "failed" };
+            let mut text =
+                format!("FAILED  {name} {why} after {seconds:.1} s; the end of {}:\n", file.display());
+            let lines: Vec<&str> = said.lines().collect();
+            for line in &lines[lines.len().saturating_sub(25)..] {
+                // A string takes everything.
+                let _ = writeln!(text, "    {line}");
+            }
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn two_lanes_run_everything_once_and_two_at_a_time() {
+        let names = vec!["a", "b", "c", "d"];
+        // Nobody passes unless another is there.
+        let two = Barrier::new(2);
+        let mut ran = in_lanes(names.clone(), 2, &|name| {
+            two.wait();
+            Ok(name.len())
+        })
+        .unwrap();
+        ran.sort_unstable();
+        assert_eq!(ran, names.iter().map(|name| (*name, 1)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_lane_keeps_the_order_and_an_error_ends_it() {
+        let ran = Mutex::new(Vec::new());
+        let result = in_lanes(vec!["a", "b", "c"], 1, &|name| {
+            ran.lock().unwrap().push(name.to_owned());
+            ensure!(name != "b", "it cannot be started");
+            Ok(())
+        });
+        assert!(result.is_err());
+        assert_eq!(*ran.lock().unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn the_end_of_a_failed_tests_output_is_shown() {
+        let said: String = (0..40).map(|line| format!("line {line}\n")).collect();
+        let text = account("a::b", &Outcome::Failed("log".into()), 1.25, false, &said);
+        assert!(
+            text.starts_with("FAILED  a::b failed after 1.2 s; the end of log:\n    line 15\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("    line 39\n"));
+    }
 }

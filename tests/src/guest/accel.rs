@@ -56,6 +56,9 @@ impl Accel {
 fn remembered_or_tried(image: &Image) -> Result<Accel> {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading boot_id")?;
     let file = sandbox::target()?.join("accel.json");
+    // Tests run side by side, and the trial is made once. The lock goes with its file.
+    let trial = fs::File::create(file.with_extension("lock"))?;
+    rustix::fs::flock(&trial, rustix::fs::FlockOperation::LockExclusive)?;
     let remembered = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Verdict>(&bytes).ok());
     if let Some(verdict) = remembered.filter(|verdict| verdict.boot_id == boot_id) {
         eprintln!("accel: {:?}: {} (remembered from {})", verdict.accel, verdict.because, file.display());
