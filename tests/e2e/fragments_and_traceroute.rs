@@ -79,8 +79,8 @@ fn of_a_neighbour_on_the_same_host_and_of_one_on_another() {
 /// What a prober said is in `/tmp/NUMBER`: its command, its hops, its target and the family of it.
 type Prober = (String, usize, &'static str, usize);
 
-/// Starts the probers to each neighbour in both families, all of one neighbour at once: mtr takes an error that quotes a port it used
-/// for its own, whoever was asked.
+/// Starts the probers to each neighbour in both families, all of one neighbour and family at once: mtr takes an error that quotes a port it
+/// used for its own, whoever was asked and by whichever family, and cannot use it then.
 fn begin(guest: &mut Guest) -> Vec<Prober> {
     let (mut probers, mut all): (Vec<Prober>, String) = Default::default();
     // Between hosts: the fabric's router, and the other host's kernel, which forwards to its TUN.
@@ -91,8 +91,8 @@ fn begin(guest: &mut Guest) -> Vec<Prober> {
                 all += &format!("{command} >/tmp/{} 2>&1 & ", probers.len());
                 probers.push((command, hops, target, family));
             }
+            all += "wait; ";
         }
-        all += "wait; ";
     }
     guest.spawn(&format!("rm -f /tmp/probed; {all}touch /tmp/probed"), "/tmp/log").unwrap();
     probers

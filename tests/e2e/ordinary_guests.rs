@@ -65,8 +65,7 @@ fn get_all_that_they_ask_for_by_dhclient_networkd_and_dhcpcd() {
     // Renews both leases, then rebinds them.
     vm3.run("/sbin/dhcpcd -N eth0").unwrap();
     must_be_answered(vm3, 2);
-    // dhclient says goodbye and drops its address at once: without the gateway's MAC at hand, the kernel would drop the goodbye too.
-    traffic::ping(vm1, GATEWAY, 1).unwrap();
+    [&mut *vm1, vm2, vm3].into_iter().for_each(get_ready_for_a_goodbye);
     vm1.run("/sbin/dhclient -r -4 eth0; /sbin/dhclient -r -6 eth0").unwrap();
     vm2.run("killall systemd-networkd").unwrap();
     vm3.run("/sbin/dhcpcd -n eth0").unwrap();
@@ -90,6 +89,7 @@ fn get_all_that_they_ask_for_by_dhclient_networkd_and_dhcpcd() {
     must_be_addressed(&mut guests, 32, &format!("{GATEWAY} dev eth0"));
     traffic::ping(&mut guests[0], VM2.ipv4, 1).unwrap();
     let [vm1, _, vm3] = &mut guests[..] else { panic!("three guests") };
+    get_ready_for_a_goodbye(vm3);
     vm3.run("/sbin/dhcpcd -k eth0").unwrap();
     // An address from elsewhere, and the rest by DHCPINFORM.
     vm3.spawn(&format!("/sbin/dhcpcd -4 -B -d -s {}/16 eth0", VM3.ipv4), "/tmp/inform").unwrap();
@@ -109,6 +109,11 @@ fn get_all_that_they_ask_for_by_dhclient_networkd_and_dhcpcd() {
     vm1.must_hold(&leased, &["Decline > all"]);
     vm3.must_hold(&leased, &["Release > gateway", "Inform > all", "ACK > me"]);
     assert_eq!(site.daemons[0].drops("dhcp-decline").unwrap(), 1);
+}
+
+/// A client says goodbye and drops its address at once: without the gateway's MAC at hand, the kernel would drop the goodbye too.
+fn get_ready_for_a_goodbye(guest: &mut Guest) {
+    traffic::ping(guest, GATEWAY, 1).unwrap();
 }
 
 /// Starts what each runs, and a capture in each.

@@ -14,7 +14,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -49,12 +49,13 @@ exec env -i PATH=/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root CA
     ACCEL="$ACCEL" chroot . sh -c 'cd /src && cargo xtask demo && cargo xtask test "$0"' "$7"
 "#;
 
-/// Runs the README's commands in a bare Debian. `Ok(None)` when they succeed, the reason when this cannot be tried here.
+/// Runs the README's commands in a bare Debian; what they say goes to `log`, or is printed. `Ok(None)` when they succeed, the reason when
+/// this cannot be tried here.
 ///
 /// # Errors
 ///
 /// Fails when one of the commands does, or the bare system cannot be made.
-pub(crate) fn run() -> Result<Option<String>> {
+pub(crate) fn run(log: Option<&Path>) -> Result<Option<String>> {
     if fs::metadata("/proc/self").context("reading /proc")?.uid() != 0 {
         return Ok(Some("a bare Debian needs root, for chroot".into()));
     }
@@ -75,9 +76,21 @@ pub(crate) fn run() -> Result<Option<String>> {
     command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
     command.args(["sh", "-c", INSIDE, "sh"]).arg(base).arg(workspace::root()).arg(toolchain()?);
     command.arg(registry).arg(archives).arg(target).arg(SAMPLE).stdin(Stdio::null());
-    let status = command.env("ACCEL", std::env::var("ACCEL").unwrap_or_default()).status()?;
-    ensure!(status.success(), "the README's commands fail in a bare Debian");
+    command.env("ACCEL", std::env::var("ACCEL").unwrap_or_default());
+    if let Some(log) = log {
+        let file = fs::File::create(log)?;
+        command.stdout(file.try_clone()?).stderr(file);
+    }
+    let status = command.status()?;
+    let said = log.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default();
+    ensure!(status.success(), "the README's commands fail in a bare Debian\n{}", end(&said));
     Ok(None)
+}
+
+/// The last lines of what was said.
+fn end(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 /// The directory of the Rust toolchain, with `bin/cargo`.
@@ -127,7 +140,7 @@ fn base() -> Result<PathBuf> {
 ///
 /// As [`run`].
 pub(crate) fn command() -> Result<()> {
-    let skipped = run()?;
+    let skipped = run(None)?;
     println!("{}", skipped.map_or("bare: passed".into(), |reason| format!("bare: skipped: {reason}")));
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The end-to-end tests: each in a sandbox of its own, with a limit; most of them two at a time, because most of their time is waiting.
 //!
 //! ```text
-//!   names ─┬─> two lanes, each takes the next ─┐
-//!          └─> then [`ALONE`], one by one ─────┴─> outcomes, in the order of the names
+//!   names ─┬─> two lanes, each takes the next; beside them a build ─┐
+//!          └─> then [`ALONE`], one by one ──────────────────────────┴─> outcomes, in the order of the names
 //! ```
 //!
 //! What must stay true: a test shares with its neighbour nothing but the processors. Networks, processes and `/run` are its sandbox's;
@@ -103,12 +103,12 @@ pub(crate) struct Ran {
 }
 
 /// Runs the end-to-end tests whose name contains one of `filters`, or all, and says each one's name and outcome. Soaks run only when
-/// the scale is long.
+/// the scale is long. `beside` runs while tests run side by side, and has ended before the first that runs alone.
 ///
 /// # Errors
 ///
 /// Fails when something does not build or cannot be fetched. A failed test is an outcome.
-pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
+pub(crate) fn run(filters: &[String], scale: Scale, beside: impl FnOnce() + Send) -> Result<Vec<Ran>> {
     let binary = build::harness(&["test", "--no-run", "--test", "e2e"])?;
     let list = Command::new(&binary).args(["--list", "--ignored", "--format", "terse"]).output()?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
@@ -147,7 +147,11 @@ pub(crate) fn run(filters: &[String], scale: Scale) -> Result<Vec<Ran>> {
     }
     let runs_alone = |name: &&str| ALONE.iter().any(|(alone, _)| name.starts_with(alone));
     let (alone, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(runs_alone);
-    let mut ran = in_lanes(others, if scale.long { 1 } else { LANES }, &|name| one(&binary, name, scale))?;
+    let lanes = if scale.long { 1 } else { LANES };
+    let mut ran = thread::scope(|scope| {
+        scope.spawn(beside);
+        in_lanes(others, lanes, &|name| one(&binary, name, scale))
+    })?;
     ran.extend(in_lanes(alone, 1, &|name| one(&binary, name, scale))?);
     ran.sort_by_key(|(name, _)| *name);
     Ok(ran.into_iter().map(|(_, ran)| ran).collect())

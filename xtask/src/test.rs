@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that can fail, in the order of what fails fastest.
 //!
 //! ```text
-//! format ─> clippy ─> lint ─> cargo test ─> fuzz, a while ─> end to end ─> the README in a bare Debian
+//! format ─> clippy ─> lint ─> cargo test ─> fuzz, a while ─> end to end, and the README in a bare Debian beside it
 //! ```
 //!
 //! The last line counts them all, whatever went wrong before. With a filter, only the end-to-end tests and fuzz targets of that
@@ -75,9 +75,13 @@ pub(crate) fn run(filters: &[String], scale: Scale, record: bool) -> Result<()> 
         }
         Err(error) => count.part("rings beside the reference", Err(error)),
     }
-    rows.extend(end_to_end(&mut count, filters, scale));
+    // That one builds everything anew, which takes minutes; most end-to-end tests wait most of the time.
+    let bare = || bare::run(Some(&workspace::target().join("bare.log")));
+    let mut readme = None;
+    let beside = || readme = (everything && !long).then(bare);
+    rows.extend(end_to_end(&mut count, filters, scale, beside));
     if everything {
-        the_readme(&mut count);
+        the_readme(&mut count, readme.unwrap_or_else(bare));
     }
     if long && everything {
         count.step(
@@ -139,8 +143,8 @@ fn fuzzed(count: &mut Count, filters: &[String], scale: Scale) -> Vec<Row> {
     }
 }
 
-fn end_to_end(count: &mut Count, filters: &[String], scale: Scale) -> Vec<Row> {
-    let tests = match e2e::run(filters, scale) {
+fn end_to_end(count: &mut Count, filters: &[String], scale: Scale, beside: impl FnOnce() + Send) -> Vec<Row> {
+    let tests = match e2e::run(filters, scale, beside) {
         Ok(tests) => tests,
         Err(error) => {
             count.part("end to end", Err(error));
@@ -167,9 +171,9 @@ fn everything_but_guests(count: &mut Count) {
     count.part("cargo test", cargo_test());
 }
 
-fn the_readme(count: &mut Count) {
+fn the_readme(count: &mut Count, ran: Result<Option<String>>) {
     const NAME: &str = "the README's two commands in a bare Debian";
-    match bare::run() {
+    match ran {
         Ok(None) => count.step(NAME, true),
         Ok(Some(reason)) => {
             println!("skipped {NAME}: {reason}");
