@@ -105,6 +105,7 @@ fn start(config: &Config) -> Result<(Arc<DaemonHandle>, Arc<Nve>)> {
         uplink: config.uplink.clone(),
         gateway: config.gateway.as_ref().map(|gateway| gateway.tun.clone()),
         spin: config.worker.spin,
+        workers: config.worker.count,
     };
     let daemon = Daemon::start(daemon, Arc::clone(&nve)).context("the daemon cannot start")?;
     Ok((Arc::new(daemon), nve))
@@ -201,6 +202,7 @@ impl Devices for Served {
             busy_polls: report.busy_polls,
             sleeps: report.sleeps,
             signals: report.signals,
+            waits: report.waits,
             turns: report.turns.to_vec(),
             longest_turn_us: report.longest_turn_us,
             uplink_lost: report.uplink_lost,

@@ -110,6 +110,10 @@ fn counters(counters: &Counters) -> String {
             "\nworker {index}: {} packets, {per_packet} cycles each; {} of {} polls found work",
             worker.packets, worker.busy_polls, worker.polls
         );
+        if worker.waits > 0 {
+            let _ =
+                writeln!(text, "it waited {} times for receive rings that another wrote to", worker.waits);
+        }
         if worker.gateway_lost {
             text += "the gateway is lost: its interface was removed; restart the daemon to open it again\n";
         }

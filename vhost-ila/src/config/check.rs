@@ -23,6 +23,7 @@ use super::{
     AuthorityConfig, Config, Place, Problem, Refused, WorkerConfig, across, nearest, realms, redirect, value,
 };
 use crate::redirect::RedirectConfig;
+use crate::worker::MAX_WORKERS;
 
 /// Where a resolver listens, unless said otherwise.
 const DNS_PORT: u16 = 53;
@@ -347,6 +348,7 @@ impl Gathered {
         let uplink = uplink.complete(section.host.locator, &runtime)?;
         uplink::beside_gateway(self.gateway.as_ref(), self.gateway_place.as_ref(), &uplink)?;
         uplink::beside_redirect(self.redirect_place.as_ref(), &uplink)?;
+        uplink::beside_workers(section.worker.count, &sections.host, &uplink)?;
         let gateway = self.gateway;
         let mut host = section.host;
         host.uplink_mtu = uplink.mtu();
@@ -441,12 +443,10 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
         Some(text) => judge.spin("host.spin", text),
         None => Some(Default::default()),
     };
-    if let Some(workers) = &raw.workers
-        && *workers.get_ref() != 1
-    {
-        let what = format!("host.workers: {} workers are not supported", workers.get_ref());
-        judge.refuse(workers.span(), what, "write workers = 1, or remove the line".into());
-    }
+    let count = match &raw.workers {
+        Some(number) => judge.number("host.workers", number, 1..=MAX_WORKERS),
+        None => Some(1),
+    };
     let fabric: Vec<Option<_>> = raw.fabric.iter().map(|text| judge.prefix6("host.fabric", text)).collect();
     let fabric = fabric.into_iter().collect::<Option<_>>();
     // The MTU is the uplink's: `together` sets it.
@@ -459,7 +459,7 @@ fn host_section(judge: &mut Judge<'_>, raw: &RawHost) -> Option<HostSection> {
         unknown: unknown?,
     };
     let moves = Moves { stragglers: stragglers?, grace: grace?, ..Moves::default() };
-    let worker = WorkerConfig { spin: spin? };
+    let worker = WorkerConfig { count: count?, spin: spin? };
     Some(HostSection { host, fabric: fabric?, moves, runtime: runtime?, worker })
 }
 

@@ -132,7 +132,8 @@ impl Config {
             (host, "host.sir", old.sir == new.sir),
             (host, "[domain]", domains(self) == domains(wanted)),
             (host, "host.runtime", self.runtime == wanted.runtime),
-            (host, "host.spin", self.worker == wanted.worker),
+            (host, "host.spin", self.worker.spin == wanted.worker.spin),
+            (host, "host.workers", self.worker.count == wanted.worker.count),
             (uplink, "[uplink]", self.uplink == wanted.uplink),
             (uplink, "[gateway]", self.gateway == wanted.gateway),
             (host, "[authority]", self.authority == wanted.authority),
@@ -295,9 +296,11 @@ pub struct GatewayConfig {
     pub interface: Option<String>,
 }
 
-/// How the workers poll.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// How many workers there are, and how they poll.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WorkerConfig {
+    /// 1 to [`MAX_WORKERS`](crate::worker::MAX_WORKERS).
+    pub count: u16,
     /// How long an idle worker spins before it sleeps; zero never spins.
     pub spin: Duration,
 }

@@ -73,7 +73,7 @@ fn a_small_config_gets_its_defaults() {
     assert_eq!(config.uplink, UplinkConfig::Tun { name: "ila0".into(), mtu: 1500 });
     assert_eq!(config.setup.setup().host.uplink_mtu, 1500);
     assert_eq!(config.runtime, PathBuf::from("/run/vhost-ila"));
-    assert_eq!(config.worker.spin, Duration::ZERO);
+    assert_eq!((config.worker.count, config.worker.spin), (1, Duration::ZERO));
     let [device] = config.devices.as_slice() else { panic!("one device") };
     assert_eq!(device.socket, PathBuf::from("/run/vhost-ila/vm1.sock"));
     assert_eq!(device.mode, SocketMode::Server);
@@ -132,7 +132,8 @@ fn optional_values_are_refused_at_their_lines() {
     refused(sir, &host("spin = \"50\""), 5, "host.spin", "us, ms or s");
     refused(sir, &host("spin = \"2s\""), 5, "host.spin", "us, ms or s");
     refused(sir, &host("spin = \"99999999999999999999s\""), 5, "host.spin", "us, ms or s");
-    refused(sir, &host("workers = 2"), 5, "host.workers", "workers = 1");
+    refused(sir, &host("workers = 0"), 5, "host.workers", "from 1 to 16");
+    refused(sir, &host("workers = 17"), 5, "host.workers", "from 1 to 16");
     let attachment = |line: &str| format!("network = \"blue\"\n{line}");
     let network = "network = \"blue\"";
     refused(network, &attachment("kind = \"tap\""), 13, "attachment.vm1.kind", "\"vhost-user\"");

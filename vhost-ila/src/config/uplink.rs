@@ -227,3 +227,16 @@ pub(super) fn beside_redirect(place: Option<&Place>, uplink: &UplinkConfig) -> R
     let remedy = "write kind = \"tun\" in [uplink], or remove [redirect]".into();
     Err(Refused::one(Problem { place: place.clone(), what, remedy }))
 }
+
+/// Whether so many workers can use `uplink`.
+pub(super) fn beside_workers(count: u16, place: &Place, uplink: &UplinkConfig) -> Result<(), Refused> {
+    if count == 1 || !matches!(uplink, UplinkConfig::VhostUser { .. }) {
+        return Ok(());
+    }
+    let what = format!("host.workers: {count} workers cannot share an uplink of kind \"vhost-user\" yet");
+    Err(Refused::one(Problem {
+        place: place.clone(),
+        what,
+        remedy: "write workers = 1, or remove the line".into(),
+    }))
+}

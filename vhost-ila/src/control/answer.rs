@@ -68,6 +68,9 @@ pub struct Worker {
     pub sleeps: u64,
     /// Interrupts sent to guests.
     pub signals: u64,
+    /// Times it waited for receive rings that another worker wrote to.
+    #[serde(default)]
+    pub waits: u64,
     /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
     #[serde(default)]
     pub turns: Vec<u64>,

@@ -357,6 +357,7 @@ fn what_only_a_restart_can_change_is_refused_by_name() {
         ("2001:db8:0:1::", "2001:db8:0:7::", "host.locator"),
         ("db8:51:", "db8:52:", "host.sir"),
         ("[uplink]", "spin = \"5us\"\n[uplink]", "host.spin"),
+        ("[uplink]", "workers = 2\n[uplink]", "host.workers"),
         ("[uplink]", "runtime = \"/tmp\"\n[uplink]", "host.runtime"),
         ("kind = \"none\"", "kind = \"none\"\nmtu = 9000", "[uplink]"),
     ] {

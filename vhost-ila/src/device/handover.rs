@@ -1,7 +1,11 @@
-//! How rings, and tasks' NICs, move between control threads and the worker: by value, one owner at a time.
+//! How rings, and tasks' NICs, move between control threads and the workers: by value, one owner at a time.
+//!
+//! Pair `p` of port `n` goes to worker `(n + p) mod N`, so a guest with several pairs uses several workers; a receive ring is started and
+//! stopped by that worker, and written to by all (`worker/homes.rs`). Tasks' NICs are read by the first.
 //!
 //! What must stay true: [`WorkerLink::start`] and [`WorkerLink::stop`] return only when the worker has done it, so what the
-//! control thread does next (unmapping memory, answering the front-end) finds nobody using the old state.
+//! control thread does next (unmapping memory, answering the front-end) finds nobody using the old state: no worker holds a ring, or has
+//! one of its descriptors left to signal.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -159,13 +163,19 @@ pub enum Request {
     Plug(PortId, Nic, Sender<io::Result<()>>),
     /// Let go of a task's NIC; the answer says whether there was one.
     Unplug(PortId, Sender<bool>),
+    /// Answer when nothing is left of the turns before: no descriptor to be signalled.
+    Pass(Sender<()>),
     /// End.
     Quit,
 }
 
-/// The control side's end.
+/// The control side's end of all workers.
 #[derive(Clone, Debug)]
-pub struct WorkerLink {
+pub struct WorkerLink(Arc<[Line]>);
+
+/// The way to one worker.
+#[derive(Debug)]
+struct Line {
     requests: Sender<Request>,
     pending: Arc<AtomicBool>,
     wake: Arc<EventFd>,
@@ -179,24 +189,30 @@ pub struct WorkerInbox {
     wake: Arc<EventFd>,
 }
 
-/// A pair of ends.
+/// The ends of so many workers, in their order.
 ///
 /// # Errors
 /// The system's, where no eventfd can be made.
-pub fn link() -> io::Result<(WorkerLink, WorkerInbox)> {
+pub fn links(workers: u16) -> io::Result<(WorkerLink, Vec<WorkerInbox>)> {
+    let ends = (0..workers).map(|_| line()).collect::<io::Result<Vec<_>>>()?;
+    let (lines, inboxes): (Vec<_>, _) = ends.into_iter().unzip();
+    Ok((WorkerLink(lines.into()), inboxes))
+}
+
+fn line() -> io::Result<(Line, WorkerInbox)> {
     let (sender, receiver) = channel();
     let pending = Arc::new(AtomicBool::new(false));
     let wake = Arc::new(EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?);
-    let link = WorkerLink { requests: sender, pending: Arc::clone(&pending), wake: Arc::clone(&wake) };
+    let line = Line { requests: sender, pending: Arc::clone(&pending), wake: Arc::clone(&wake) };
     let inbox = WorkerInbox { requests: receiver, pending, wake };
-    Ok((link, inbox))
+    Ok((line, inbox))
 }
 
 fn worker_gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the worker has ended")
 }
 
-impl WorkerLink {
+impl Line {
     fn send(&self, request: Request) -> io::Result<()> {
         self.requests.send(request).map_err(|_| worker_gone())?;
         // In this order: what the worker sees pending has its wake in the counter already, so `take` empties it in the end.
@@ -206,50 +222,93 @@ impl WorkerLink {
         woken
     }
 
-    /// Hands a ring to the worker; returns when it serves it.
+    /// Sends the request that `what` makes of a way to answer, and waits for the answer.
+    fn ask<A>(&self, what: impl FnOnce(Sender<A>) -> Request) -> io::Result<A> {
+        let (sender, receiver) = channel();
+        self.send(what(sender))?;
+        receiver.recv().map_err(|_| worker_gone())
+    }
+}
+
+impl WorkerLink {
+    /// Whose ring that is.
+    fn of(&self, port: PortId, role: Role) -> io::Result<&Line> {
+        let pair = match role {
+            Role::Receive(pair) | Role::Transmit(pair) => pair,
+            Role::Control => 0,
+        };
+        let index = (usize::from(port.0) + usize::from(pair)).checked_rem(self.0.len());
+        index.and_then(|index| self.0.get(index)).ok_or_else(worker_gone)
+    }
+
+    /// The worker that reads what no ring brings, and the others.
+    fn first(&self) -> io::Result<(&Line, &[Line])> {
+        self.0.split_first().ok_or_else(worker_gone)
+    }
+
+    /// Hands a ring to its worker; returns when it serves it.
     ///
     /// # Errors
     /// The kick descriptor cannot be watched, or the worker has ended.
     pub fn start(&self, port: PortId, queue: Queue) -> io::Result<()> {
-        let (sender, receiver) = channel();
-        self.send(Request::Start(port, queue, sender))?;
-        receiver.recv().map_err(|_| worker_gone())?
+        self.of(port, queue.role())?.ask(|answer| Request::Start(port, queue, answer))?
     }
 
-    /// Takes a ring back; returns when the worker has let go of it. None if it had none.
+    /// Takes a ring back; returns when every worker has let go of it. None if nobody had it.
     ///
     /// # Errors
-    /// The worker has ended.
+    /// A worker has ended.
     pub fn stop(&self, port: PortId, role: Role) -> io::Result<Option<Queue>> {
-        let (sender, receiver) = channel();
-        self.send(Request::Stop(port, role, sender))?;
-        receiver.recv().map_err(|_| worker_gone())
+        let queue = self.of(port, role)?.ask(|answer| Request::Stop(port, role, answer))?;
+        if matches!(role, Role::Receive(_)) && self.0.len() > 1 {
+            // Any of them may have written to it last. They pass at the same time.
+            let asked = self.0.iter().map(|line| {
+                let (sender, receiver) = channel();
+                line.send(Request::Pass(sender)).map(|()| receiver)
+            });
+            for passed in asked.collect::<io::Result<Vec<_>>>()? {
+                passed.recv().map_err(|_| worker_gone())?;
+            }
+        }
+        Ok(queue)
     }
 
-    /// Hands a task's NIC to the worker; returns when it serves it.
+    /// Hands a task's NIC to the workers; returns when they serve it.
     ///
     /// # Errors
-    /// It cannot be watched, or the worker has ended.
+    /// It cannot be watched, or a worker has ended; nobody serves it then.
     pub fn plug(&self, port: PortId, nic: Nic) -> io::Result<()> {
-        let (sender, receiver) = channel();
-        self.send(Request::Plug(port, nic, sender))?;
-        receiver.recv().map_err(|_| worker_gone())?
+        let (first, others) = self.first()?;
+        let plugged = others.iter().try_for_each(|line| {
+            let nic = Nic { tun: nic.tun.beside()?, mac: nic.mac, status: Arc::clone(&nic.status) };
+            line.ask(|answer| Request::Plug(port, nic, answer))?
+        });
+        let plugged = plugged.and_then(|()| first.ask(|answer| Request::Plug(port, nic, answer))?);
+        if plugged.is_err() {
+            // What is left of it; the error is the news.
+            let _ = self.unplug(port);
+        }
+        plugged
     }
 
-    /// Has the worker close a task's NIC; returns when it has, and says whether there was one.
+    /// Has the workers close a task's NIC; returns when they have, and says whether there was one.
     ///
     /// # Errors
-    /// The worker has ended.
+    /// A worker has ended.
     pub fn unplug(&self, port: PortId) -> io::Result<bool> {
-        let (sender, receiver) = channel();
-        self.send(Request::Unplug(port, sender))?;
-        receiver.recv().map_err(|_| worker_gone())
+        let mut had = false;
+        for line in &*self.0 {
+            had |= line.ask(|answer| Request::Unplug(port, answer))?;
+        }
+        Ok(had)
     }
 
-    /// Asks the worker to end.
+    /// Asks the workers to end.
     pub fn quit(&self) {
-        // It may have ended already.
-        let _ = self.send(Request::Quit);
+        for line in &*self.0 {
+            // It may have ended already.
+            let _ = line.send(Request::Quit);
+        }
     }
 }
 
@@ -311,7 +370,8 @@ mod tests {
 
     #[test]
     fn a_served_request_leaves_no_wake_behind() {
-        let (link, mut inbox) = link().unwrap();
+        let (link, mut inboxes) = links(1).unwrap();
+        let mut inbox = inboxes.remove(0);
         for round in 0..2000 {
             let sender = std::thread::spawn({
                 let link = link.clone();

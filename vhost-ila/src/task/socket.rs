@@ -155,7 +155,7 @@ mod tests {
         };
         let setup = Setup::of(host);
         let nve = Nve::new(setup.check().unwrap(), 16);
-        let (link, _) = handover::link().unwrap();
+        let (link, _) = handover::links(1).unwrap();
         let tasks = Arc::new(Tasks::new(nve, link));
         tasks.apply(&["web".to_owned()]);
         let directory = tempfile::tempdir().unwrap();

@@ -44,6 +44,40 @@ pub trait Uplink: Send {
     /// # Errors
     /// The system's; `WouldBlock` where the uplink is full. The packet is lost either way.
     fn send(&mut self, header: NetHeader, head: &[u8], tail: Payload<'_>) -> io::Result<()>;
+
+    /// The same way for one worker more, which sends and receives nothing.
+    ///
+    /// # Errors
+    /// The system's. `Unsupported`: one worker only can use it.
+    fn beside(&self) -> io::Result<Box<dyn Uplink>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A way that another worker reads.
+#[derive(Debug)]
+struct SendOnly<U>(U);
+
+impl<U: Uplink> Uplink for SendOnly<U> {
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn takes(&self) -> Receiver {
+        self.0.takes()
+    }
+
+    fn receive(&mut self, _: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>> {
+        Ok(None)
+    }
+
+    fn send(&mut self, header: NetHeader, head: &[u8], tail: Payload<'_>) -> io::Result<()> {
+        self.0.send(header, head, tail)
+    }
+
+    fn beside(&self) -> io::Result<Box<dyn Uplink>> {
+        self.0.beside()
+    }
 }
 
 /// Opens the uplink that is configured.

@@ -23,4 +23,8 @@ impl Uplink for NoUplink {
     fn send(&mut self, _header: NetHeader, _head: &[u8], _tail: Payload<'_>) -> io::Result<()> {
         Err(io::ErrorKind::WouldBlock.into())
     }
+
+    fn beside(&self) -> io::Result<Box<dyn Uplink>> {
+        Ok(Box::new(Self))
+    }
 }

@@ -14,8 +14,8 @@ use nve_core::pipeline::Receiver;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::FdFlags;
 
-use super::Uplink;
 use super::ioctl::{about, control_socket, empty, ioctl, name_and_flags};
+use super::{SendOnly, Uplink};
 use crate::device::memory::Payload;
 use crate::device::net_header::{LEN, NetHeader, READ_LEN};
 
@@ -214,6 +214,11 @@ impl Uplink for Tun {
                 e => Err(gone(e)),
             },
         }
+    }
+
+    // The kernel takes packets from several threads: one write is one packet, and a queue has a lock of its own.
+    fn beside(&self) -> io::Result<Box<dyn Uplink>> {
+        Ok(Box::new(SendOnly(Self { file: self.file.try_clone()?, ..*self })))
     }
 
     fn send(&mut self, header: NetHeader, head: &[u8], tail: Payload<'_>) -> io::Result<()> {

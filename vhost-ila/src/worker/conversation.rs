@@ -58,6 +58,7 @@ impl Listener {
             uplink: UplinkConfig::None { mtu: 1500 },
             gateway: None,
             spin: Duration::ZERO,
+            workers: 1,
         };
         let port = nve.port(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { daemon: Daemon::start(config, Arc::clone(&nve))?, nve, port, held: 0, before: None })
@@ -100,7 +101,7 @@ impl Listener {
             offer: Offer::default(),
         };
         let status = Arc::new(Status::new(config.offer));
-        let link = self.daemon.link.clone();
+        let link = self.daemon.workers.link.clone();
         let session = Session::new(Arc::clone(&self.nve), self.port, &config, link, status);
         let stop = Stop::new().expect("a stop");
         let _ = connection::serve(theirs, session, &stop);

@@ -22,6 +22,8 @@ pub struct WorkerCounters {
     pub sleeps: Cell,
     /// Interrupts sent to guests.
     pub signals: Cell,
+    /// Times it waited for receive rings that another worker wrote to.
+    pub waits: Cell,
     /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
     pub turns: [Cell; 6],
     /// Nanoseconds of the longest of them.
@@ -60,6 +62,7 @@ impl WorkerCounters {
             busy_polls: self.busy_polls.get(),
             sleeps: self.sleeps.get(),
             signals: self.signals.get(),
+            waits: self.waits.get(),
             turns: self.turns.each_ref().map(Cell::get),
             longest_turn_us: self.longest_turn.load(Relaxed) / 1000,
             uplink_lost: self.uplink_lost.load(Relaxed),
@@ -84,6 +87,8 @@ pub struct WorkerReport {
     pub sleeps: u64,
     /// Interrupts sent to guests.
     pub signals: u64,
+    /// Times it waited for receive rings that another worker wrote to.
+    pub waits: u64,
     /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
     pub turns: [u64; 6],
     /// The longest of them, microseconds, the time others had the processor included.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Ways;
 use super::counters::WorkerCounters;
 use super::fabric::Fabric;
+use super::homes::Homes;
 use super::receivers::Receivers;
 use super::run::Towards;
 use super::task::TaskNic;
@@ -31,6 +32,8 @@ pub(super) struct Port {
     pub(super) task: Option<Box<TaskNic>>,
     /// One of its rings has something to publish.
     pub(super) touched: bool,
+    /// Its rings are ours for this batch; else, where there are several workers, it has none here.
+    pub(super) borrowed: bool,
 }
 
 /// Where the untouched part of a frame lies.
@@ -86,6 +89,10 @@ pub(super) struct Outlets {
     pub(super) ports: Vec<Port>,
     /// Ports that this turn wrote to.
     pub(super) touched: Vec<u16>,
+    /// Where the rings are that other workers write to, too.
+    pub(super) homes: Homes,
+    /// Ports whose rings are ours for this batch, and go back there.
+    pub(super) borrowed: Vec<u16>,
     pub(super) uplink: Box<dyn Uplink>,
     /// The fabric, where the uplink is a device with rings.
     pub(super) fabric: Option<Box<Fabric>>,
@@ -102,17 +109,22 @@ pub(super) struct Outlets {
 impl Outlets {
     pub(super) fn new(
         nve: Arc<Nve>,
+        (index, workers): (u16, u16),
         Ways { uplink, link, outside }: Ways,
-        punts: WorkerEnd,
-        notifier: Notifier,
+        homes: Homes,
+        (punts, notifier): (WorkerEnd, Notifier),
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        let walker = Walker::new(Arc::clone(&nve));
+        let walker = Walker::among(Arc::clone(&nve), index, workers);
+        // Others may start the rings of any port.
+        let shared = homes.count();
         Self {
             nve,
             walker,
-            ports: Vec::new(),
-            touched: Vec::new(),
+            ports: (0..shared).map(|_| Port::default()).collect(),
+            touched: Vec::with_capacity(shared),
+            homes,
+            borrowed: Vec::with_capacity(shared),
             uplink,
             fabric: link.map(|link| Box::new(Fabric::new(link))),
             outside,
@@ -147,6 +159,9 @@ impl Outlets {
 
     /// The flow of `frame`, where its receiver has several rings; for frames whose question is gone.
     pub(super) fn flow(&mut self, origin: Origin, fate: &Fate, frame: &Frame<'_>) -> u32 {
+        if let Some((index, _)) = self.receiver(origin, fate).filter(|(_, port)| !port.receivers.is_up()) {
+            self.take(index);
+        }
         match self.receiver(origin, fate) {
             Some((_, port)) if port.receivers.spread() => {
                 let mut question = Question::default();
@@ -159,8 +174,18 @@ impl Outlets {
 
     /// Whether flows to the attachment of this number go to several rings.
     #[inline]
-    pub(super) fn spread(&self, index: u16) -> bool {
-        self.ports.get(usize::from(index)).is_some_and(|port| port.receivers.spread())
+    pub(super) fn spread(&mut self, index: u16) -> bool {
+        let Some(port) = self.ports.get(usize::from(index)) else { return false };
+        if !port.receivers.is_up() {
+            return self.spread_elsewhere(index);
+        }
+        port.receivers.spread()
+    }
+
+    /// The same of one whose rings another worker may have: those are waited for when there is a frame for them, not before.
+    #[cold]
+    fn spread_elsewhere(&mut self, index: u16) -> bool {
+        self.take_if_free(index) && self.ports.get(usize::from(index)).is_some_and(|p| p.receivers.spread())
     }
 
     /// The place of the ring of `flow` there.
@@ -211,7 +236,7 @@ impl Outlets {
         &mut self,
         origin: Origin,
         fate: &Fate,
-        flow: impl FnOnce() -> u32,
+        flow: impl Fn() -> u32,
         scratch: &Scratch,
         source: Source<'_>,
     ) {
@@ -228,7 +253,7 @@ impl Outlets {
         &mut self,
         origin: Origin,
         fate: &Fate,
-        flow: impl FnOnce() -> u32,
+        flow: impl Fn() -> u32,
         scratch: &Scratch,
         source: Source<'_>,
     ) {
@@ -262,7 +287,7 @@ impl Outlets {
     #[cold]
     fn give_back_to_port(
         &mut self,
-        (port, flow): (PortId, impl FnOnce() -> u32),
+        (port, flow): (PortId, impl Fn() -> u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,
@@ -274,7 +299,7 @@ impl Outlets {
     fn give_to_port(
         &mut self,
         origin: Origin,
-        (port, flow): (PortId, impl FnOnce() -> u32),
+        (port, flow): (PortId, impl Fn() -> u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,
@@ -283,9 +308,9 @@ impl Outlets {
         let Some((slot, head)) = slot.zip(scratch.head.get(rewritten.head.clone())) else {
             return self.walker.dropped(origin, DropReason::ReceiverDown);
         };
-        let flow = if slot.receivers.spread() { flow() } else { 0 };
-        let Some(ring) = slot.receivers.choose(flow) else {
-            return self.give_to_task(origin, port, rewritten, scratch, source);
+        let chosen = if slot.receivers.spread() { flow() } else { 0 };
+        let Some(ring) = slot.receivers.choose(chosen) else {
+            return self.give_elsewhere(origin, (port, flow), rewritten, scratch, source);
         };
         let queue = &mut *ring.queue;
         let header =
@@ -309,6 +334,24 @@ impl Outlets {
                 self.walker.dropped(origin, DropReason::ReceiverDown);
             }
         }
+    }
+
+    /// What has no ring here has one that another worker may have, or a TUN, or is down.
+    #[cold]
+    #[inline(never)]
+    fn give_elsewhere(
+        &mut self,
+        origin: Origin,
+        (port, flow): (PortId, impl Fn() -> u32),
+        rewritten: &Rewritten,
+        scratch: &Scratch,
+        source: Source<'_>,
+    ) {
+        // Once: a port whose rings are here and that is down is not asked for again.
+        if self.take(port.0) {
+            return self.give_to_port(origin, (port, flow), rewritten, scratch, source);
+        }
+        self.give_to_task(origin, port, rewritten, scratch, source);
     }
 
     /// What has no ring has a TUN, or is down. The frame loses its Ethernet header.
@@ -345,7 +388,7 @@ impl Outlets {
 
     fn give_to_uplink(
         &mut self,
-        (origin, flow): (Origin, impl FnOnce() -> u32),
+        (origin, flow): (Origin, impl Fn() -> u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,
@@ -403,6 +446,7 @@ impl Outlets {
 
     /// The guest behind `index` uses the first `pairs`.
     pub(super) fn use_pairs(&mut self, index: u16, pairs: u8) {
+        self.take(index);
         let receivers = &mut self.admit(PortId(index)).receivers;
         receivers.use_pairs(Some(pairs));
         let up = receivers.is_up();

@@ -128,7 +128,7 @@ impl Outlets {
     #[inline]
     pub(super) fn give_to_fabric(
         &mut self,
-        (origin, flow): (Origin, impl FnOnce() -> u32),
+        (origin, flow): (Origin, impl Fn() -> u32),
         rewritten: &Rewritten,
         scratch: &Scratch,
         source: Source<'_>,

@@ -17,6 +17,8 @@
 //!   task.rs      NICs without rings: the TUNs of host tasks
 //!   receivers.rs which receive ring of an attachment, by the frame's flow
 //!   run.rs       which receive rings a batch goes to: their buffers are fetched
+//!   homes.rs     receive rings that several workers write to: with one of them at a time
+//!   threads.rs   the workers' threads
 //!   turns.rs     who must sit turns out, for what it has cost
 //!   clock.rs     the time, without asking the system in every turn
 //!   again.rs     frames the core wants whole, summed or segmented first
@@ -30,6 +32,7 @@ pub mod conversation;
 mod counters;
 mod delivery;
 mod fabric;
+mod homes;
 mod poll;
 mod receivers;
 mod run;
@@ -38,6 +41,7 @@ mod senders;
 mod task;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod toll;
 mod turns;
 
@@ -45,7 +49,6 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use counters::{WorkerCounters, WorkerReport};
@@ -56,14 +59,16 @@ use smoltcp::wire::EthernetAddress;
 use tokio::sync::Notify;
 
 use crate::config::{DeviceConfig, UplinkConfig};
-use crate::device::handover::{self, WorkerLink};
 use crate::device::server::Server;
 use crate::device::status::AttachmentReport;
 use crate::punt::{self, PuntReport, Serve};
 use crate::redirect;
 use crate::task::Tasks;
 use crate::uplink::{self, Uplink};
-use poll::Worker;
+use threads::Threads;
+
+/// More than any host has cores to spare for. Each has some megabytes, and an equal part of what the gateway grants an attachment.
+pub const MAX_WORKERS: u16 = 16;
 
 /// What [`Daemon::start`] needs.
 #[derive(Clone, Debug)]
@@ -76,6 +81,8 @@ pub struct DaemonConfig {
     pub gateway: Option<String>,
     /// How long an idle worker spins before it sleeps; zero never spins.
     pub spin: Duration,
+    /// How many workers there are: 1 to [`MAX_WORKERS`].
+    pub workers: u16,
 }
 
 /// Starts the threads.
@@ -94,7 +101,8 @@ impl Daemon {
         let outside = outside.map(|tun| Box::new(tun) as Box<dyn Uplink>);
         let link = link(&config.uplink, &nve);
         let desks = desks(&nve);
-        let mut handle = Self::start_on(Ways { uplink, link, outside }, config.spin, nve, desks)?;
+        let mut handle =
+            Self::start_on(Ways { uplink, link, outside }, (config.workers, config.spin), nve, desks)?;
         if let UplinkConfig::VhostUser { device, .. } = &config.uplink {
             handle.fabric = Some(handle.serve_fabric(device)?);
         }
@@ -108,32 +116,29 @@ impl Daemon {
     /// The system's.
     pub fn start_with(uplink: Box<dyn Uplink>, spin: Duration, nve: Arc<Nve>) -> io::Result<DaemonHandle> {
         let desks = desks(&nve);
-        Self::start_on(Ways { uplink, link: None, outside: None }, spin, nve, desks)
+        Self::start_on(Ways { uplink, link: None, outside: None }, (1, spin), nve, desks)
     }
 
-    /// The same, with what serves the slow path.
-    fn start_on(ways: Ways, spin: Duration, nve: Arc<Nve>, desks: impl Serve) -> io::Result<DaemonHandle> {
+    /// The same with so many workers, and with what serves the slow path.
+    fn start_on(
+        ways: Ways,
+        (workers, spin): (u16, Duration),
+        nve: Arc<Nve>,
+        desks: impl Serve,
+    ) -> io::Result<DaemonHandle> {
+        if !(1..=MAX_WORKERS).contains(&workers) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("1 to {MAX_WORKERS} workers")));
+        }
         if ways.link.is_none() {
             nve.set_receiver(PortId::FABRIC, ways.uplink.takes());
         }
-        let (link, inbox) = handover::link()?;
-        let (punts, desks_end) = punt::ends(1)?;
-        let Some(punts) = punts.into_iter().next() else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let (punts, desks_end) = punt::ends(workers)?;
         let punt = punt::Thread::start(desks_end, desks)?;
-        let counters = Arc::new(WorkerCounters::default());
         let (redirects, notes) = redirect::Service::start(Arc::clone(&nve))?;
-        let ends = (punts, notes);
-        let worker = Worker::new(Arc::clone(&nve), inbox, ways, ends, spin, Arc::clone(&counters))?;
-        let ended = Arc::new(Notify::new());
-        let tells = TellsItsEnd(Arc::clone(&ended));
-        let thread = std::thread::Builder::new().name("worker0".to_owned()).spawn(move || {
-            let _tells = tells;
-            worker.run();
-        })?;
-        let thread = Mutex::new(Some(thread));
-        let tasks = Arc::new(Tasks::new(Arc::clone(&nve), link.clone()));
+        let workers = Threads::start(&nve, ways, (punts, &notes), spin)?;
+        let tasks = Arc::new(Tasks::new(Arc::clone(&nve), workers.link.clone()));
         let servers = Mutex::default();
-        Ok(DaemonHandle { nve, link, counters, thread, ended, punt, redirects, fabric: None, servers, tasks })
+        Ok(DaemonHandle { nve, workers, punt, redirects, fabric: None, servers, tasks })
     }
 }
 
@@ -160,6 +165,13 @@ struct Ways {
     outside: Option<Box<dyn Uplink>>,
 }
 
+impl Ways {
+    /// What another worker has of them: it sends to the uplink, and reads nothing.
+    fn beside(&self) -> io::Result<Self> {
+        Ok(Self { uplink: self.uplink.beside()?, link: None, outside: None })
+    }
+}
+
 struct Device {
     config: DeviceConfig,
     server: Server,
@@ -177,12 +189,8 @@ impl Drop for TellsItsEnd {
 /// The running daemon; stops when dropped.
 pub struct DaemonHandle {
     nve: Arc<Nve>,
-    link: WorkerLink,
-    counters: Arc<WorkerCounters>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    /// Of the worker's thread.
-    ended: Arc<Notify>,
-    /// The slow path, which ends after the worker.
+    workers: Threads,
+    /// The slow path, which ends after the workers.
     punt: punt::Thread,
     redirects: redirect::Service,
     /// The socket of the fabric, where the uplink is one.
@@ -193,7 +201,7 @@ pub struct DaemonHandle {
 
 impl std::fmt::Debug for DaemonHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DaemonHandle").field("counters", &self.counters).finish_non_exhaustive()
+        f.debug_struct("DaemonHandle").field("workers", &self.workers.report()).finish_non_exhaustive()
     }
 }
 
@@ -237,11 +245,11 @@ impl DaemonHandle {
     fn serve(&self, config: &DeviceConfig) -> io::Result<Server> {
         let port = self.nve.port(&config.name);
         let port = port.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not an attachment"))?;
-        Server::start(config, port, Arc::clone(&self.nve), self.link.clone())
+        Server::start(config, port, Arc::clone(&self.nve), self.workers.link.clone())
     }
 
     fn serve_fabric(&self, config: &DeviceConfig) -> io::Result<Mutex<Server>> {
-        let server = Server::start(config, PortId::FABRIC, Arc::clone(&self.nve), self.link.clone());
+        let server = Server::start(config, PortId::FABRIC, Arc::clone(&self.nve), self.workers.link.clone());
         server.map(Mutex::new).map_err(|e| io::Error::new(e.kind(), format!("the uplink: {e}")))
     }
 
@@ -271,7 +279,7 @@ impl DaemonHandle {
     /// What each worker spent; does not wait for a reload that is under way.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerReport> {
-        vec![self.counters.report()]
+        self.workers.report()
     }
 
     /// Redirects, told and heard.
@@ -286,16 +294,15 @@ impl DaemonHandle {
         self.punt.report()
     }
 
-    /// Whether the worker still moves packets. It ends by itself only by a bug.
+    /// Whether every worker still moves packets. One ends by itself only by a bug.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.workers.are_running()
     }
 
-    /// Waits until the worker has ended, without looking: nothing wakes an idle daemon.
+    /// Waits until a worker has ended, without looking: nothing wakes an idle daemon.
     pub async fn worker_ended(&self) {
-        self.ended.notified().await;
+        self.workers.ended.notified().await;
     }
 
     /// Ends every connection and thread; returns when all have ended.
@@ -304,12 +311,7 @@ impl DaemonHandle {
         if let Some(server) = &self.fabric {
             server.lock().unwrap_or_else(PoisonError::into_inner).stop();
         }
-        self.link.quit();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
-            && thread.join().is_err()
-        {
-            log::error!("the worker panicked");
-        }
+        self.workers.stop();
     }
 }
 

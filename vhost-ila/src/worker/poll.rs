@@ -6,29 +6,26 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use epoll::{ControlOptions, Event, Events};
-use nve_core::pipeline::{Nve, PortId};
+use nve_core::pipeline::PortId;
 
-use super::Ways;
 use super::batch::Batch;
 use super::clock::Clock;
-use super::counters::WorkerCounters;
 use super::delivery::Outlets;
 use super::run::Towards;
-use super::sender::{Commander, Kicked, Sender, is_silent};
+use super::sender::{Commander, Kicked, Sender};
 use super::senders::{self, Senders};
 use super::task::{Look, TaskNic};
+use super::threads::Seat;
 use super::turns::Turns;
 use crate::device::cpu;
 use crate::device::event::{Notifier, PeerEvent};
 use crate::device::handover::{Queue, Request, Role, WorkerInbox};
 use crate::device::memory::poisoned_mappings;
 use crate::device::ring::RingFault;
-use crate::punt::WorkerEnd;
 use crate::redirect::Notes;
 use crate::task::Nic;
 
@@ -50,6 +47,8 @@ const REQUESTS: usize = 16;
 /// A worker and all it owns.
 pub(super) struct Worker {
     out: Outlets,
+    /// It reads what no ring brings.
+    is_first: bool,
     batch: Batch,
     inbox: WorkerInbox,
     /// Of packets that took the triangle.
@@ -77,14 +76,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(
-        nve: Arc<Nve>,
-        inbox: WorkerInbox,
-        ways: Ways,
-        (punts, notes): (WorkerEnd, Notes),
-        spin: Duration,
-        counters: Arc<WorkerCounters>,
-    ) -> io::Result<Self> {
+    pub(super) fn new(seat: Seat) -> io::Result<Self> {
+        let Seat { nve, place, inbox, ways, homes, punts, notes, spin, counters } = seat;
         let poll = Poll::new()?;
         poll.watch(inbox.wake(), Events::EPOLLIN)?;
         poll.watch(&punts, Events::EPOLLIN | Events::EPOLLET)?;
@@ -94,7 +87,8 @@ impl Worker {
             }
         }
         Ok(Self {
-            out: Outlets::new(nve, ways, punts, Notifier::new()?, counters),
+            out: Outlets::new(nve, place, ways, homes, (punts, Notifier::new()?), counters),
+            is_first: place.0 == 0,
             batch: Batch::new(),
             inbox,
             notes,
@@ -177,6 +171,7 @@ impl Worker {
             }
             let next = behind.first_mut().or(before.first_mut());
             let count = self.batch.transmit(&mut self.out, sender, next);
+            self.out.end_batch();
             if count == 0 {
                 sender.quiet = sender.quiet.saturating_add(1);
                 quiet = quiet.max(sender.quiet);
@@ -220,7 +215,7 @@ impl Worker {
         while let Some(triangle) = self.out.walker.next_triangle() {
             self.notes.note(triangle);
         }
-        self.out.publish();
+        self.out.let_go();
         self.out.notifier.flush();
         if poisoned_mappings() != self.poisoned {
             self.quarantine();
@@ -300,6 +295,7 @@ impl Worker {
                     continue;
                 }
             };
+            self.out.end_batch();
             if let Some(task) = self.out.ports.get_mut(usize::from(port)).and_then(|slot| slot.task.as_mut())
             {
                 task.look.found(count);
@@ -317,6 +313,10 @@ impl Worker {
 
     fn plug(&mut self, port: PortId, nic: Nic) -> io::Result<()> {
         self.unplug(port);
+        if !self.is_first {
+            self.out.reach(port, nic);
+            return Ok(());
+        }
         if let Some(fd) = nic.tun.readable() {
             self.poll.watch(&fd, Events::EPOLLIN)?;
         }
@@ -381,6 +381,7 @@ impl Worker {
     fn quarantine(&mut self) {
         self.poisoned = poisoned_mappings();
         for index in 0..self.out.ports.len() {
+            self.out.take(index as u16);
             let Some(port) = self.out.ports.get_mut(index) else { break };
             let poisoned: Vec<u8> = port
                 .receivers
@@ -391,6 +392,7 @@ impl Worker {
             for pair in poisoned {
                 self.out.break_receive(index as u16, pair, RingFault::Memory);
             }
+            self.out.end_batch();
         }
         for sender in self.senders.all() {
             if sender.queue.fault.is_none() && sender.queue.ring.memory_is_poisoned() {
@@ -410,11 +412,15 @@ impl Worker {
         // A requester that has gone meanwhile needs no answer.
         match request {
             Request::Start(port, queue, answer) => {
-                let _ = answer.send(self.start(port, queue));
+                let started = self.start(port, queue);
+                // Before whoever hears of it asks another worker.
+                self.out.end_batch();
+                let _ = answer.send(started);
             }
             Request::Stop(port, role, answer) => {
                 let queue = self.stop(port, role);
                 self.batch.clear();
+                self.out.end_batch();
                 let _ = answer.send(queue);
             }
             Request::Plug(port, nic, answer) => {
@@ -422,6 +428,10 @@ impl Worker {
             }
             Request::Unplug(port, answer) => {
                 let _ = answer.send(self.unplug(port));
+            }
+            Request::Pass(answer) => {
+                self.out.notifier.flush();
+                let _ = answer.send(());
             }
             Request::Quit => return false,
         }
@@ -431,6 +441,7 @@ impl Worker {
     pub(super) fn start(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
         // The control thread stops a ring before it starts it anew; were it to forget, the old one must not stay in epoll.
         drop(self.stop(port, queue.role()));
+        self.out.take(port.0);
         match queue {
             Queue::Receive(queue) => {
                 self.out.admit(port).receivers.add(queue);
@@ -440,7 +451,7 @@ impl Worker {
                 let token = senders::token(port, queue.pair);
                 self.watch(queue.events.kick.as_ref(), token)?;
                 queue.ring.refuse_kicks();
-                self.out.admit(port);
+                self.out.admit(port).receivers.joined();
                 // The fabric is nobody's turn.
                 if port != PortId::FABRIC {
                     self.turns.admit(port.0);
@@ -455,6 +466,7 @@ impl Worker {
             }
             Queue::Control(queue) => {
                 self.watch(queue.events.kick.as_ref(), NO_TOKEN)?;
+                self.out.admit(port).receivers.joined();
                 let commander = Commander { port: port.0, queue };
                 commander.begin(&mut self.out);
                 self.commanders.push(commander);
@@ -471,6 +483,7 @@ impl Worker {
     }
 
     pub(super) fn stop(&mut self, port: PortId, role: Role) -> Option<Queue> {
+        self.out.take(port.0);
         let queue = self.take(port, role)?;
         if let Queue::Transmit(_) | Queue::Control(_) = &queue
             && let Some(kick) = &queue.events().kick
@@ -478,7 +491,10 @@ impl Worker {
             self.poll.forget(kick);
         }
         let receivers = &mut self.out.ports.get_mut(usize::from(port.0))?.receivers;
-        if receivers.all().next().is_none() && is_silent(port, &self.senders, &self.commanders) {
+        if !matches!(queue, Queue::Receive(_)) {
+            receivers.left();
+        }
+        if receivers.is_silent() {
             // Nothing of the guest is left, nor of what it commanded.
             receivers.use_pairs(None);
         }

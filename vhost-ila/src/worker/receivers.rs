@@ -2,6 +2,7 @@
 //!
 //! What must stay true: frames go only to rings that run, are whole, and are among the pairs the guest uses; a flow goes to one ring as
 //! long as those do not change, so that its order is kept. A receiver with one such ring is never asked for a flow.
+//! Where there are several workers these move between them (`homes.rs`), whole.
 
 use crate::device::cpu;
 use crate::device::handover::ReceiveQueue;
@@ -32,6 +33,8 @@ pub(super) struct Receivers {
     rings: Vec<Receiving>,
     /// How many frames go to.
     usable: usize,
+    /// Rings of the attachment's that run beside these: transmit rings and a control queue, whoever serves them.
+    beside: usize,
     /// Pairs the guest uses, where it said so on a control queue of ours.
     pairs: Option<u8>,
 }
@@ -95,6 +98,21 @@ impl Receivers {
         let ring = self.rings.swap_remove(at);
         self.settle();
         Some(ring.queue)
+    }
+
+    /// A transmit ring or a control queue of the attachment runs.
+    pub(super) fn joined(&mut self) {
+        self.beside += 1;
+    }
+
+    /// One of those has stopped.
+    pub(super) fn left(&mut self) {
+        self.beside = self.beside.saturating_sub(1);
+    }
+
+    /// Whether nothing of the attachment's runs.
+    pub(super) fn is_silent(&self) -> bool {
+        self.rings.is_empty() && self.beside == 0
     }
 
     /// The guest uses the first `pairs`; None: all that run.

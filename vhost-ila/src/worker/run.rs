@@ -128,7 +128,7 @@ impl Run {
     }
 
     /// The guess was wrong; or right, and frames to others follow.
-    fn forget(&mut self, out: &Outlets, port: u16) {
+    fn forget(&mut self, out: &mut Outlets, port: u16) {
         (self.port, self.spread, self.guessed) = (port, out.spread(port), false);
         (self.rings, self.pending, self.counts) = (0, 0, [0; RINGS]);
     }

@@ -2,11 +2,8 @@
 //!
 //! What must stay true: a ring that broke is left alone until the front-end sets it up again.
 
-use nve_core::pipeline::PortId;
-
 use super::delivery::{Outlets, signal_driver, tell_fault};
 use super::run::Towards;
-use super::senders::Senders;
 use crate::device::control_queue::ControlQueue;
 use crate::device::cpu;
 use crate::device::handover::{Role, TransmitQueue};
@@ -130,9 +127,4 @@ impl Kicked for Commander {
         let whose = (self.port, &*self.queue.status, Role::Control);
         tell_fault(&mut out.notifier, &self.queue.events, whose, fault);
     }
-}
-
-/// Whether `port` has none of these left.
-pub(super) fn is_silent(port: PortId, senders: &Senders, commanders: &[Commander]) -> bool {
-    !senders.has(port) && commanders.iter().all(|commander| commander.port != port.0)
 }

@@ -66,11 +66,6 @@ impl Senders {
         self.looked_at.iter_mut().chain(&mut self.resting)
     }
 
-    /// Whether `port` has one.
-    pub(super) fn has(&self, port: PortId) -> bool {
-        self.looked_at.iter().chain(&self.resting).any(|sender| sender.port == port.0)
-    }
-
     /// How many rest.
     #[cfg(test)]
     pub(super) fn resting(&self) -> usize {

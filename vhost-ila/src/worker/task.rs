@@ -79,6 +79,11 @@ impl Outlets {
         self.nve.set_receiver(port, takes);
     }
 
+    /// From now on frames for `port` go to `nic`, which another worker reads.
+    pub(super) fn reach(&mut self, port: PortId, nic: Nic) {
+        self.admit(port).task = Some(Box::new(nic.into()));
+    }
+
     /// Lets go of the NIC of `port`, if it has one.
     pub(super) fn unplug(&mut self, port: PortId) -> Option<Box<TaskNic>> {
         let task = self.ports.get_mut(usize::from(port.0))?.task.take()?;

@@ -24,7 +24,7 @@ fn a_panic_in_a_connection_is_contained_counted_and_named_and_the_next_front_end
     let lab = Lab::new(2);
     lab.daemon.apply(&[device(lab.dir.path(), 2)]).unwrap();
     let port = lab.nve.port("vm1").unwrap();
-    let link = lab.daemon.link.clone();
+    let link = lab.daemon.workers.link.clone();
     let server = Server::start_with(
         &device(lab.dir.path(), 1),
         port,

@@ -37,6 +37,7 @@ fn host(n: u8, next_hop: NextHop) -> Lab {
         uplink: UplinkConfig::VhostUser { device: uplink, next_hop, mtu: 1500 },
         gateway: None,
         spin: Duration::ZERO,
+        workers: 1,
     };
     let daemon = Daemon::start(config, Arc::clone(&nve)).unwrap();
     Lab { dir, nve, daemon }

@@ -14,7 +14,7 @@ fn one_message(lab: &Lab, request: u32, flags: u32, payload: &[u8], fds: &[i32])
     let port = lab.nve.port("vm3").unwrap();
     let config = device(lab.dir.path(), 3);
     let status = Arc::new(Status::new(config.offer));
-    let session = Session::new(Arc::clone(&lab.nve), port, &config, lab.daemon.link.clone(), status);
+    let session = Session::new(Arc::clone(&lab.nve), port, &config, lab.daemon.workers.link.clone(), status);
     let header = [request, flags, payload.len() as u32].map(u32::to_ne_bytes).concat();
     ours.send_with_fds(&[&header[..]], fds).unwrap();
     // A session that has ended already takes no more.

@@ -14,6 +14,7 @@ mod punt;
 mod stepped;
 mod task;
 mod traffic;
+mod two_workers;
 mod uplink;
 
 use std::cell::Cell;
@@ -126,6 +127,7 @@ impl Lab {
             uplink: UplinkConfig::None { mtu: 1500 },
             gateway: None,
             spin: Duration::ZERO,
+            workers: WORKERS.get(),
         };
         let daemon = Daemon::start(config, Arc::clone(&nve)).unwrap();
         Self { dir, nve, daemon }
@@ -167,15 +169,29 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 thread_local! {
     /// The kind of rings of this test's guests.
     static PACKED: Cell<bool> = const { Cell::new(false) };
+    /// The workers of this test's daemons.
+    static WORKERS: Cell<u16> = const { Cell::new(1) };
 }
 
-/// Runs a test with guests of split rings, and again with guests of packed ones.
+/// Runs a test with guests of split rings, and again with guests of packed ones; and each with one worker and with two, between which
+/// every two neighbours are.
 fn over_both_kinds(test: impl Fn()) {
-    for packed in [false, true] {
-        PACKED.set(packed);
+    with_one_and_two_workers(|| {
+        for packed in [false, true] {
+            PACKED.set(packed);
+            test();
+        }
+        PACKED.set(false);
+    });
+}
+
+/// Runs a test with one worker, and with two.
+fn with_one_and_two_workers(test: impl Fn()) {
+    for workers in [1, 2] {
+        WORKERS.set(workers);
         test();
     }
-    PACKED.set(false);
+    WORKERS.set(1);
 }
 
 /// What devices offer.

@@ -84,7 +84,7 @@ impl Stand {
         let uplink = uplink::open(&UplinkConfig::None { mtu: 1500 }).unwrap();
         let daemon = Daemon::start_on(
             Ways { uplink, link: None, outside: None },
-            Duration::ZERO,
+            (WORKERS.get(), Duration::ZERO),
             Arc::clone(&nve),
             double,
         )

@@ -12,9 +12,12 @@ use rustix::event::{EventfdFlags, eventfd};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, UdpPacket, UdpRepr};
 
+use super::super::homes::Homes;
+use super::super::poll::Worker;
+use super::super::threads::Seat;
 use super::*;
 use crate::device::event::PeerEvent;
-use crate::device::handover::{Events, Queue, ReceiveQueue, TransmitQueue, WorkerLink};
+use crate::device::handover::{Events, Queue, ReceiveQueue, TransmitQueue, WorkerLink, links};
 use crate::device::memory::Payload;
 use crate::device::net_header::{NetHeader, SenderOffloads};
 use crate::device::ring::{ReceiveRing, RingSpec, TransmitRing};
@@ -77,13 +80,23 @@ pub(super) struct Stepped {
 impl Stepped {
     pub(super) fn new(nve: Arc<Nve>) -> Self {
         let fabric = Fabric::default();
-        let (link, inbox) = handover::link().unwrap();
+        let (link, mut inboxes) = links(1).unwrap();
+        let inbox = inboxes.remove(0);
         let (punts, punt) = ends(1).unwrap();
         let (redirects, notes) = redirect::Service::start(Arc::clone(&nve)).unwrap();
         let ways = Ways { uplink: Box::new(fabric.clone()), link: None, outside: None };
-        let ends = (punts.into_iter().next().unwrap(), notes);
-        let counters = Arc::default();
-        let worker = Worker::new(Arc::clone(&nve), inbox, ways, ends, Duration::ZERO, counters).unwrap();
+        let seat = Seat {
+            nve: Arc::clone(&nve),
+            place: (0, 1),
+            inbox,
+            ways,
+            homes: Homes::of(1),
+            punts: punts.into_iter().next().unwrap(),
+            notes,
+            spin: Duration::ZERO,
+            counters: Arc::default(),
+        };
+        let worker = Worker::new(seat).unwrap();
         Self { worker, nve, fabric, _link: link, _redirects: redirects, _punt: punt }
     }
 
