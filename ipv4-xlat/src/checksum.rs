@@ -77,6 +77,17 @@ const fn fold32(sum: u32) -> u16 {
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
+/// Whether the checksum of an IPv4 header without options is right: the header sums to all ones (RFC 1071), in either byte order.
+#[inline(always)]
+pub fn header_is_right(header: &[u8; 20]) -> bool {
+    let ([first, second], rest) = header.as_chunks::<8>() else { return false };
+    let rest = rest.first_chunk().map_or(0, |rest| u64::from(u32::from_ne_bytes(*rest)));
+    let (sum, carry) = u64::from_ne_bytes(*first).overflowing_add(u64::from_ne_bytes(*second));
+    let (sum, more) = sum.overflowing_add(rest + u64::from(carry));
+    // A carry out of this cannot meet another: what is left is small.
+    Sum(sum.wrapping_add(more.into())).fold() == 0xffff
+}
+
 /// A change of the words a checksum covers: `~m + m'`, folded. Computed once, applied to any number of checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta(u16);

@@ -9,6 +9,10 @@ use std::env;
 use std::hint::black_box;
 use std::process::{Command, ExitCode, Stdio};
 
+/// What the process is told to do.
+const WALK: &str = "--walk";
+const RETRACE: &str = "--retrace";
+
 const FEW: u64 = 100;
 const MANY: u64 = 1100;
 
@@ -16,7 +20,16 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().collect();
     let mut cases = cases::all();
     if let [_, run, case, times] = &arguments[..]
-        && run == "--run"
+        && run == RETRACE
+    {
+        let case = &mut cases[case.parse::<usize>().expect("an index")];
+        (0..times.parse().expect("a number")).for_each(|_| {
+            assert!(black_box(&mut *case).retrace());
+        });
+        return ExitCode::SUCCESS;
+    }
+    if let [_, run, case, times] = &arguments[..]
+        && run == WALK
     {
         let case = &mut cases[case.parse::<usize>().expect("an index")];
         (0..times.parse().expect("a number")).for_each(|_| {
@@ -29,12 +42,16 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("{:<24} {:>12}", "walk", "instructions");
-    for (index, case) in cases.iter().enumerate() {
-        match count(index, MANY).zip(count(index, FEW)) {
-            Some((many, few)) => println!("{:<24} {:>12}", case.name, (many - few) / (MANY - FEW)),
-            None => {
-                println!("{}: callgrind counted nothing", case.name);
-                return ExitCode::FAILURE;
+    for (index, case) in cases.iter_mut().enumerate() {
+        let again = case.retrace();
+        for (how, again) in [(WALK, ""), (RETRACE, ", again")].into_iter().take(1 + usize::from(again)) {
+            let name = format!("{}{again}", case.name);
+            match count(how, index, MANY).zip(count(how, index, FEW)) {
+                Some((many, few)) => println!("{name:<24} {:>12}", (many - few) / (MANY - FEW)),
+                None => {
+                    println!("{name}: callgrind counted nothing");
+                    return ExitCode::FAILURE;
+                }
             }
         }
     }
@@ -42,11 +59,11 @@ fn main() -> ExitCode {
 }
 
 /// Instructions of a process that walks the case `times` times.
-fn count(index: usize, times: u64) -> Option<u64> {
+fn count(how: &str, index: usize, times: u64) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(env::current_exe().ok()?)
-        .args(["--run".to_owned(), index.to_string(), times.to_string()])
+        .args([how.to_owned(), index.to_string(), times.to_string()])
         .output()
         .ok()?;
     let said = String::from_utf8(output.stderr).ok()?;

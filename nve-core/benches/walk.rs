@@ -12,6 +12,10 @@ fn walks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("walk");
     for mut case in cases::all() {
         group.bench_function(case.name.clone(), |bencher| bencher.iter(|| black_box(&mut case).walk()));
+        if case.retrace() {
+            let name = format!("{}, again", case.name);
+            group.bench_function(name, |bencher| bencher.iter(|| black_box(&mut case).retrace()));
+        }
     }
 }
 

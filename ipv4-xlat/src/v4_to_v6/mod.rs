@@ -17,6 +17,8 @@ mod options;
 mod quote;
 mod straight;
 
+pub use straight::{Between, translate_between};
+
 use crate::checksum::{Sum, pseudo_v6};
 use crate::offload::{self, ChecksumState, Gso, GsoKind, IpVersion, Offload, Transport};
 use crate::refusal::{IcmpError, Reason, Refusal};

@@ -5,12 +5,42 @@
 //! them); whatever is unusual or wrong is left to the general path, which alone decides about refusals. Why there are
 //! two: `docs/decisions/0008-straight-line.md`.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
+
 use crate::address::illegal_source_v4;
-use crate::checksum::{Delta, Sum};
+use crate::checksum::{Delta, Sum, header_is_right};
 use crate::offload::Offload;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::{ipv6, protocol};
 use crate::{AddressMap, Config, HEAD_SCRATCH_LEN, Packet, Role, Translated};
+
+/// Two IPv4 addresses as IPv6 has them, and what that means to a checksum that covers them: all that differs from one conversation to
+/// another, so that it can be kept for the next packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    delta: Delta,
+}
+
+impl Between {
+    /// What `map` makes of these addresses; `None`: it does not have one of them.
+    #[inline]
+    pub fn of<M: AddressMap>(source: Ipv4Addr, destination: Ipv4Addr, map: &M) -> Option<Self> {
+        let old = Sum::ZERO.ipv4(source).ipv4(destination);
+        let destination = map.v4_to_v6(destination, Role::Destination)?;
+        let source = map.v4_to_v6(source, Role::Source)?;
+        let new = Sum::ZERO.ipv6(source).ipv6(destination);
+        Some(Self { source, destination, delta: Delta::between(old, new) })
+    }
+
+    /// The same, sent to an address with the same sum.
+    #[inline]
+    #[must_use]
+    pub const fn sent_to(self, destination: Ipv6Addr) -> Self {
+        Self { destination, ..self }
+    }
+}
 
 /// Translates `packet` if it is of the usual kind.
 #[inline]
@@ -20,6 +50,20 @@ pub(super) fn translate<M: AddressMap>(
     config: &Config,
     out: &mut [u8],
 ) -> Option<Translated> {
+    let ip = Ipv4(packet.head.first_chunk()?);
+    let between = Between::of(ip.source(), ip.destination(), map)?;
+    translate_between(packet, &between, config, out)
+}
+
+/// Translates `packet`, whose addresses are those that `between` was made of, if it is of the usual kind.
+#[inline(always)]
+pub fn translate_between(
+    packet: &Packet<'_>,
+    between: &Between,
+    config: &Config,
+    out: &mut [u8],
+) -> Option<Translated> {
+    let Between { source, destination, delta } = *between;
     let out = out.first_chunk_mut::<HEAD_SCRATCH_LEN>()?;
     let (header, l4) = packet.head.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
     let ip = Ipv4(header);
@@ -29,7 +73,7 @@ pub(super) fn translate<M: AddressMap>(
     if !usual || total_len > packet.len || illegal_source_v4(ip.source()) {
         return None;
     }
-    if Sum::ZERO.bytes(header).fold() != 0xffff {
+    if !header_is_right(header) {
         return None;
     }
     let hop_limit = config.hops_left(ip.ttl())?;
@@ -48,12 +92,6 @@ pub(super) fn translate<M: AddressMap>(
         return None;
     }
 
-    let destination = map.v4_to_v6(ip.destination(), Role::Destination)?;
-    let source = map.v4_to_v6(ip.source(), Role::Source)?;
-    let delta = Delta::between(
-        Sum::ZERO.ipv4(ip.source()).ipv4(ip.destination()),
-        Sum::ZERO.ipv6(source).ipv6(destination),
-    );
     let (ip_out, l4_out) = out.split_first_chunk_mut::<{ ipv6::HEADER_LEN }>()?;
     if copied == 20 {
         let (from, to) = (l4.first_chunk::<20>()?, l4_out.first_chunk_mut::<20>()?);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nve_core::addr::{ChecksumMode, Vnid};
 use nve_core::gateway::GATEWAY_MAC;
 use nve_core::packet::{Frame, HEAD_LEN, Offload};
-use nve_core::pipeline::{Fate, Nve, Origin, Receiver, Scratch, Walker};
+use nve_core::pipeline::{Again, Fate, Nve, Origin, Receiver, Scratch, Walker};
 use nve_core::setup::{Attachment, Host, Instance, Mapping, Network, Setup};
 use nve_core::testkit::frames::{self, Header};
 use smoltcp::wire::EthernetAddress;
@@ -21,10 +21,22 @@ pub(crate) struct Case {
     walker: Walker,
     origin: Origin,
     bytes: Vec<u8>,
+    head: Vec<u8>,
     scratch: Box<Scratch>,
 }
 
 impl Case {
+    /// Takes the packet the way that one like it has gone, in place; whether it goes there.
+    #[inline]
+    pub(crate) fn retrace(&mut self) -> bool {
+        let Origin::Port(port) = self.origin else { return false };
+        let mut fate = Fate::Again(Again::Whole);
+        let len = self.head.len();
+        self.head.copy_from_slice(self.bytes.get(..len).unwrap_or_default());
+        let what = (self.bytes.len(), Offload::NONE);
+        self.walker.retrace(port, &mut self.head, what, (&mut self.scratch, &mut fate))
+    }
+
     /// Walks the packet once more, from classification to the new head.
     #[inline]
     pub(crate) fn walk(&mut self) -> Fate {
@@ -47,7 +59,10 @@ pub(crate) fn all() -> Vec<Case> {
             let mut walker = Walker::new(nve.clone());
             walker.begin(Duration::from_secs(1));
             let name = format!("{family} {way}");
-            let mut case = Case { name, walker, origin, bytes: bytes.to_vec(), scratch: Box::default() };
+            let head = bytes.get(..HEAD_LEN).unwrap_or(bytes).to_vec();
+            let mut case =
+                Case { name, walker, origin, bytes: bytes.to_vec(), head, scratch: Box::default() };
+            case.walk();
             let fate = case.walk();
             assert!(matches!(fate, Fate::Local(..) | Fate::Uplink(_)), "{}: {fate:?}", case.name);
             (case, fate)

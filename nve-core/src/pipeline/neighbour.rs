@@ -11,10 +11,12 @@
 //! whatever is not plain (options, fragments, ICMP, a checksum of either zero unless it is UDP's for none, too large, or wrong), and
 //! whoever is not plainly admitted, known, and able to take it, is left to the walk, which knows each no by its name.
 
-use ipv4_xlat::address::illegal_source_v4;
-use ipv4_xlat::checksum::{Delta, Sum};
+use core::net::Ipv6Addr;
 
-use ipv4_xlat::v4_to_v6;
+use ipv4_xlat::address::illegal_source_v4;
+use ipv4_xlat::checksum::{Delta, Sum, header_is_right};
+
+use ipv4_xlat::v4_to_v6::{self, Between};
 
 use super::deliver;
 use super::look_up::Plainly;
@@ -22,17 +24,17 @@ use super::question::Form;
 use super::rewrite4::{self, InNetwork};
 use super::rewrite6::on_the_wire;
 use super::{Fate, Nve, Origin, Question, Rewritten, Scratch};
-use crate::addr::{Key, Neutral};
+use crate::addr::Key;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{Chain, HEADER_LEN as IPV6_LEN, Ipv6};
 use crate::packet::{
     ChecksumState, ETHERNET_LEN, Frame, IpVersion, Offload, Transport, largest_segment, protocol,
 };
-use crate::policy::{Attachment, IPV6_MINIMUM, LocatorId, World};
+use crate::policy::{Attachment, IPV6_MINIMUM, Network, World};
 use crate::tables::Target;
 
 /// Bytes of an IPv4 header without options.
-const IPV4_LEN: usize = 20;
+pub(super) const IPV4_LEN: usize = 20;
 
 /// What IPv6 adds to such a packet.
 const GROWTH: usize = 20;
@@ -65,40 +67,73 @@ fn ipv4(
     (scratch, fate): (&mut Scratch, &mut Fate),
 ) -> Option<()> {
     const HEAD: usize = ETHERNET_LEN + IPV4_LEN;
-    let head = frame.head.first_chunk::<HEAD>()?;
-    let header = head.last_chunk::<IPV4_LEN>()?;
-    let source = u32::from_be_bytes(*header.get(12..)?.first_chunk()?);
+    let source = u32::from_be_bytes(*frame.head.get(ETHERNET_LEN + 12..)?.first_chunk()?);
     let (sender, destination, target) = admitted(nve, world, question, frame, source)?;
-    let port = match target {
-        Target::Local(port) => port,
+    let (port, header) = match target {
+        Target::Local(port) => (port, Ipv4::read(frame, ETHERNET_LEN).ok()?),
         Target::Remote(locator, Some(neutral)) => {
-            let wanted = (sender, destination, (locator, neutral));
-            return ipv4_to_the_fabric(world, wanted, question, frame, (scratch, fate));
+            let (network, locator) = (world.network(sender.network)?, world.locator(locator)?);
+            let (map, header) = (InNetwork::new(network, None), Ipv4::read(frame, ETHERNET_LEN).ok()?);
+            let between = Between::of(header.source(), header.destination(), &map)?;
+            let between =
+                between.sent_to(on_the_wire(locator, destination.identifier(), Some(neutral)).ipv6());
+            *fate = ipv4_to_the_fabric((world, network), &between, frame, scratch)?;
+            return Some(());
         }
         Target::Remote(_, None) => return None,
     };
     let receiver = Plainly::at(nve, world, (destination, port), &frame.offload)?;
-    let total = question.ip_len as usize;
-    let largest = largest(frame, IPV4_LEN, total);
-    if largest + GROWTH > usize::from(world.uplink_mtu) {
-        return None;
-    }
+    let onward = Onward4::of(world, identification, header, frame)?;
     let out = scratch.head.first_chunk_mut::<HEAD>()?;
-    *identification = identification.wrapping_add(1);
-    let identification = *identification;
-    let dont_fragment: u16 = if largest > MAY_FRAGMENT { 0x4000 } else { 0 };
-    // It was right, so what it becomes follows from the words that change: bytes just written are not read again.
-    let (old, new) = (Sum::ZERO.bytes(&header[4..8]), Sum::ZERO.word(identification).word(dont_fragment));
-    let checksum = Delta::between(old, new).apply(u16::from_be_bytes([header[10], header[11]]));
     deliver::put_ethernet(out.first_chunk_mut()?, receiver.mac(), deliver::IPV4);
     let out = out.last_chunk_mut::<IPV4_LEN>()?;
-    *out = *header;
-    out[4..6].copy_from_slice(&identification.to_be_bytes());
-    out[6..8].copy_from_slice(&dont_fragment.to_be_bytes());
-    out[10..12].copy_from_slice(&checksum.to_be_bytes());
-    let (head, tail, offload) = (0..HEAD, HEAD..ETHERNET_LEN + total, frame.offload);
+    *out = *header.bytes();
+    onward.write(out);
+    let (head, tail, offload) = (0..HEAD, HEAD..ETHERNET_LEN + header.total_len(), frame.offload);
     *fate = Fate::Local(receiver.port(), Rewritten { head, tail, offload, more: false });
     Some(())
+}
+
+/// What changes in an IPv4 header on its way through IPv6 and back, each as its bytes are.
+#[derive(Clone, Copy)]
+pub(super) struct Onward4 {
+    identification: [u8; 2],
+    fragment: [u8; 2],
+    checksum: [u8; 2],
+}
+
+impl Onward4 {
+    /// Of a plain packet to a neighbour; `None`: it is too large.
+    #[inline(always)]
+    pub(super) fn of(
+        world: &World,
+        identification: &mut u16,
+        header: Ipv4<'_>,
+        frame: &Frame<'_>,
+    ) -> Option<Self> {
+        let largest = largest(frame, IPV4_LEN, header.total_len());
+        if largest + GROWTH > usize::from(world.uplink_mtu) {
+            return None;
+        }
+        *identification = identification.wrapping_add(1);
+        let dont_fragment: u16 = if largest > MAY_FRAGMENT { 0x4000 } else { 0 };
+        // It was right, so what it becomes follows from the words that change: bytes just written are not read again.
+        let old = Sum::ZERO.bytes(header.bytes().get(4..8)?);
+        let new = Sum::ZERO.word(*identification).word(dont_fragment);
+        let checksum = Delta::between(old, new).apply(header.checksum());
+        Some(Self {
+            identification: identification.to_be_bytes(),
+            fragment: dont_fragment.to_be_bytes(),
+            checksum: checksum.to_be_bytes(),
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn write(self, header: &mut [u8; IPV4_LEN]) {
+        [header[4], header[5]] = self.identification;
+        [header[6], header[7]] = self.fragment;
+        [header[10], header[11]] = self.checksum;
+    }
 }
 
 #[inline(always)]
@@ -122,16 +157,9 @@ fn ipv6(
     let port = match target {
         Target::Local(port) => port,
         Target::Remote(locator, Some(neutral)) => {
-            if total > usize::from(IPV6_MINIMUM) || !frame.offload.is_none() {
-                return None;
-            }
             let header = Ipv6::read(frame, ETHERNET_LEN).ok()?;
             let wire = on_the_wire(world.locator(locator)?, destination.identifier(), Some(neutral));
-            let hop_limit = deliver::give_back_hop(world, header.hop_limit());
-            let shown = deliver::Readdressed { header, destination: wire.ipv6(), hop_limit };
-            deliver::write_ipv6(scratch, 0, shown);
-            let (head, tail) = (0..IPV6_LEN, HEAD..ETHERNET_LEN + total);
-            *fate = Fate::Uplink(Rewritten { head, tail, offload: frame.offload, more: false });
+            *fate = ipv6_to_the_fabric(world, header, wire.ipv6(), frame, scratch)?;
             return Some(());
         }
         Target::Remote(_, None) => return None,
@@ -146,30 +174,41 @@ fn ipv6(
     Some(())
 }
 
-/// To another host, where it is translated to IPv6 and sent to the locator.
-#[inline]
-fn ipv4_to_the_fabric(
-    world: &World,
-    (sender, destination, (locator, neutral)): (&Attachment, Key, (LocatorId, Neutral)),
-    question: &Question,
+/// To another host: translated to IPv6 and sent there, if no path's MTU can matter to it.
+#[inline(always)]
+pub(super) fn ipv4_to_the_fabric(
+    (world, network): (&World, &Network),
+    between: &Between,
     frame: &Frame<'_>,
-    (scratch, fate): (&mut Scratch, &mut Fate),
-) -> Option<()> {
-    if question.ip_len as usize + rewrite4::GROWTH > usize::from(IPV6_MINIMUM) || !frame.offload.is_none() {
-        return None;
-    }
-    let (network, locator) = (world.network(sender.network)?, world.locator(locator)?);
+    scratch: &mut Scratch,
+) -> Option<Fate> {
     let packet = rewrite4::packet_of(frame);
-    let map = InNetwork::new(network, None);
-    let translated = v4_to_v6::translate(&packet, &map, &network.translation, &mut scratch.head).ok()?;
-    if !translated.is_one_piece() {
+    let translated = v4_to_v6::translate_between(&packet, between, &network.translation, &mut scratch.head)?;
+    if translated.head_len + translated.tail.len() > usize::from(IPV6_MINIMUM) {
         return None;
     }
-    let wire = on_the_wire(locator, destination.identifier(), Some(neutral));
-    deliver::redirect_ipv6(scratch, wire.ipv6(), |hops| deliver::give_back_hop(world, hops));
+    let hop_limit = scratch.head.get_mut(7)?;
+    *hop_limit = deliver::give_back_hop(world, *hop_limit);
     let (head, tail) = (0..translated.head_len, rewrite4::behind_ethernet(translated.tail));
-    *fate = Fate::Uplink(Rewritten { head, tail, offload: translated.offload, more: false });
-    Some(())
+    Some(Fate::Uplink(Rewritten { head, tail, offload: translated.offload, more: false }))
+}
+
+/// The same of an IPv6 packet.
+#[inline(always)]
+pub(super) fn ipv6_to_the_fabric(
+    world: &World,
+    header: Ipv6<'_>,
+    destination: Ipv6Addr,
+    frame: &Frame<'_>,
+    scratch: &mut Scratch,
+) -> Option<Fate> {
+    if header.total_len() > usize::from(IPV6_MINIMUM) || !frame.offload.is_none() {
+        return None;
+    }
+    let hop_limit = deliver::give_back_hop(world, header.hop_limit());
+    deliver::write_ipv6(scratch, 0, deliver::Readdressed { header, destination, hop_limit });
+    let tail = ETHERNET_LEN + IPV6_LEN..ETHERNET_LEN + header.total_len();
+    Some(Fate::Uplink(Rewritten { head: 0..IPV6_LEN, tail, offload: frame.offload, more: false }))
 }
 
 /// Who sends the packet, whom to, and where that lives; if its sender bears its own MAC and address, the low 32 bits of which are `source`.
@@ -231,7 +270,7 @@ fn plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> Option<()> {
         _ => {}
     }
     // The other zero of a checksum is right, but not what comes out of translation.
-    let right = Sum::ZERO.bytes(bytes).fold() == 0xffff && header.checksum() != 0xffff;
+    let right = header_is_right(bytes) && header.checksum() != 0xffff;
     if !right || illegal_source_v4(header.source()) {
         return None;
     }

@@ -228,12 +228,12 @@ fn with_options(origin: Origin, header: Ipv6<'_>, unread: Unread) -> Result<Ques
 }
 
 /// The port at which DHCP clients hear servers (RFC 2131, 4.1; RFC 8415, 7.2). They do not ask which port a server speaks from.
-const DHCP4: [u8; 2] = [0, 68];
-const DHCP6: [u8; 2] = [2, 34];
+pub(super) const DHCP4: [u8; 2] = [0, 68];
+pub(super) const DHCP6: [u8; 2] = [2, 34];
 
 /// Only the gateway is a DHCP server: no client takes a tenant's word, also not by unicast.
 #[inline]
-fn refuse_server(frame: &Frame<'_>, ports_at: usize, client: [u8; 2]) -> Result<(), Unread> {
+pub(super) fn refuse_server(frame: &Frame<'_>, ports_at: usize, client: [u8; 2]) -> Result<(), Unread> {
     match frame.head.get(ports_at..).and_then(|rest| rest.first_chunk::<4>()) {
         Some([.., a, b]) if [*a, *b] == client => Err(Unread::Refused(DropReason::RogueServer)),
         // Too short for UDP: the translator or the chain says so.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smoltcp::wire::EthernetAddress;
 
 use super::question::{Question, from_outside, from_tenant, from_wire};
+use super::retrace::Trace;
 use super::triangle::{Triangle, Triangles};
 use super::walk::{Pending, Stop, Walk};
 use super::{
@@ -29,6 +30,12 @@ pub struct Walker {
     world: Arc<World>,
     /// How often the world had changed before this one was pinned.
     changes: u64,
+    /// The same of the mapping table.
+    updates: u64,
+    /// How often either had changed, counted here.
+    era: u64,
+    /// The last way from each port, by its number.
+    traces: Vec<Trace>,
     cells: Arc<WorkerCells>,
     /// By port number; numbers without an attachment have cells all the same.
     ports: Vec<Arc<PortCounters>>,
@@ -62,6 +69,9 @@ impl Walker {
             nve,
             world,
             changes,
+            updates: 0,
+            era: 1,
+            traces: Vec::new(),
             cells,
             ports: Vec::new(),
             limits: Vec::new(),
@@ -87,6 +97,10 @@ impl Walker {
         if self.nve.world.changes() != self.changes {
             self.pin();
         }
+        let updates = self.nve.table.updates();
+        if updates != self.updates {
+            (self.updates, self.era) = (updates, self.era + 1);
+        }
     }
 
     #[cold]
@@ -94,6 +108,7 @@ impl Walker {
         // In this order: a world that comes in between is pinned once more.
         self.changes = self.nve.world.changes();
         self.world = self.nve.world();
+        self.era += 1;
         self.make_room();
     }
 
@@ -106,6 +121,7 @@ impl Walker {
             self.ports = self.cells.ports(count);
         }
         self.limits.resize_with(self.ports.len(), || Limits::shared_by(self.workers.into()));
+        self.traces.resize_with(self.ports.len(), Trace::default);
     }
 
     /// Parses a frame (Ethernet from a port, IPv6 from the uplink).
@@ -152,9 +168,30 @@ impl Walker {
     ) -> bool {
         let here = (&*self.world, &mut self.identification);
         if neighbour::decide(&self.nve, here, question, frame, (scratch, fate)) {
+            if let Origin::Port(port) = question.origin
+                && let Some(trace) = self.traces.get_mut(usize::from(port.0))
+            {
+                trace.note((self.era, &self.world), question, frame, (scratch, fate));
+            }
             return true;
         }
         self.decide_walking(question, frame, scratch, fate)
+    }
+
+    /// Decides a frame of `len` bytes from `port` that begins with `head` (at least `min(len, HEAD_LEN)` bytes), if it goes the way of the last one:
+    /// then it needs neither [`Walker::classify`] nor [`Walker::decide`]. It may be rewritten where it is; if this says false, it is
+    /// not, and neither is `fate`.
+    #[inline(always)]
+    pub fn retrace(
+        &mut self,
+        port: PortId,
+        head: &mut [u8],
+        what: (usize, Offload),
+        left: (&mut Scratch, &mut Fate),
+    ) -> bool {
+        let Some(trace) = self.traces.get(usize::from(port.0)) else { return false };
+        let here = (self.era, &*self.world, &mut self.identification);
+        trace.retrace(&self.nve, here, head, what, left).is_some()
     }
 
     /// The same without the shortcut.

@@ -119,6 +119,8 @@ pub struct MappingTable {
     capacity: usize,
     /// It has more than [`FAR`] entries. Stored when that changes, so that its line is the readers'.
     far: AtomicBool,
+    /// How often a key was given another home, or lost it; counted once it can be seen.
+    updates: AtomicU64,
     writer: Mutex<Writer>,
 }
 
@@ -150,6 +152,7 @@ impl MappingTable {
             seed: RandomState::new().build_hasher().finish() | 1,
             capacity,
             far: AtomicBool::new(false),
+            updates: AtomicU64::new(0),
             writer: Mutex::new(Writer { fresh, spare: Vec::new(), entries: 0 }),
         }
     }
@@ -190,6 +193,12 @@ impl MappingTable {
             return None;
         }
         self.bucket(next).map(|bucket| core::ptr::from_ref(bucket) as usize)
+    }
+
+    /// How often anything in it had changed. Who has the same number twice may go on believing what was read in between.
+    #[inline]
+    pub fn updates(&self) -> u64 {
+        self.updates.load(Acquire)
     }
 
     /// Where `key` lives.
@@ -241,7 +250,12 @@ impl MappingTable {
     /// # Errors
     /// [`TableFull`], and nothing has changed.
     pub fn insert(&self, key: Key, target: Target) -> Result<Option<Target>, TableFull> {
-        let key = key.bits();
+        let before = self.put(key.bits(), target)?;
+        self.updates.fetch_add(1, Release);
+        Ok(before)
+    }
+
+    fn put(&self, key: u64, target: Target) -> Result<Option<Target>, TableFull> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut index = self.index(key);
         let mut free = None;
@@ -289,7 +303,12 @@ impl MappingTable {
 
     /// Forgets `key`; gives back where it lived.
     pub fn remove(&self, key: Key) -> Option<Target> {
-        let key = key.bits();
+        let before = self.take(key.bits())?;
+        self.updates.fetch_add(1, Release);
+        Some(before)
+    }
+
+    fn take(&self, key: u64) -> Option<Target> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let first = self.bucket(self.index(key))?;
         let (mut found, mut before_last, mut last) = (None, None, (0, first));

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use nve_core::DropReason;
 use nve_core::packet::{ETHERNET_LEN, Frame, GsoKind, HEAD_LEN, MAX_FRAME, Offload};
-use nve_core::pipeline::{Again, Fate, Origin, PortId, Question, Rewritten, Scratch, Walker};
+use nve_core::pipeline::{Again, Fate, Origin, PortId, Question, Rewritten, Scratch, Walker, flow_of_plain};
 
 use super::again::Linear;
 use super::delivery::{Outlets, Source, count_tables, signal_driver};
@@ -51,11 +51,22 @@ struct Meta {
     /// Bytes of the frame, without the virtio-net header.
     len: usize,
     offload: Offload,
-    /// Whether there is a question; else it is dropped already, and counted.
-    asked: bool,
     /// Its flow, once it was asked for.
     flow: Option<u32>,
+    stage: Stage,
     question: Question,
+}
+
+/// How far a frame has come.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Stage {
+    /// It is dropped, and counted.
+    #[default]
+    Dropped,
+    /// There is a question.
+    Asked,
+    /// It goes the way of the one before it: its fate is known, and there is no question.
+    Decided,
 }
 
 impl Meta {
@@ -64,6 +75,12 @@ impl Meta {
     fn frame<'a, const FABRIC: bool>(&self, taken: &'a [u8; LEN + HEAD_LEN]) -> Frame<'a> {
         let end = (front(FABRIC) + self.len).min(LEN + HEAD_LEN);
         Frame { head: &taken[front(FABRIC)..end], len: self.len, offload: self.offload }
+    }
+
+    /// Which conversation it is of.
+    #[inline]
+    fn flow_of(&self, frame: &Frame<'_>) -> u32 {
+        if self.stage == Stage::Decided { flow_of_plain(frame) } else { self.question.flow(frame) }
     }
 }
 
@@ -211,7 +228,7 @@ impl Batch {
             let (Some(slot), meta) = (self.slots.get_mut(i), &mut self.meta[i]) else { break };
             let copied = meta.copied;
             meta.len = self.chains.bytes(i).saturating_sub(LEN);
-            (meta.offload, meta.asked) = (Offload::NONE, false);
+            (meta.offload, meta.stage) = (Offload::NONE, Stage::Dropped);
             if copied < LEN + ETHERNET_LEN || meta.len > MAX_FRAME {
                 out.walker.dropped(origin, DropReason::Malformed);
                 continue;
@@ -234,10 +251,20 @@ impl Batch {
                 taken.note(&offload);
                 meta.offload = offload;
             }
-            meta.asked = true;
+            if !FABRIC && let Origin::Port(port) = origin {
+                let end = (LEN + meta.len).min(LEN + HEAD_LEN);
+                let (head, what) = (&mut slot.taken[LEN..end], (meta.len, meta.offload));
+                if out.walker.retrace(port, head, what, (&mut slot.scratch, &mut self.fates[i])) {
+                    meta.stage = Stage::Decided;
+                    let frame = meta.frame::<FABRIC>(&slot.taken);
+                    meta.flow = run.guess(out, || meta.flow_of(&frame));
+                    continue;
+                }
+            }
+            meta.stage = Stage::Asked;
             let frame = meta.frame::<FABRIC>(&slot.taken);
             out.walker.classify(origin, &frame, &mut meta.question);
-            meta.flow = run.guess(out, || meta.question.flow(&frame));
+            meta.flow = run.guess(out, || meta.flow_of(&frame));
             if let Some(at) = out.walker.slot(&meta.question) {
                 cpu::prefetch(at);
             }
@@ -278,17 +305,26 @@ impl Batch {
             if let Some(next) = next.as_ref().filter(|_| self.many) {
                 next.queue.ring.fetch(i);
             }
-            if !meta.asked {
-                *fate = Fate::Drop(DropReason::Malformed);
-                continue;
-            }
-            let frame = meta.frame::<FABRIC>(&slot.taken);
-            if out.walker.decide(&meta.question, &frame, &mut slot.scratch, fate) {
+            let settled = match meta.stage {
+                Stage::Decided => true,
+                Stage::Asked => {
+                    let frame = meta.frame::<FABRIC>(&slot.taken);
+                    out.walker.decide(&meta.question, &frame, &mut slot.scratch, fate)
+                }
+                Stage::Dropped => {
+                    *fate = Fate::Drop(DropReason::Malformed);
+                    continue;
+                }
+            };
+            if settled {
                 frames += 1;
                 bytes += meta.len as u64;
             }
-            let (question, flow) = (&meta.question, &mut meta.flow);
-            let flow = || *flow.insert(question.flow(&frame));
+            let frame = meta.frame::<FABRIC>(&slot.taken);
+            let flow = || {
+                let flow = meta.flow_of(&frame);
+                *meta.flow.insert(flow)
+            };
             match fate {
                 Fate::Local(port, rewritten) if !rewritten.more => run.note(out, *port, flow),
                 Fate::Uplink(rewritten) if !rewritten.more && out.fabric.is_some() => {
@@ -315,7 +351,9 @@ impl Batch {
     fn expect_behind(&self, out: &Outlets, from: usize) {
         let chunks = if from == 0 { 0..2 * CHUNK } else { from + CHUNK..from + 2 * CHUNK };
         let end = chunks.end.min(self.chains.len()).min(BATCH);
-        for meta in self.meta.get(chunks.start..end).into_iter().flatten().filter(|meta| meta.asked) {
+        for meta in
+            self.meta.get(chunks.start..end).into_iter().flatten().filter(|meta| meta.stage == Stage::Asked)
+        {
             if let Some(at) = out.walker.slot_behind(&meta.question) {
                 cpu::prefetch(at);
             }
@@ -330,7 +368,7 @@ impl Batch {
             let Some(meta) = self.meta.get(index) else { return };
             let source =
                 Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: &slot.taken };
-            let flow = || meta.flow.unwrap_or_else(|| meta.question.flow(&meta.frame::<FABRIC>(&slot.taken)));
+            let flow = || meta.flow.unwrap_or_else(|| meta.flow_of(&meta.frame::<FABRIC>(&slot.taken)));
             out.perform(origin, fate, flow, &slot.scratch, source);
         }
     }
@@ -447,13 +485,13 @@ impl Batch {
             let len = ethernet.len() + ip_len;
             bytes += len;
             self.received += 1;
-            (meta.len, meta.offload, meta.asked) = (len, Offload::NONE, false);
+            (meta.len, meta.offload, meta.stage) = (len, Offload::NONE, Stage::Dropped);
             let Ok(offload) = header.offload(SenderOffloads::ALL, 0, ip_len) else {
                 walker.dropped(origin, DropReason::BadOffload);
                 continue;
             };
             segments += segments_of(&offload, len);
-            (meta.offload, meta.asked) = (offload, true);
+            (meta.offload, meta.stage) = (offload, Stage::Asked);
             walker.classify(origin, &Frame { head: &packet[..len], len, offload }, &mut meta.question);
             if let Some(at) = walker.slot(&meta.question) {
                 cpu::prefetch(at);
@@ -468,7 +506,7 @@ impl Batch {
         for ((meta, packet), slot) in
             self.meta.iter().zip(&self.packets).zip(&mut self.slots).take(self.received)
         {
-            if !meta.asked {
+            if meta.stage != Stage::Asked {
                 continue;
             }
             let whole = &packet[..meta.len];
