@@ -89,12 +89,9 @@ impl Capture {
     pub fn checksums(&self, filter: &str) -> Result<(usize, usize)> {
         let status = ["tcp", "udp", "icmpv6"].map(|protocol| format!("{protocol}.checksum.status"));
         let [tcp, udp, icmp] = &status;
-        let packets = self.fields(filter, &[tcp, udp, icmp])?;
-        // An ICMPv6 error quotes another header; the first status of a field is the outer one.
-        let good = packets.iter().filter(|packet| {
-            packet.iter().rev().find(|status| !status.is_empty()).is_some_and(|status| status == "1")
-        });
-        let good = good.count();
+        let fields = [icmp, udp, tcp, "tcp.checksum", "tcp.checksum_calculated"];
+        let packets = self.fields(filter, &fields)?;
+        let good = packets.iter().filter(|packet| packet.get(..5).is_some_and(is_good)).count();
         Ok((good, packets.len() - good))
     }
 
@@ -105,5 +102,33 @@ impl Capture {
     /// As [`Capture::fields`].
     pub fn count(&self, filter: &str) -> Result<usize> {
         Ok(self.fields(filter, &["frame.number"])?.len())
+    }
+}
+
+/// Of the fields that [`Capture::checksums`] asks for. An ICMPv6 error quotes another header; the first status of a field is the outer one.
+fn is_good(fields: &[String]) -> bool {
+    let [statuses @ .., tcp, calculated] = fields else { return false };
+    // In ones' complement both are zero (RFC 1624, section 3). The kernel writes the one in TCP, too, and tshark wants the other.
+    let zero = tcp == "0xffff" && calculated == "0x0000";
+    statuses
+        .iter()
+        .position(|status| !status.is_empty())
+        .is_some_and(|first| statuses[first] == "1" || first == 2 && zero)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_good;
+
+    #[test]
+    fn both_zeros_of_tcp_are_good_and_the_outer_headers_checksum_counts() {
+        let good = |fields: [&str; 5]| is_good(&fields.map(str::to_owned));
+        assert!(good(["", "", "1", "0x1234", "0x1234"]));
+        assert!(!good(["", "", "0", "0x1234", "0x1235"]));
+        assert!(good(["", "", "0", "0xffff", "0x0000"]));
+        assert!(!good(["", "", "0", "0xffff", "0x0001"]));
+        assert!(good(["1", "", "0", "0x1234", "0x1235"]), "an error that quotes");
+        assert!(!good(["0", "", "1", "0x1234", "0x1234"]));
+        assert!(!good(["", "", "", "", ""]));
     }
 }

@@ -149,11 +149,10 @@ impl End {
             End::Guest(guest) => guest.spawn(command, "/tmp/answers.log"),
             End::Space(space) => {
                 let log = space.directory.join("answers.log");
-                space.answers.push(Owned::spawn(
-                    &space.name,
-                    space.command(&format!("exec {command}")),
-                    &log,
-                )?);
+                // For as long as there is the endpoint.
+                let mut program = space.program("sh");
+                program.arg("-c").arg(format!("exec {command}"));
+                space.answers.push(Owned::spawn(&space.name, program, &log)?);
                 Ok(())
             }
         }
@@ -192,10 +191,16 @@ impl Space {
         })
     }
 
+    /// A shell's text, which must have ended in time.
     fn command(&self, text: &str) -> Command {
-        let mut command = self.namespace.command(self.programs.join("timeout"));
-        command.arg(LIMIT.as_secs().to_string()).arg(self.programs.join("sh"));
-        command.arg("-c").arg(text).env("PATH", &self.programs).current_dir(&self.directory);
+        let mut command = self.program("timeout");
+        command.arg(LIMIT.as_secs().to_string()).arg(self.programs.join("sh")).arg("-c").arg(text);
+        command
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = self.namespace.command(self.programs.join(name));
+        command.env("PATH", &self.programs).current_dir(&self.directory);
         command
     }
 }
