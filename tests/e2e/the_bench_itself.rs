@@ -23,7 +23,8 @@ fn two_guests_on_a_linux_bridge_ping_and_move_20_megabytes() {
         let interface = format!("tap{number}");
         bridge.ip(&format!("tuntap add {interface} mode tap")).unwrap();
         bridge.ip(&format!("link set {interface} up master br0")).unwrap();
-        let nic = Nic::Tap { namespace: bridge.clone(), interface, mac: format!("52:54:00:00:00:0{number}") };
+        let (namespace, mac) = (bridge.clone(), format!("52:54:00:00:00:0{number}"));
+        let nic = Nic::Tap { namespace, interface, mac, vhost_net: false };
         let name = format!("vm{number}");
         let spec = Spec { name, image: image.clone(), qemu: Qemu::V10, accel, nic: Some(nic), second: None };
         Guest::start(&spec, &evidence).unwrap()

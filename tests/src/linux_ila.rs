@@ -68,7 +68,12 @@ impl LinuxHost {
         let image = initramfs::make_with(Path::new(sandbox::RUNTIME), Kit::Ila)?;
         let accel = Accel::choose(&image)?;
         let mac = format!("52:54:00:00:00:f{number}");
-        let nic = Nic::Tap { namespace: fabric.router.clone(), interface: interface.clone(), mac };
+        let nic = Nic::Tap {
+            namespace: fabric.router.clone(),
+            interface: interface.clone(),
+            mac,
+            vhost_net: false,
+        };
         let spec = Spec { name: interface, image, qemu: Qemu::V10, accel, nic: Some(nic), second: None };
         let mut guest = Guest::start(&spec, evidence)?;
         guest.wait_until_ready(Duration::from_secs(90))?;

@@ -48,6 +48,8 @@ pub enum Nic {
         interface: String,
         /// The card's address.
         mac: String,
+        /// Whether the host's kernel serves it (`/dev/vhost-net`); else QEMU does.
+        vhost_net: bool,
     },
 }
 
@@ -117,8 +119,9 @@ fn network_card(command: &mut Command, number: usize, nic: &Nic, qemu: Qemu) {
                 .args(["-netdev", &format!("vhost-user,id=net{number},chardev=nic{number},queues={queues}")]);
             command.args(["-device", &format!("{device},mac={mac},host_mtu={mtu}{vectors}{properties}")]);
         }
-        Nic::Tap { interface, mac, .. } => {
-            let tap = format!("tap,id=net{number},ifname={interface},script=no,downscript=no");
+        Nic::Tap { interface, mac, vhost_net, .. } => {
+            let vhost = if *vhost_net { ",vhost=on" } else { "" };
+            let tap = format!("tap,id=net{number},ifname={interface},script=no,downscript=no{vhost}");
             command.args(["-netdev", &tap]);
             command.args(["-device", &format!("{device},mac={mac}")]);
         }

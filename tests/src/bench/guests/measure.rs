@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::stage::{By, Family, Stage, To};
+use super::stage::{By, Family, Stage, To, has_vhost_net};
 use super::{Between, Way};
 use crate::bench::figures::Spread;
 use crate::bench::machine;
@@ -38,9 +38,9 @@ pub fn run(case: &str, rounds: usize, commit: &str) -> Result<Between> {
         command: format!("cargo xtask bench {case} --rounds {rounds}"),
         commit: commit.to_owned(),
         machine: format!(
-            "{}; guests: Debian's kernel 6.1, QEMU 10 ({:?}), whose virtio-net serves the taps itself (no vhost-net here)",
+            "{}; guests: Debian's kernel 6.1, QEMU 10 ({accel:?}), taps served by {}",
             machine::facts(),
-            accel
+            if has_vhost_net() { "vhost-net" } else { "QEMU itself (there is no vhost-net)" }
         ),
         unit: if case == "ping" { "milliseconds" } else { "gigabits a second" }.to_owned(),
         ways,

@@ -82,7 +82,8 @@ impl Stage {
             host.namespace.ip(&format!("tuntap add {interface} mode tap"))?;
             host.namespace.ip(&format!("link set {interface} up master br0"))?;
             let mac = vm.mac.replace("52:54:00:00", "52:54:00:01");
-            let card = Nic::Tap { namespace: host.namespace.clone(), interface, mac };
+            let (namespace, vhost_net) = (host.namespace.clone(), has_vhost_net());
+            let card = Nic::Tap { namespace, interface, mac, vhost_net };
             let spec = site.spec(vm, vm.name, &image, accel)?;
             Guest::start(&crate::guest::Spec { second: Some(card), ..spec }, &site.evidence)
         };
@@ -159,6 +160,11 @@ impl Stage {
         fabric.hosts.iter().try_for_each(|host| host.namespace.delete())?;
         fabric.router.delete()
     }
+}
+
+/// Whether the machine's kernel can serve the taps.
+pub(super) fn has_vhost_net() -> bool {
+    Path::new("/dev/vhost-net").exists()
 }
 
 /// A bridge on `host`, and a tunnel from it to that of `other`.
