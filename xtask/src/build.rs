@@ -41,8 +41,7 @@ fn daemon_in(profile: &str) -> Result<()> {
     Ok(())
 }
 
-/// Builds a target of the `tests` crate and returns its executable. `selection` is cargo's: `["test", "--no-run",
-/// "--test", "e2e"]`.
+/// Builds a target of the `tests` crate and returns its executable. `selection` is cargo's: `["build", "--bin", "demo"]`.
 ///
 /// # Errors
 ///
@@ -50,6 +49,16 @@ fn daemon_in(profile: &str) -> Result<()> {
 pub(crate) fn harness(selection: &[&str]) -> Result<PathBuf> {
     let target = selection.last().copied().unwrap_or_default();
     executable(cargo().args(selection).args(["--package", "vhost-ila-tests"]), target)
+}
+
+/// Builds the end-to-end tests and returns their executable. Selected as `cargo test --workspace` selects them, so that everything has the same
+/// features, and what that has built is not built again.
+///
+/// # Errors
+///
+/// Fails when they do not build.
+pub(crate) fn end_to_end() -> Result<PathBuf> {
+    executable(cargo().args(["test", "--no-run", "--workspace", "--test", "e2e"]), "e2e")
 }
 
 /// Builds the unit tests of the daemon, optimised and with their assertions, and returns their executable.

@@ -109,7 +109,7 @@ pub(crate) struct Ran {
 ///
 /// Fails when something does not build or cannot be fetched. A failed test is an outcome.
 pub(crate) fn run(filters: &[String], scale: Scale, beside: impl FnOnce() + Send) -> Result<Vec<Ran>> {
-    let binary = build::harness(&["test", "--no-run", "--test", "e2e"])?;
+    let binary = build::end_to_end()?;
     let list = Command::new(&binary).args(["--list", "--ignored", "--format", "terse"]).output()?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
