@@ -93,7 +93,7 @@ fn line(measurement: &Measurement, row: &Row) -> String {
 fn each(measurement: &Measurement) -> String {
     let title = measurement.case().map_or("", |case| case.title);
     let mut text = format!(
-        "\n### {}\n\n{title}. `{}`, commit {}.\n\n| back-end | cycles/packet | packets/poll | Mpps | GB/s | p99, us | rounds | stolen | waited, % |\n|---|---|---|---|---|---|---|---|---|\n",
+        "\n### {}\n\n{title}. `{}`, commit {}.\n\n| back-end | cycles/packet | packets/poll | Mpps | GB/s | p99, us | longest batch, us | updates/s | rounds | stolen | waited, % |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
         measurement.case, measurement.command, measurement.commit
     );
     for back_end in &measurement.back_ends {
@@ -102,6 +102,8 @@ fn each(measurement: &Measurement) -> String {
             shown(spread, digits)
         };
         let per_poll = shown(Spread::of(back_end.rounds.iter().filter_map(|round| round.per_poll)), 1);
+        let longest = shown(Spread::of(back_end.rounds.iter().filter_map(|round| round.longest)), 1);
+        let updates = shown(Spread::of(back_end.rounds.iter().filter_map(|round| round.updates)), 0);
         let stolen: u64 = back_end.rounds.iter().map(|round| round.stolen).sum();
         let waited = shown(Spread::of(back_end.rounds.iter().map(|round| round.waited)), 1);
         let latency = match (&back_end.latency, p99(back_end)) {
@@ -110,7 +112,7 @@ fn each(measurement: &Measurement) -> String {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {per_poll} | {} | {} | {latency} | {} | {stolen} | {waited} |",
+            "| {} | {} | {per_poll} | {} | {} | {latency} | {longest} | {updates} | {} | {stolen} | {waited} |",
             back_end.name,
             of(Figure::Cycles, 0),
             of(Figure::Mpps, 2),
@@ -147,9 +149,13 @@ pub fn summary(measurement: &Measurement) -> String {
     }
     let Some((ours, others)) = measurement.back_ends.split_first() else { return text };
     for other in others {
+        let longest = Spread::of_ratios(&ours.rounds, &other.rounds, Figure::Longest);
+        let longest = longest.filter(|spread| spread.median.is_finite());
+        let longest =
+            longest.map_or(String::new(), |spread| format!(", longest batch {}", shown(Some(spread), 2)));
         let of = |figure| shown(Spread::of_ratios(&ours.rounds, &other.rounds, figure), 2);
         let (cycles, mpps) = (of(Figure::Cycles), of(Figure::Mpps));
-        let _ = writeln!(text, "  {} / {}: cycles {cycles}, Mpps {mpps}", ours.name, other.name);
+        let _ = writeln!(text, "  {} / {}: cycles {cycles}, Mpps {mpps}{longest}", ours.name, other.name);
     }
     text
 }

@@ -249,7 +249,7 @@ fn throughput(case: &'static Case, who: &Who, seconds: f64, evidence: &Path) -> 
     let (stolen, waited) = disturbance.end()?;
     let per_poll = worked.per_poll.map_or_else(|| back_end.bursts(), |per_poll| Ok(Some(per_poll)))?;
     front_end.finish()?;
-    let (longest, updates) = (worked.longest, None);
+    let (longest, updates) = (worked.longest, worked.updates);
     Ok(Measured { cycles: worked.cycles, per_poll, mpps, bytes, longest, updates, stolen, waited })
 }
 
@@ -282,8 +282,11 @@ fn keep(plan: &Plan, evidence: &Path, put: impl Fn(&mut Results)) -> Result<()> 
 fn line(measured: &Measured) -> String {
     let per_poll =
         measured.per_poll.map_or(String::new(), |per_poll| format!(", {per_poll:.1} packets a poll"));
+    let longest =
+        measured.longest.map_or(String::new(), |micros| format!(", {micros:.1} us the longest batch"));
+    let updates = measured.updates.map_or(String::new(), |rate| format!(", {rate:.0} updates a second"));
     format!(
-        "{:.1} cycles/packet, {:.2} Mpps, {:.2} GB/s{per_poll}, {} ticks stolen, {:.1} % waited",
+        "{:.1} cycles/packet, {:.2} Mpps, {:.2} GB/s{per_poll}{longest}{updates}, {} ticks stolen, {:.1} % waited",
         measured.cycles, measured.mpps, measured.bytes, measured.stolen, measured.waited
     )
 }

@@ -1,4 +1,4 @@
-//! The registry in this process, on disk: it survives restarts and a loss of power (`redb`, one transaction a change).
+//! The registry in this process, on disk: it survives restarts and a loss of power (`redb`, one transaction a change, or for all of a bulk).
 //!
 //! What must stay true: a change that was answered is on disk; one that was denied left nothing; one process has the file at a time.
 
@@ -10,7 +10,7 @@ use nve_core::addr::{Identifier, Locator, SirAddress, SirPrefix};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition};
 
-use super::{Authority, Claimant, Denied, Registration, Unsettled};
+use super::{Authority, Claimant, Denied, Registration, Unsettled, Update, Wish};
 use crate::private;
 
 /// (SIR prefix, identifier) -> (locator, epoch, said by the configuration); prefixes as their upper 64 bits.
@@ -41,6 +41,8 @@ pub struct Settled(Vec<(SirAddress, Option<Registration>)>);
 /// A change under way.
 struct Change<'t> {
     holders: Holders<'t>,
+    /// The last epoch given out; `None` until it is asked for.
+    last: Option<u64>,
     epochs: Table<'t, &'static str, u64>,
     domains: &'t [SirPrefix],
 }
@@ -126,13 +128,40 @@ impl Embedded {
         })
     }
 
+    /// Makes all changes of `updates` that are not denied, in their order, each as by itself; what came of each: the new registration, if one
+    /// is left. All are on disk together.
+    ///
+    /// # Errors
+    /// The store fails; nothing has changed.
+    pub fn update(&self, updates: &[Update]) -> Result<Vec<Result<Option<Registration>, Denied>>, Denied> {
+        self.change(|change| {
+            updates
+                .iter()
+                .map(|Update { identifier, wish, now }| {
+                    let outcome = match *wish {
+                        Wish::Register(locator) => change.register(*identifier, locator, *now).map(Some),
+                        Wish::Move(from, to) => change.move_to(*identifier, (from, to), *now).map(Some),
+                        Wish::Unregister(locator) => change.unregister(*identifier, locator).map(|()| None),
+                    };
+                    match outcome {
+                        Err(failed @ Denied::Unavailable(_)) => Err(failed),
+                        outcome => Ok(outcome),
+                    }
+                })
+                .collect()
+        })
+    }
+
     fn change<T, E: From<Denied>>(&self, work: impl FnOnce(&mut Change<'_>) -> Result<T, E>) -> Result<T, E> {
         // Dropped before it is committed, a transaction leaves nothing.
         let transaction = self.database.begin_write().map_err(fails)?;
         let result = {
             let holders = transaction.open_table(HOLDERS).map_err(fails)?;
             let epochs = transaction.open_table(EPOCHS).map_err(fails)?;
-            work(&mut Change { holders, epochs, domains: &self.domains })?
+            let mut change = Change { holders, last: None, epochs, domains: &self.domains };
+            let result = work(&mut change)?;
+            change.keep_epoch()?;
+            result
         };
         transaction.commit().map_err(fails)?;
         Ok(result)
@@ -148,10 +177,7 @@ impl Authority for Embedded {
     }
 
     fn register(&self, identifier: SirAddress, locator: Locator, now: u64) -> Result<Registration, Denied> {
-        self.change(|change| match change.get(identifier)? {
-            Some(holder) => Err(Denied::Held(holder)),
-            None => change.give(identifier, locator, now),
-        })
+        self.change(|change| change.register(identifier, locator, now))
     }
 
     fn move_to(
@@ -161,19 +187,11 @@ impl Authority for Embedded {
         to: Locator,
         now: u64,
     ) -> Result<Registration, Denied> {
-        self.change(|change| match change.get(identifier)? {
-            Some(holder) if holder.locator == from => change.give(identifier, to, now),
-            Some(holder) => Err(Denied::NotHolder(holder)),
-            None => Err(Denied::Unknown),
-        })
+        self.change(|change| change.move_to(identifier, (from, to), now))
     }
 
     fn unregister(&self, identifier: SirAddress, locator: Locator) -> Result<(), Denied> {
-        self.change(|change| match change.get(identifier)? {
-            Some(holder) if holder.locator == locator => change.remove(identifier),
-            Some(holder) => Err(Denied::NotHolder(holder)),
-            None => Err(Denied::Unknown),
-        })
+        self.change(|change| change.unregister(identifier, locator))
     }
 
     fn registrations(&self) -> Result<Vec<Registration>, Denied> {
@@ -213,11 +231,55 @@ impl Change<'_> {
     }
 
     fn next_epoch(&mut self, now: u64) -> Result<u64, Denied> {
-        let last = self.epochs.get(LAST).map_err(fails)?.map_or(0, |last| last.value());
+        let last = match self.last {
+            Some(last) => last,
+            None => self.epochs.get(LAST).map_err(fails)?.map_or(0, |last| last.value()),
+        };
         let next = last.checked_add(1).ok_or_else(|| Denied::Unavailable("its epochs are used up".into()))?;
         let next = now.max(next);
-        self.epochs.insert(LAST, next).map_err(fails)?;
+        self.last = Some(next);
         Ok(next)
+    }
+
+    /// To be done before it is committed.
+    fn keep_epoch(&mut self) -> Result<(), Denied> {
+        if let Some(last) = self.last {
+            self.epochs.insert(LAST, last).map_err(fails)?;
+        }
+        Ok(())
+    }
+
+    fn register(
+        &mut self,
+        identifier: SirAddress,
+        locator: Locator,
+        now: u64,
+    ) -> Result<Registration, Denied> {
+        match self.get(identifier)? {
+            Some(holder) => Err(Denied::Held(holder)),
+            None => self.give(identifier, locator, now),
+        }
+    }
+
+    fn move_to(
+        &mut self,
+        identifier: SirAddress,
+        (from, to): (Locator, Locator),
+        now: u64,
+    ) -> Result<Registration, Denied> {
+        match self.get(identifier)? {
+            Some(holder) if holder.locator == from => self.give(identifier, to, now),
+            Some(holder) => Err(Denied::NotHolder(holder)),
+            None => Err(Denied::Unknown),
+        }
+    }
+
+    fn unregister(&mut self, identifier: SirAddress, locator: Locator) -> Result<(), Denied> {
+        match self.get(identifier)? {
+            Some(holder) if holder.locator == locator => self.remove(identifier),
+            Some(holder) => Err(Denied::NotHolder(holder)),
+            None => Err(Denied::Unknown),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::config::{CONTROL_SOCKET, Config, PLUG_SOCKET, Refused};
 
 pub use configured::Configured;
 pub use embedded::{Embedded, Settled};
-pub use registration::{Authority, Claimant, Denied, Registration, Unsettled};
+pub use registration::{Authority, Claimant, Denied, Registration, Unsettled, Update, Wish};
 
 /// Mappings written by hand, or by a tool, into the config; read again on reload.
 #[derive(Clone, Debug)]

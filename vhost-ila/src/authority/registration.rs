@@ -38,6 +38,28 @@ pub enum Claimant {
     Request,
 }
 
+/// A change that is asked for among others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Update {
+    /// Of which identifier.
+    pub identifier: SirAddress,
+    /// What.
+    pub wish: Wish,
+    /// Milliseconds since 1970.
+    pub now: u64,
+}
+
+/// One of the three changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// As [`Authority::register`].
+    Register(Locator),
+    /// As [`Authority::move_to`], from one to the other.
+    Move(Locator, Locator),
+    /// As [`Authority::unregister`].
+    Unregister(Locator),
+}
+
 /// Why a change was denied. Nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Denied {

@@ -204,6 +204,7 @@ impl Devices for Served {
             signals: report.signals,
             waits: report.waits,
             turns: report.turns.to_vec(),
+            fine_turns: report.fine_turns,
             longest_turn_us: report.longest_turn_us,
             uplink_lost: report.uplink_lost,
             gateway_lost: report.gateway_lost,

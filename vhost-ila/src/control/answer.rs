@@ -20,7 +20,7 @@ use super::running::written;
 use crate::config::{self, Refused, UplinkConfig};
 use crate::redirect::RedirectReport;
 
-pub use registration::{Denial, Held, Move, Registration};
+pub use registration::{Denial, DeniedUpdate, Held, Move, Registration, Update, Updated};
 
 /// What was taken, given and dropped since the daemon started.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -74,6 +74,10 @@ pub struct Worker {
     /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
     #[serde(default)]
     pub turns: Vec<u64>,
+    /// The same, finer: four steps of a quarter of a microsecond, then four to each doubling, the last for all that is longer. What was
+    /// between two answers is their difference.
+    #[serde(default)]
+    pub fine_turns: Vec<u64>,
     /// The longest turn so far, in microseconds, the time other threads had the processor included.
     #[serde(default)]
     pub longest_turn_us: u64,

@@ -14,7 +14,7 @@ use utoipa::OpenApi;
 use super::Running;
 use super::answer::{
     Attachment, Counters, Denial, Group, Held, Mapping, Move, Moved, Path, Redirects, Refusal, Registration,
-    Reloaded, Unplugged, Uplink,
+    Reloaded, Unplugged, Update, Updated, Uplink,
 };
 use super::registry::Reason;
 use super::running::Misplaced;
@@ -26,7 +26,7 @@ use crate::authority::Denied;
     info(title = "vhost-ila", license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")),
     servers((url = "http://localhost", description = "any host name: the socket is the address")),
     paths(
-        counters, uplink, attachments, unplug, activate, moved, mappings, registrations, register, move_to, unregister, groups, learned_paths,
+        counters, uplink, attachments, unplug, activate, moved, mappings, registrations, register, move_to, unregister, update, groups, learned_paths,
         redirects, reload
     )
 )]
@@ -45,6 +45,7 @@ pub fn router(running: Arc<Running>) -> Router {
         .route("/v1/registrations", get(registrations).post(register))
         .route("/v1/registrations/move", post(move_to))
         .route("/v1/registrations/unregister", post(unregister))
+        .route("/v1/registrations/bulk", post(update))
         .route("/v1/groups", get(groups))
         .route("/v1/paths", get(learned_paths))
         .route("/v1/redirects", get(redirects))
@@ -189,6 +190,20 @@ async fn move_to(State(running): State<Arc<Running>>, request: Asked<Move>) -> R
 async fn unregister(State(running): State<Arc<Running>>, request: Asked<Held>) -> Response {
     match request {
         Ok(Json(request)) => blocking(move || answered(running.unregister(&request).map(|()| request))).await,
+        Err(rejection) => misunderstood(&rejection),
+    }
+}
+
+/// Register, move and unregister many identifiers, in this order and each as by itself; what holds of it is on disk together. Two megabytes
+/// at most.
+#[utoipa::path(post, path = "/v1/registrations/bulk", request_body = Vec<Update>, responses(
+    (status = 200, description = "How many changes hold, and why the others do not", body = Updated),
+    (status = 422, description = "It is no list of changes", body = Denial),
+    (status = 503, description = "The registry fails", body = Denial),
+))]
+async fn update(State(running): State<Arc<Running>>, request: Asked<Vec<Update>>) -> Response {
+    match request {
+        Ok(Json(request)) => blocking(move || answered(running.update(&request))).await,
         Err(rejection) => misunderstood(&rejection),
     }
 }

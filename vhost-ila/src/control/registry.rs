@@ -20,8 +20,10 @@ use nve_core::pipeline::{Learned, NotLearned, Nve, Source};
 use nve_core::redirect::EPOCH_AHEAD;
 use nve_core::setup::{Said, SetupError};
 
-use super::answer::{self, Denial, Problem, Refusal};
-use crate::authority::{Authority, Claimant, Configured, Denied, Embedded, Registration, Settled, Unsettled};
+use super::answer::{self, Denial, DeniedUpdate, Problem, Refusal};
+use crate::authority::{
+    Authority, Claimant, Configured, Denied, Embedded, Registration, Settled, Unsettled, Update, Wish,
+};
 use crate::config::{AuthorityConfig, Config};
 
 /// Its file in the state directory.
@@ -154,7 +156,7 @@ impl Registry {
         let embedded = self.asked(config, &subject)?;
         let new = embedded.register(subject.identifier, locator, subject.later(nve, now())?);
         let new = new.map_err(|denied| subject.denied(denied))?;
-        self.tell((config, nve), &subject, &new, || embedded.unregister(subject.identifier, locator))?;
+        self.tell((config, nve), &subject, &new, || undo(embedded, Wish::Register(locator), &new))?;
         Ok(line(config, &new))
     }
 
@@ -172,9 +174,7 @@ impl Registry {
         let embedded = self.asked(config, &subject)?;
         let moved = embedded.move_to(subject.identifier, from, to, subject.later(nve, now())?);
         let moved = moved.map_err(|denied| subject.denied(denied))?;
-        self.tell((config, nve), &subject, &moved, || {
-            embedded.move_to(subject.identifier, to, from, moved.epoch).map(drop)
-        })?;
+        self.tell((config, nve), &subject, &moved, || undo(embedded, Wish::Move(from, to), &moved))?;
         Ok(line(config, &moved))
     }
 
@@ -191,9 +191,81 @@ impl Registry {
         Ok(())
     }
 
+    /// Makes many changes, each as by itself, with one commit for all.
+    pub(super) fn update(
+        &self,
+        (config, nve): (&Config, &Nve),
+        requests: &[answer::Update],
+    ) -> Result<answer::Updated, Reason> {
+        let (configured, now) = (Configured::new(&config.setup), now());
+        let mut updated = answer::Updated::default();
+        let mut wanted = Vec::with_capacity(requests.len());
+        for (at, request) in requests.iter().enumerate() {
+            match self.wanted((config, &configured, nve), request, now) {
+                Ok((subject, update)) => wanted.push((at, subject, update)),
+                Err(reason) => updated.deny(at, reason),
+            }
+        }
+        let Some(embedded) = &self.embedded else { return Ok(updated) };
+        let updates: Vec<Update> = wanted.iter().map(|(.., update)| *update).collect();
+        let outcomes = embedded.update(&updates);
+        let outcomes = outcomes.map_err(|denied| Reason::about("the registry", denied))?;
+        for ((at, subject, Update { wish, .. }), outcome) in wanted.into_iter().zip(outcomes) {
+            let told = match outcome {
+                Ok(Some(new)) => self.tell((config, nve), &subject, &new, || undo(embedded, wish, &new)),
+                Ok(None) => {
+                    subject.forget(nve);
+                    Ok(())
+                }
+                Err(denied) => Err(subject.denied(denied)),
+            };
+            match told {
+                Ok(()) => updated.changed += 1,
+                Err(reason) => updated.deny(at, reason),
+            }
+        }
+        Ok(updated)
+    }
+
+    /// What `request` asks of the registry, if the configuration does not decide.
+    fn wanted(
+        &self,
+        (config, configured, nve): (&Config, &Configured, &Nve),
+        request: &answer::Update,
+        now: u64,
+    ) -> Result<(Subject, Update), Reason> {
+        let (network, address) = match request {
+            answer::Update::Register(held) | answer::Update::Unregister(held) => {
+                (&held.network, held.address)
+            }
+            answer::Update::Move(moved) => (&moved.network, moved.address),
+        };
+        let subject = Subject::of(config, network.as_deref(), address)?;
+        let at = |text: &str| subject.locator(config, text);
+        let wish = match request {
+            answer::Update::Register(held) => Wish::Register(at(&held.locator)?),
+            answer::Update::Unregister(held) => Wish::Unregister(at(&held.locator)?),
+            answer::Update::Move(moved) if moved.from == moved.to => {
+                return Err(subject.refused("it would move to where it is"));
+            }
+            answer::Update::Move(moved) => Wish::Move(at(&moved.from)?, at(&moved.to)?),
+        };
+        self.asked_beside((config, configured), &subject)?;
+        let update = Update { identifier: subject.identifier, wish, now: subject.later(nve, now)? };
+        Ok((subject, update))
+    }
+
     /// Whoever decides on `subject`: the registry, unless the configuration does.
     fn asked(&self, config: &Config, subject: &Subject) -> Result<&Embedded, Reason> {
-        let said = Configured::new(&config.setup).holder(subject.identifier);
+        self.asked_beside((config, &Configured::new(&config.setup)), subject)
+    }
+
+    fn asked_beside(
+        &self,
+        (config, configured): (&Config, &Configured),
+        subject: &Subject,
+    ) -> Result<&Embedded, Reason> {
+        let said = configured.holder(subject.identifier);
         match (said.map_err(|denied| subject.denied(denied))?, &self.embedded) {
             (Some(said), _) => Err(subject.denied(Denied::Configured(said))),
             (None, Some(embedded)) => Ok(embedded),
@@ -220,6 +292,21 @@ impl Registry {
             }
             subject.refused(error)
         })
+    }
+}
+
+/// Takes back what `wish` made `new`.
+fn undo(embedded: &Embedded, wish: Wish, new: &Registration) -> Result<(), Denied> {
+    match wish {
+        Wish::Move(from, to) => embedded.move_to(new.identifier, to, from, new.epoch).map(drop),
+        Wish::Register(_) | Wish::Unregister(_) => embedded.unregister(new.identifier, new.locator),
+    }
+}
+
+impl answer::Updated {
+    fn deny(&mut self, at: usize, reason: Reason) {
+        let (Reason::Request(denial) | Reason::Denied(denial, _)) = reason;
+        self.denied.push(DeniedUpdate { at, denial });
     }
 }
 
@@ -381,6 +468,52 @@ mod tests {
         let ahead = registry.register((&config, &nve), &at("10.1.0.9", "2001:db8:0:2::/64")).unwrap();
         assert!(ahead.epoch > now() + day / 3, "after what was heard");
         assert!(ahead.epoch < now() + day);
+    }
+
+    #[test]
+    fn a_bulk_moves_the_data_path_and_leaves_alone_what_is_denied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("one.toml");
+        let state = directory.path().join("state");
+        std::fs::write(&path, format!("{CONFIG} {state:?}\n")).unwrap();
+        let config = Config::load(&path).unwrap();
+        // Room for two.
+        let nve = Nve::new(config.setup.clone(), 2);
+        let registry = Registry::open(&config).unwrap();
+        let at = |n: u8| format!("2001:db8:0:{n}::/64");
+        let held = |host: u8, n: u8| answer::Held {
+            network: Some("blue".into()),
+            address: [10, 1, 0, host].into(),
+            locator: at(n),
+        };
+        let moved = answer::Move {
+            network: Some("blue".into()),
+            address: [10, 1, 0, 7].into(),
+            from: at(2),
+            to: at(3),
+        };
+        let bulk = [
+            answer::Update::Register(held(7, 2)),
+            answer::Update::Move(moved),
+            answer::Update::Register(held(8, 2)),
+            answer::Update::Register(held(7, 9)),
+            answer::Update::Register(held(9, 2)),
+            answer::Update::Register(answer::Held { network: Some("red".into()), ..held(1, 2) }),
+        ];
+        let updated = registry.update((&config, &nve), &bulk).unwrap();
+        assert_eq!(updated.changed, 3);
+        let denied: Vec<_> = updated.denied.iter().map(|denied| denied.at).collect();
+        assert_eq!(denied, [5, 3, 4], "first those that cannot be asked for");
+        let place = |host: u8| {
+            let key = Subject::of(&config, Some("blue"), [10, 1, 0, host].into()).unwrap().identifier;
+            nve.residence(nve.key(key).unwrap()).map(|residence| residence.locator.to_string())
+        };
+        assert_eq!((place(7), place(8), place(9)), (Some(at(3)), Some(at(2)), None));
+        let listed = registry.list(&config).unwrap();
+        assert_eq!(listed.len(), 2, "what the data path had no room for is taken back: {listed:?}");
+        let bulk = [answer::Update::Unregister(held(7, 3))];
+        assert_eq!(registry.update((&config, &nve), &bulk).unwrap().changed, 1);
+        assert_eq!(place(7), None);
     }
 
     #[test]

@@ -162,6 +162,12 @@ impl Running {
         self.registry.unregister((&self.running(), &self.nve), request)
     }
 
+    pub(super) fn update(&self, requests: &[answer::Update]) -> Result<answer::Updated, Reason> {
+        let updated = self.registry.update((&self.running(), &self.nve), requests)?;
+        log::debug!("{} mappings changed, {} changes denied", updated.changed, updated.denied.len());
+        Ok(updated)
+    }
+
     pub(super) fn redirects(&self) -> Redirects {
         self.devices.redirects().map(|service| Redirects::from(service.report())).unwrap_or_default()
     }

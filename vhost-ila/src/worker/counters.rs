@@ -26,6 +26,8 @@ pub struct WorkerCounters {
     pub waits: Cell,
     /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
     pub turns: [Cell; 6],
+    /// The same, finer: see [`fine_step`].
+    pub fine_turns: FineTurns,
     /// Nanoseconds of the longest of them.
     pub longest_turn: AtomicU64,
     /// The uplink failed for good.
@@ -37,6 +39,29 @@ pub struct WorkerCounters {
 /// Where [`WorkerCounters::turns`] are divided, in nanoseconds.
 const STEPS: [u64; 5] = [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
+/// Steps of [`WorkerCounters::fine_turns`].
+const FINE: usize = 48;
+
+/// A cell for each of [`FINE`] steps.
+#[derive(Debug)]
+pub struct FineTurns([Cell; FINE]);
+
+impl Default for FineTurns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Cell::default()))
+    }
+}
+
+/// Which of [`FINE`] steps a time belongs to: four to each doubling, from a quarter of a microsecond to two milliseconds and more. The first
+/// four are of a quarter of a microsecond each.
+#[inline]
+fn fine_step(nanos: u64) -> usize {
+    let quarters = nanos / 250;
+    let doublings = quarters.checked_ilog2().unwrap_or(0).saturating_sub(2);
+    let step = 4 * u64::from(doublings) + (quarters >> doublings);
+    usize::try_from(step).unwrap_or(FINE).min(FINE - 1)
+}
+
 impl WorkerCounters {
     /// A turn moved packets in such a time, the time others had the processor included.
     #[inline]
@@ -44,6 +69,9 @@ impl WorkerCounters {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let step = STEPS.iter().take_while(|step| nanos >= **step).count();
         if let Some(cell) = self.turns.get(step) {
+            cell.add(1);
+        }
+        if let Some(cell) = self.fine_turns.0.get(fine_step(nanos)) {
             cell.add(1);
         }
         if nanos > self.longest_turn.load(Relaxed) {
@@ -64,6 +92,7 @@ impl WorkerCounters {
             signals: self.signals.get(),
             waits: self.waits.get(),
             turns: self.turns.each_ref().map(Cell::get),
+            fine_turns: self.fine_turns.0.iter().map(Cell::get).collect(),
             longest_turn_us: self.longest_turn.load(Relaxed) / 1000,
             uplink_lost: self.uplink_lost.load(Relaxed),
             gateway_lost: self.gateway_lost.load(Relaxed),
@@ -91,6 +120,9 @@ pub struct WorkerReport {
     pub waits: u64,
     /// Turns that moved packets, by how long they took: below 10 us, 100 us, 1 ms, 10 ms, 100 ms, and the rest.
     pub turns: [u64; 6],
+    /// The same, finer: four steps of a quarter of a microsecond, then four to each doubling, the last for all that is longer. What was
+    /// between two answers is their difference.
+    pub fine_turns: Vec<u64>,
     /// The longest of them, microseconds, the time others had the processor included.
     pub longest_turn_us: u64,
     /// The uplink failed and is looked at no more; a restart opens it again.
@@ -104,6 +136,17 @@ pub struct WorkerReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fine_steps_are_a_fifth_apart_and_the_last_has_the_rest() {
+        let steps = [0, 250, 999, 1000, 1999, 2000, 2499, 2500, 3999, 4000, 1_900_000, u64::MAX];
+        assert_eq!(steps.map(fine_step), [0, 1, 3, 4, 7, 8, 8, 9, 11, 12, 47, 47]);
+        let mut last = 0;
+        for nanos in (0..3_000_000).step_by(50) {
+            assert!((last..=last + 1).contains(&fine_step(nanos)), "{nanos}");
+            last = fine_step(nanos);
+        }
+    }
 
     #[test]
     fn turns_are_sorted_by_how_long_they_took() {

@@ -65,7 +65,7 @@ impl Backend for Forwarding {
         let said = self.testpmd.ask("stop", "Done.", 1, LIMIT)?;
         let cycles = numbers_after(&said, "CPU cycles/packet=");
         let cycles = *cycles.first().context("no cycles from testpmd")?;
-        Ok(Worked { cycles, per_poll: None, longest: None })
+        Ok(Worked { cycles, per_poll: None, longest: None, updates: None })
     }
 
     fn bursts(&mut self) -> Result<Option<f64>> {

@@ -3,6 +3,7 @@
 mod forwarding;
 mod ours;
 mod ovs;
+mod updates;
 
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,8 @@ pub struct Worked {
     pub per_poll: Option<f64>,
     /// See [`crate::bench::figures::Measured::longest`].
     pub longest: Option<f64>,
+    /// See [`crate::bench::figures::Measured::updates`].
+    pub updates: Option<f64>,
 }
 
 /// Who is measured.

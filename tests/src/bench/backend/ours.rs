@@ -7,10 +7,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
+use super::updates::{Places, Updates};
 use super::{Backend, Worked};
-use crate::bench::case::{Case, To};
+use crate::bench::case::{Beside, Case, To};
 use crate::bench::generator::FIRST_DESTINATION;
 use crate::bench::machine::remove;
 use crate::process::{Owned, output, wait_for};
@@ -27,10 +30,10 @@ spin = "1s"
 "#;
 
 /// Hosts that the mapped identifiers are on, each as many.
-const LOCATORS: u32 = 250;
+pub(super) const LOCATORS: u32 = 250;
 
 /// The configuration of a case: a host, its uplink, and a network with one or two tenants.
-fn config(case: &Case) -> String {
+fn config(case: &Case, evidence: &Path) -> String {
     let mut config = HOST.to_owned();
     config += match case.to {
         To::Neighbour => "[uplink]\nkind = \"none\"\nmtu = 9000\n",
@@ -49,10 +52,17 @@ fn config(case: &Case) -> String {
             config += "packed = true\n";
         }
     }
-    if case.to == To::Wire {
+    if is_registered(case) {
+        config += &format!("[authority]\nkind = \"embedded\"\nstate = {:?}\n", evidence.join("state"));
+    } else if case.to == To::Wire {
         config += "[mappings]\nfile = \"mappings.txt\"\n";
     }
     config
+}
+
+/// Whether destinations are told by the control socket.
+fn is_registered(case: &Case) -> bool {
+    matches!(case.beside, Beside::Registered | Beside::Updates(_))
 }
 
 /// The tenants of a case.
@@ -75,11 +85,12 @@ fn mappings(case: &Case) -> String {
 }
 
 /// The worker's counters, summed over workers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counters {
     cycles: u64,
     packets: u64,
     polls: u64,
+    turns: Vec<u64>,
 }
 
 /// The running daemon.
@@ -90,6 +101,37 @@ pub(super) struct Ours {
     sockets: Vec<PathBuf>,
     process: Owned,
     before: Counters,
+    updates: Option<Updates>,
+}
+
+/// Of ten thousand batches, the longest but one: what is longer is a core that others took, which is nobody's batch.
+const ALL_BUT: u64 = 10_000;
+
+impl Counters {
+    /// Microseconds of the longest batch since `before`, its step's upper end: see the worker's `fine_turns`.
+    fn longest_since(&self, before: &Counters) -> Option<f64> {
+        let since: Vec<u64> = self
+            .turns
+            .iter()
+            .enumerate()
+            .map(|(step, count)| count - before.turns.get(step).copied().unwrap_or(0))
+            .collect();
+        let mut left = since.iter().sum::<u64>() / ALL_BUT;
+        let step = since.iter().rposition(|count| {
+            let is_it = *count > left;
+            left = left.saturating_sub(*count);
+            is_it
+        })?;
+        Some(upper_end(step + 1))
+    }
+}
+
+/// Where a step of `fine_turns` begins, in microseconds.
+fn upper_end(step: usize) -> f64 {
+    let (doublings, quarters) = if step < 4 { (0, step) } else { (step / 4 - 1, 4 + step % 4) };
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let quarters = ((quarters as u64) << doublings) as f64;
+    quarters / 4.0
 }
 
 impl Ours {
@@ -97,7 +139,7 @@ impl Ours {
         let runtime = Path::new(sandbox::RUNTIME).join("bench");
         fs::create_dir_all(&runtime)?;
         let config = evidence.join("host.toml");
-        fs::write(&config, self::config(case))?;
+        fs::write(&config, self::config(case, evidence))?;
         fs::write(evidence.join("mappings.txt"), mappings(case))?;
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(binary).arg("run").arg("--config").arg(&config);
@@ -111,7 +153,31 @@ impl Ours {
             Ok(sockets.iter().all(|socket| socket.exists()).then_some(()))
         })?;
         let before = Counters::default();
-        Ok(Ours { binary: binary.to_owned(), config, runtime, sockets, process, before })
+        let (binary, updates) = (binary.to_owned(), None);
+        let mut ours = Ours { binary, config, runtime, sockets, process, before, updates };
+        if is_registered(case) {
+            ours.register(case)?;
+        }
+        Ok(ours)
+    }
+
+    /// The worker keeps its core; the daemon's other threads, which have something to do here, go to the front-end's.
+    fn register(&mut self, case: &Case) -> Result<()> {
+        let mut core = CpuSet::new();
+        core.set(1);
+        for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let thread = thread?.path();
+            let id = thread.file_name().and_then(|id| id.to_str()).and_then(|id| id.parse().ok());
+            if fs::read_to_string(thread.join("comm"))?.trim() != "worker0" {
+                sched_setaffinity(id.and_then(Pid::from_raw), &core)?;
+            }
+        }
+        wait_for("the daemon to answer", Duration::from_secs(20), || Ok(self.counters().ok()))?;
+        let places = Places::register(&self.binary, &self.config, case.destinations)?;
+        if let Beside::Updates(rate) = case.beside {
+            self.updates = Some(Updates::start(&self.binary, &self.config, places, rate)?);
+        }
+        Ok(())
     }
 
     fn counters(&mut self) -> Result<Counters> {
@@ -121,7 +187,12 @@ impl Ours {
         let counters: Value = serde_json::from_str(&output(show)?)?;
         let workers = counters["workers"].as_array().context("`show counters` has workers")?;
         let sum = |key: &str| workers.iter().filter_map(|worker| worker[key].as_u64()).sum();
-        Ok(Counters { cycles: sum("busy_cycles"), packets: sum("packets"), polls: sum("busy_polls") })
+        let mut turns = Vec::new();
+        for steps in workers.iter().filter_map(|worker| worker["fine_turns"].as_array()) {
+            turns.resize(steps.len().max(turns.len()), 0);
+            turns.iter_mut().zip(steps).for_each(|(sum, count)| *sum += count.as_u64().unwrap_or(0));
+        }
+        Ok(Counters { cycles: sum("busy_cycles"), packets: sum("packets"), polls: sum("busy_polls"), turns })
     }
 }
 
@@ -136,11 +207,13 @@ impl Backend for Ours {
 
     fn begin(&mut self) -> Result<()> {
         self.before = self.counters()?;
+        self.updates.iter_mut().for_each(Updates::begin);
         Ok(())
     }
 
     fn end(&mut self) -> Result<Worked> {
-        let (before, after) = (self.before, self.counters()?);
+        let (before, after) = (self.before.clone(), self.counters()?);
+        let updates = self.updates.take().map(|mut updates| updates.end()).transpose()?;
         #[expect(clippy::cast_precision_loss, reason = "counts of seconds are far below 2^52")]
         let since = |count: fn(&Counters) -> u64| count(&after).saturating_sub(count(&before)) as f64;
         let packets = since(|counters| counters.packets);
@@ -148,7 +221,8 @@ impl Backend for Ours {
         Ok(Worked {
             cycles: since(|counters| counters.cycles) / packets,
             per_poll: Some(packets / since(|counters| counters.polls)),
-            longest: None,
+            longest: after.longest_since(&before),
+            updates,
         })
     }
 }
@@ -159,5 +233,24 @@ impl Drop for Ours {
         drop(self.process.end(rustix::process::Signal::KILL, Duration::from_secs(5)));
         let control = self.runtime.join("control.sock");
         self.sockets.iter().chain([&control]).for_each(|socket| drop(remove(socket)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_batch_is_that_of_the_last_step_but_for_one_in_ten_thousand() {
+        let counters = |turns: &[(usize, u64)]| {
+            let mut all = vec![0; 48];
+            turns.iter().for_each(|(step, count)| all[*step] = *count);
+            Counters { turns: all, ..Counters::default() }
+        };
+        let before = counters(&[(40, 5)]);
+        assert_eq!(counters(&[(4, 9_000), (40, 5)]).longest_since(&before), Some(1.25));
+        assert_eq!(counters(&[(4, 20_000), (12, 1), (40, 6)]).longest_since(&before), Some(1.25));
+        assert_eq!(counters(&[(4, 20_000), (12, 2), (40, 6)]).longest_since(&before), Some(5.0));
+        assert_eq!(before.longest_since(&before), None);
     }
 }

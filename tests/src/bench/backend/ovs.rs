@@ -177,6 +177,7 @@ impl Backend for Ovs {
             cycles: number("avg processing cycles per packet:")?,
             per_poll: number("avg. packets per output batch:").ok(),
             longest: None,
+            updates: None,
         })
     }
 }

@@ -299,3 +299,37 @@ proptest! {
         prop_assert_eq!(all, model.into_iter().map(|(id, at)| (id, host(at))).collect());
     }
 }
+
+#[test]
+fn a_bulk_is_its_changes_one_after_the_other_and_what_is_denied_of_it_changes_nothing() {
+    let mut kept = Kept::new();
+    let update = |n, wish| Update { identifier: task(n), wish, now: 1000 };
+    let outcomes = kept
+        .registry()
+        .update(&[
+            update(1, Wish::Register(host(1))),
+            update(1, Wish::Register(host(2))),
+            update(1, Wish::Move(host(1), host(2))),
+            update(2, Wish::Register(host(1))),
+            update(2, Wish::Move(host(3), host(4))),
+            update(3, Wish::Register(host(3))),
+            update(3, Wish::Unregister(host(3))),
+            update(4, Wish::Unregister(host(1))),
+        ])
+        .unwrap();
+    let held = |outcome: &Result<Option<Registration>, Denied>| match outcome {
+        Ok(Some(new)) => Some((new.locator, new.epoch)),
+        _ => None,
+    };
+    assert_eq!(held(&outcomes[0]), Some((host(1), 1000)));
+    assert!(matches!(outcomes[1], Err(Denied::Held(holder)) if holder.locator == host(1)));
+    assert_eq!(held(&outcomes[2]), Some((host(2), 1001)), "a later epoch");
+    assert_eq!(held(&outcomes[3]), Some((host(1), 1002)));
+    assert!(matches!(outcomes[4], Err(Denied::NotHolder(_))));
+    assert_eq!((&outcomes[6], &outcomes[7]), (&Ok(None), &Err(Denied::Unknown)));
+    kept.reopen();
+    let all: Vec<_> = kept.registry().registrations().unwrap();
+    let all: Vec<_> = all.iter().map(|known| (known.identifier, known.locator)).collect();
+    assert_eq!(all, [(task(1), host(2)), (task(2), host(1))]);
+    assert_eq!(kept.registry().register(task(9), host(1), 0).unwrap().epoch, 1004, "none comes twice");
+}

@@ -56,6 +56,37 @@ pub struct Move {
     pub to: String,
 }
 
+/// One change of a bulk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// An identifier that nobody holds.
+    Register(Held),
+    /// To another holder.
+    Move(Move),
+    /// Nobody holds it any more.
+    Unregister(Held),
+}
+
+/// What came of a bulk.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Updated {
+    /// So many changes hold.
+    pub changed: usize,
+    /// The others, each of which has changed nothing.
+    pub denied: Vec<DeniedUpdate>,
+}
+
+/// A change of a bulk that was denied.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeniedUpdate {
+    /// Its place in the bulk, from zero.
+    pub at: usize,
+    /// Why.
+    #[serde(flatten)]
+    pub denial: Denial,
+}
+
 /// Why nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Denial {
