@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vhost_ila_tests::bench::backend::Who;
-use vhost_ila_tests::bench::case::{Case, Peer};
+use vhost_ila_tests::bench::case::{Beside, Case, Peer};
 use vhost_ila_tests::bench::generator::Generator;
 use vhost_ila_tests::process::wait_for;
 use vhost_ila_tests::sandbox;
@@ -75,4 +75,55 @@ fn the_benchs_generator_says_when_a_daemon_hangs_up() {
     std::thread::sleep(SHORT);
     let error = generator.end().unwrap_err().to_string();
     assert!(error.contains("packets a second arrive"), "{error}");
+}
+
+/// Some thousand mappings a second move, leave and come by `mapping apply` while packets go to them: every change is taken, packets go on
+/// arriving, and none is lost for it; afterwards each address is where it was said to be last (`Places::verify`).
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn packets_go_on_while_mappings_change_and_go_where_was_said_last() {
+    sandbox::entered().unwrap();
+    let evidence = sandbox::evidence("e2e/bench-updates").unwrap();
+    let ours = Who::Ours("vhost-ila".into(), PathBuf::from(env::var_os("VHOST_ILA_BINARY").unwrap()));
+    let case =
+        Case { destinations: 1_000, beside: Beside::Updates(10_000), ..*Case::named("updates").unwrap() };
+    let mut back_end = ours.start(&case, Pages::Ordinary(256), &evidence).unwrap();
+    let mut generator = Generator::start(&case, back_end.sockets(), false).unwrap();
+    generator.wait_until_it_flows().unwrap();
+    generator.send_at(20_000);
+    std::thread::sleep(SHORT);
+    generator.begin().unwrap();
+    back_end.begin().unwrap();
+    let lost = generator.lost();
+    std::thread::sleep(4 * SHORT);
+    let (pps, _) = generator.end().unwrap();
+    let worked = back_end.end().unwrap();
+    let updates = worked.updates.unwrap();
+    println!("{pps:.0} packets and {updates:.0} changes a second");
+    assert!(updates > 1_000.0, "{updates} changes a second");
+    assert!(pps > 5_000.0, "{pps} packets a second");
+    assert_eq!(generator.lost(), lost);
+    generator.finish().unwrap();
+}
+
+/// The fleet's parts: several pairs, and receivers that do not take.
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn a_fleet_of_many_rings_flows_and_stalled_receivers_do_not_stop_the_others() {
+    for (name, ports, pairs) in [("many-ports", 5, 3), ("stalled", 2, 1)] {
+        sandbox::entered().unwrap();
+        let evidence = sandbox::evidence(format!("e2e/bench-{name}")).unwrap();
+        let ours = Who::Ours("vhost-ila".into(), PathBuf::from(env::var_os("VHOST_ILA_BINARY").unwrap()));
+        let case = Case { ports, pairs, ..*Case::named(name).unwrap() };
+        let mut back_end = ours.start(&case, Pages::Ordinary(256), &evidence).unwrap();
+        let mut generator = Generator::start(&case, back_end.sockets(), false).unwrap();
+        generator.wait_until_it_flows().unwrap();
+        generator.begin().unwrap();
+        back_end.begin().unwrap();
+        std::thread::sleep(SHORT);
+        let (pps, length) = generator.end().unwrap();
+        assert!((length - 64.0).abs() < 0.5, "{name}: frames of {length} bytes arrive");
+        println!("{name}: {pps:.0} packets a second, {:?}", back_end.end().unwrap());
+        generator.finish().unwrap();
+    }
 }

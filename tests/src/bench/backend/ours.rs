@@ -213,7 +213,11 @@ impl Backend for Ours {
 
     fn end(&mut self) -> Result<Worked> {
         let (before, after) = (self.before.clone(), self.counters()?);
-        let updates = self.updates.take().map(|mut updates| updates.end()).transpose()?;
+        let updated = self.updates.take().map(|mut updates| updates.end()).transpose()?;
+        let updates = updated.as_ref().map(|(rate, _)| *rate);
+        if let Some((_, places)) = &updated {
+            places.verify(&self.binary, &self.config)?;
+        }
         #[expect(clippy::cast_precision_loss, reason = "counts of seconds are far below 2^52")]
         let since = |count: fn(&Counters) -> u64| count(&after).saturating_sub(count(&before)) as f64;
         let packets = since(|counters| counters.packets);

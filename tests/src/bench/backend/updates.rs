@@ -5,8 +5,9 @@
 //! ```
 //!
 //! What must stay true: of four lines two move a destination that is sent to, one unregisters a spare address, and one registers it; every
-//! line is one that the registry takes, or the measurement fails.
+//! line is one that the registry takes, and afterwards packets go where was said last, or the measurement fails.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -17,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
 
 use super::ours::LOCATORS;
 use crate::bench::generator::FIRST_DESTINATION;
@@ -61,6 +63,24 @@ impl Places {
         Ok(Places { destinations, moves: vec![0; destinations as usize], next: 0 })
     }
 
+    /// Fails where the daemon has a destination elsewhere than was said last.
+    pub(super) fn verify(&self, binary: &Path, config: &Path) -> Result<()> {
+        let mut command = Command::new(binary);
+        command.args(["show", "mappings", "--json", "--config"]).arg(config);
+        let mappings: Value = serde_json::from_str(&output(command)?)?;
+        let mappings = mappings.as_array().context("`show mappings` is a list")?;
+        let at: HashMap<&str, &str> = mappings
+            .iter()
+            .filter_map(|mapping| Some((mapping["address"].as_str()?, mapping["locator"].as_str()?)))
+            .collect();
+        for (number, moves) in (0..).zip(&self.moves) {
+            let (address, said) = (address(number).to_string(), locator(number + moves));
+            let is = at.get(&*address).copied();
+            ensure!(is == Some(&said), "{address} is at {is:?}, and was moved {moves} times, to {said}");
+        }
+        Ok(())
+    }
+
     /// Four changes.
     fn change(&mut self) -> String {
         let round = self.next;
@@ -83,20 +103,20 @@ impl Places {
 pub(super) struct Updates {
     written: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Option<JoinHandle<Result<Places>>>,
     before: (u64, Instant),
 }
 
 impl Updates {
     /// Begins to make so many a second.
-    pub(super) fn start(binary: &Path, config: &Path, mut places: Places, rate: u32) -> Result<Updates> {
+    pub(super) fn start(binary: &Path, config: &Path, places: Places, rate: u32) -> Result<Updates> {
         let mut command = Command::new("taskset");
         command.args(["-c", "1"]).arg(binary).args(["mapping", "apply", "--config"]).arg(config);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn()?;
         let (written, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (told, end) = (Arc::clone(&written), Arc::clone(&stop));
-        let thread = thread::spawn(move || feed(child, &mut places, rate, &told, &end));
+        let thread = thread::spawn(move || feed(child, places, rate, &told, &end));
         Ok(Updates { written, stop, thread: Some(thread), before: (0, Instant::now()) })
     }
 
@@ -105,15 +125,15 @@ impl Updates {
         self.before = (self.written.load(Ordering::Relaxed), Instant::now());
     }
 
-    /// How many a second there were since, and ends them.
-    pub(super) fn end(&mut self) -> Result<f64> {
+    /// How many a second there were since, and where everybody is; ends them.
+    pub(super) fn end(&mut self) -> Result<(f64, Places)> {
         let (before, start) = self.before;
         #[expect(clippy::cast_precision_loss, reason = "a count of seconds is far below 2^52")]
         let rate = (self.written.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64();
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.thread.take().context("they have ended")?.join();
-        ended.map_err(|_| anyhow!("the thread of the updates panicked"))??;
-        Ok(rate)
+        let places = ended.map_err(|_| anyhow!("the thread of the updates panicked"))??;
+        Ok((rate, places))
     }
 }
 
@@ -130,11 +150,11 @@ impl Drop for Updates {
 /// Writes lines until it is told to stop; what was not taken of them is an error.
 fn feed(
     mut child: Child,
-    places: &mut Places,
+    mut places: Places,
     rate: u32,
     written: &AtomicU64,
     stop: &AtomicBool,
-) -> Result<()> {
+) -> Result<Places> {
     let mut input = child.stdin.take().context("no standard input")?;
     let (start, mut lines) = (Instant::now(), 0);
     while !stop.load(Ordering::Relaxed) {
@@ -153,5 +173,5 @@ fn feed(
     let told = String::from_utf8_lossy(&said.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&said.stderr).lines().take(3).collect::<Vec<_>>().join("; ");
     ensure!(told.trim() == format!("{all} changed"), "of {all} changes: {} {complaint}", told.trim());
-    Ok(())
+    Ok(places)
 }

@@ -145,6 +145,11 @@ impl Generator {
         Ok((pps, length))
     }
 
+    /// How many frames have been given up so far.
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+
     /// From now on `pps` frames a second, all ways together, are sent.
     pub fn send_at(&self, pps: u64) {
         self.shared.rate.store(pps, Ordering::Relaxed);
