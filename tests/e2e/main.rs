@@ -64,5 +64,6 @@ mod three_servers;
 mod to_many;
 mod traffic_flows_again_after_whatever_befalls_a_guest;
 mod translation;
+mod two_workers;
 mod virtio_drivers_crate;
 mod without_root;

@@ -176,6 +176,8 @@ pub struct Plan {
     pub by_rings: Vec<usize>,
     /// What all guests have.
     pub kit: Kit,
+    /// Workers of each daemon.
+    pub workers: u16,
 }
 
 impl Plan {
@@ -198,6 +200,7 @@ impl Plan {
             lent: Vec::new(),
             by_rings: Vec::new(),
             kit: Kit::Bare,
+            workers: 1,
         }
     }
 
@@ -254,11 +257,12 @@ impl Plan {
         };
         let mut text = format!(
             "[host]\nname = \"{}\"\nlocator = \"{}\"\nsir = \"{SIR}\"\nchecksum = \"{checksum}\"\n\
-             unknown = \"{unknown}\"\nruntime = \"{}\"\n\n\
+             unknown = \"{unknown}\"\nruntime = \"{}\"\nworkers = {}\n\n\
              [uplink]\n{uplink}\nmtu = {UPLINK_MTU}\n",
             fabric.hosts[host].name,
             at(host),
             runtime(&fabric.hosts[host]).display(),
+            self.workers,
         );
         if let Some(Domain { name, sir, .. }) = self.domain {
             let locator = fabric.hosts[host].locator_in(Domain::NUMBER);

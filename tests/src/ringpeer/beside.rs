@@ -41,7 +41,17 @@ impl Beside {
     ///
     /// Fails when something does not come up.
     pub fn start(name: &str) -> Result<Beside> {
-        let site = Site::start(name, Plan::of(&[VM1, HONEST, HOSTILE]).offering_packed_rings())?;
+        Beside::with_workers(name, 1)
+    }
+
+    /// The same with so many workers. The honest ones are at different ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`Beside::start`].
+    pub fn with_workers(name: &str, workers: u16) -> Result<Beside> {
+        let plan = Plan { workers, ..Plan::of(&[VM1, HONEST, HOSTILE]).offering_packed_rings() };
+        let site = Site::start(name, plan)?;
         let neighbours = Neighbours::begin(&site, &VM1, &HONEST, &HOSTILE)?;
         let socket = site.socket(&HOSTILE);
         // What is made at first use, the control socket's thread for one, is made before.

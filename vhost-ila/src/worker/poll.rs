@@ -113,6 +113,12 @@ impl Worker {
         self.senders.resting()
     }
 
+    /// Gives back the receive rings that it has.
+    #[cfg(test)]
+    pub(super) fn let_go(&mut self) {
+        self.out.let_go();
+    }
+
     /// What it spent.
     #[cfg(test)]
     pub(super) fn report(&self) -> super::counters::WorkerReport {

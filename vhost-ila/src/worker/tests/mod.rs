@@ -7,6 +7,7 @@ mod fabric;
 mod hostile;
 mod instructions;
 mod life_cycle;
+mod lines;
 mod many_ports;
 mod order;
 mod pairs;

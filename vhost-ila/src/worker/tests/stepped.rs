@@ -72,32 +72,47 @@ pub(super) struct Stepped {
     pub(super) worker: Worker,
     pub(super) nve: Arc<Nve>,
     pub(super) fabric: Fabric,
+    _beside: Beside,
+}
+
+/// What workers would not run without.
+pub(super) struct Beside {
     _link: WorkerLink,
     _redirects: redirect::Service,
     _punt: ThreadEnd,
 }
 
-impl Stepped {
-    pub(super) fn new(nve: Arc<Nve>) -> Self {
+/// What so many workers are made of, each with an uplink of its own.
+pub(super) fn seats(nve: &Arc<Nve>, count: u16) -> (Vec<(Seat, Fabric)>, Beside) {
+    let (link, inboxes) = links(count).unwrap();
+    let (punts, punt) = ends(count).unwrap();
+    let (redirects, notes) = redirect::Service::start(Arc::clone(nve)).unwrap();
+    let homes = Homes::of(count);
+    let seat = |((index, inbox), punts)| {
         let fabric = Fabric::default();
-        let (link, mut inboxes) = links(1).unwrap();
-        let inbox = inboxes.remove(0);
-        let (punts, punt) = ends(1).unwrap();
-        let (redirects, notes) = redirect::Service::start(Arc::clone(&nve)).unwrap();
         let ways = Ways { uplink: Box::new(fabric.clone()), link: None, outside: None };
         let seat = Seat {
-            nve: Arc::clone(&nve),
-            place: (0, 1),
+            nve: Arc::clone(nve),
+            place: (index, count),
             inbox,
             ways,
-            homes: Homes::of(1),
-            punts: punts.into_iter().next().unwrap(),
-            notes,
+            homes: homes.clone(),
+            punts,
+            notes: notes.clone(),
             spin: Duration::ZERO,
             counters: Arc::default(),
         };
-        let worker = Worker::new(seat).unwrap();
-        Self { worker, nve, fabric, _link: link, _redirects: redirects, _punt: punt }
+        (seat, fabric)
+    };
+    let seats = (0..).zip(inboxes).zip(punts).map(seat).collect();
+    (seats, Beside { _link: link, _redirects: redirects, _punt: punt })
+}
+
+impl Stepped {
+    pub(super) fn new(nve: Arc<Nve>) -> Self {
+        let (mut seats, beside) = seats(&nve, 1);
+        let (seat, fabric) = seats.remove(0);
+        Self { worker: Worker::new(seat).unwrap(), nve, fabric, _beside: beside }
     }
 
     /// What the worker spent.
@@ -107,63 +122,70 @@ impl Stepped {
 
     /// A guest of `pairs` pairs behind attachment vm`n`, its receive rings full of buffers.
     pub(super) fn attach(&mut self, n: u8, pairs: u8) -> Port {
-        let port = self.nve.port(&format!("vm{n}")).unwrap();
-        let ram = Ram::new(&[(0, PAIR * u64::from(pairs))]);
-        let memory = ram.device_view();
-        let status = Arc::new(Status::new(Offer::new(pairs, &[])));
-        let mut guest = Port { ram, pairs: Vec::new() };
-        for pair in 0..pairs {
-            let base = PAIR * u64::from(pair);
-            let kick = File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
-            let watched = PeerEvent::new(kick.try_clone().unwrap()).unwrap();
-            let mut ends = Pair {
-                base,
-                tx: Driver::new(base, ENTRIES),
-                rx: Driver::new(base + RING, ENTRIES),
-                kick,
-                sent: 0,
-            };
-            let receive = |i: u16| Buffer { gpa: ends.buffer(i), len: STRIDE as u32, writable: true };
-            let buffers: Vec<_> = (0..ENTRIES).map(receive).collect();
-            for buffer in buffers {
-                ends.rx.offer(&guest.ram, &[buffer]);
-            }
-            ends.rx.expose(&guest.ram);
-            let spec = |addresses| RingSpec {
-                memory: Arc::clone(&memory),
-                addresses,
-                size: ENTRIES,
-                packed: false,
-                base: None,
-                event_idx: true,
-                in_order: false,
-                indirect: true,
-                log: None,
-            };
-            let receive = Queue::Receive(Box::new(ReceiveQueue {
-                pair,
-                ring: ReceiveRing::new(&spec(ends.rx.front_end_addresses()), true).unwrap(),
-                events: Events::default(),
-                verified: true,
-                fault: None,
-                status: Arc::clone(&status),
-            }));
-            let transmit = Queue::Transmit(Box::new(TransmitQueue {
-                pair,
-                ring: TransmitRing::new(&spec(ends.tx.front_end_addresses())).unwrap(),
-                events: Events { kick: Some(watched), ..Events::default() },
-                allowed: SenderOffloads::ALL,
-                enabled: true,
-                fault: None,
-                status: Arc::clone(&status),
-            }));
-            self.worker.start(port, receive).unwrap();
-            self.worker.start(port, transmit).unwrap();
-            guest.pairs.push(ends);
-        }
-        self.nve.set_receiver(port, Receiver { up: true, csum: true, ..Receiver::default() });
+        let (port, guest, queues) = guest(&self.nve, n, pairs);
+        queues.into_iter().for_each(|queue| self.worker.start(port, queue).unwrap());
         guest
     }
+}
+
+/// A guest of `pairs` pairs behind attachment vm`n`, its receive rings full of buffers, and its rings for workers.
+pub(super) fn guest(nve: &Nve, n: u8, pairs: u8) -> (PortId, Port, Vec<Queue>) {
+    let port = nve.port(&format!("vm{n}")).unwrap();
+    let ram = Ram::new(&[(0, PAIR * u64::from(pairs))]);
+    let mut queues = Vec::new();
+    let memory = ram.device_view();
+    let status = Arc::new(Status::new(Offer::new(pairs, &[])));
+    let mut guest = Port { ram, pairs: Vec::new() };
+    for pair in 0..pairs {
+        let base = PAIR * u64::from(pair);
+        let kick = File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+        let watched = PeerEvent::new(kick.try_clone().unwrap()).unwrap();
+        let mut ends = Pair {
+            base,
+            tx: Driver::new(base, ENTRIES),
+            rx: Driver::new(base + RING, ENTRIES),
+            kick,
+            sent: 0,
+        };
+        let receive = |i: u16| Buffer { gpa: ends.buffer(i), len: STRIDE as u32, writable: true };
+        let buffers: Vec<_> = (0..ENTRIES).map(receive).collect();
+        for buffer in buffers {
+            ends.rx.offer(&guest.ram, &[buffer]);
+        }
+        ends.rx.expose(&guest.ram);
+        let spec = |addresses| RingSpec {
+            memory: Arc::clone(&memory),
+            addresses,
+            size: ENTRIES,
+            packed: false,
+            base: None,
+            event_idx: true,
+            in_order: false,
+            indirect: true,
+            log: None,
+        };
+        let receive = Queue::Receive(Box::new(ReceiveQueue {
+            pair,
+            ring: ReceiveRing::new(&spec(ends.rx.front_end_addresses()), true).unwrap(),
+            events: Events::default(),
+            verified: true,
+            fault: None,
+            status: Arc::clone(&status),
+        }));
+        let transmit = Queue::Transmit(Box::new(TransmitQueue {
+            pair,
+            ring: TransmitRing::new(&spec(ends.tx.front_end_addresses())).unwrap(),
+            events: Events { kick: Some(watched), ..Events::default() },
+            allowed: SenderOffloads::ALL,
+            enabled: true,
+            fault: None,
+            status: Arc::clone(&status),
+        }));
+        queues.extend([receive, transmit]);
+        guest.pairs.push(ends);
+    }
+    nve.set_receiver(port, Receiver { up: true, csum: true, ..Receiver::default() });
+    (port, guest, queues)
 }
 
 /// A guest: memory, and a driver for each ring.
