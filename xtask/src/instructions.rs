@@ -5,8 +5,8 @@ use anyhow::{Result, ensure};
 
 use crate::build;
 
-/// Each prints a table, or says that there is no valgrind.
-const COUNTS: [&[&str]; 3] = [
+/// Each prints a table, or judges what two workers load and store; or says that there is no valgrind.
+const COUNTS: [&[&str]; 4] = [
     &["bench", "--package", "ipv4-xlat", "--bench", "instructions"],
     &["bench", "--package", "nve-core", "--bench", "instructions"],
     &[
@@ -20,6 +20,18 @@ const COUNTS: [&[&str]; 3] = [
         "--exact",
         "--nocapture",
         "worker::tests::instructions::instructions_of_a_packet_from_ring_to_ring",
+    ],
+    &[
+        "test",
+        "--release",
+        "--package",
+        "vhost-ila",
+        "--lib",
+        "--",
+        "--ignored",
+        "--exact",
+        "--nocapture",
+        "worker::tests::lines::two_workers_with_disjoint_ports_share_no_written_cache_line",
     ],
 ];
 

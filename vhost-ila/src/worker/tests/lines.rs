@@ -142,6 +142,7 @@ struct Touch {
 }
 
 #[test]
+#[ignore = "run by cargo xtask instructions: valgrind writes a line for every instruction, which takes a minute"]
 fn two_workers_with_disjoint_ports_share_no_written_cache_line() {
     if Command::new("valgrind").arg("--version").output().is_err() {
         println!("SKIPPED: there is no valgrind here, so loads and stores are not known");
