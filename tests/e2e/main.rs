@@ -8,6 +8,7 @@ mod a_guest_moves_and_its_connections_with_it;
 mod any_messages_hurt_only_their_sender;
 mod checksums_of_real_guests;
 mod cloud_hypervisor;
+mod datagrams;
 mod domains;
 mod dpdk;
 mod errors_from_the_fabric;

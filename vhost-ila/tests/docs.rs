@@ -124,7 +124,8 @@ makes exact, and a packed one at the place that the daemon writes into its devic
 
 Super-packets are whole where sender and receiver have them. UDP's (USO) may come to 128 datagrams, none longer than the payload: what says otherwise is
 dropped (`bad-offload`). Where the receiving guest, or the kernel behind a TUN (before Linux 6.2: it is asked), does not take them, the sender's host or
-the receiver's cuts them. `hdr_len` counts all headers, TCP's options included.
+the receiver's cuts them. `hdr_len` counts all headers, TCP's options included. QEMU up to 10.0 lets its guest have USO behind
+a tap only, whatever a vhost-user device offers (`peer_has_uso`); other front-ends, and tasks, have it.
 
 Never offered, as they are not carried: SEND_RARP, NET_SET_MTU, STATUS and INFLIGHT_SHMFD of vhost-user.
 
