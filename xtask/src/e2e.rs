@@ -8,20 +8,17 @@
 //! What must stay true: a test shares with its neighbour nothing but the processors. Networks, processes and `/run` are its sandbox's;
 //! what it writes below cargo's target directory is named after it. What two processors must be shared for to spoil is in [`ALONE`].
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::scoreboard::{self, Row};
-use crate::{build, fetch, sandbox, workspace};
+use crate::{build, fetch, lanes, sandbox, workspace};
 
 /// The longest that one test may take; the harness's own limits are shorter.
 const LIMIT: Duration = Duration::from_secs(420);
@@ -147,33 +144,14 @@ pub(crate) fn run(filters: &[String], scale: Scale, beside: impl FnOnce() + Send
     }
     let runs_alone = |name: &&str| ALONE.iter().any(|(alone, _)| name.starts_with(alone));
     let (alone, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(runs_alone);
-    let lanes = if scale.long { 1 } else { LANES };
+    let side_by_side = if scale.long { 1 } else { LANES };
     let mut ran = thread::scope(|scope| {
         scope.spawn(beside);
-        in_lanes(others, lanes, &|name| one(&binary, name, scale))
+        lanes::run(others, side_by_side, &|name| one(&binary, name, scale))
     })?;
-    ran.extend(in_lanes(alone, 1, &|name| one(&binary, name, scale))?);
+    ran.extend(lanes::run(alone, 1, &|name| one(&binary, name, scale))?);
     ran.sort_by_key(|(name, _)| *name);
     Ok(ran.into_iter().map(|(_, ran)| ran).collect())
-}
-
-/// Runs each of `names`, so many side by side; what came of each.
-fn in_lanes<'a, R: Send>(
-    names: Vec<&'a str>,
-    lanes: usize,
-    run: &(impl Fn(&str) -> Result<R> + Sync),
-) -> Result<Vec<(&'a str, R)>> {
-    let waiting = Mutex::new(VecDeque::from(names));
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let lane = || std::iter::from_fn(next).map(|name| Ok((name, run(name)?))).collect::<Result<Vec<_>>>();
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
-        let mut all = Vec::new();
-        for thread in running {
-            all.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic))?);
-        }
-        Ok(all)
-    })
 }
 
 fn one(binary: &Path, name: &str, scale: Scale) -> Result<Ran> {
@@ -241,35 +219,7 @@ fn account(name: &str, outcome: &Outcome, seconds: f32, late: bool, said: &str) 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
-
     use super::*;
-
-    #[test]
-    fn two_lanes_run_everything_once_and_two_at_a_time() {
-        let names = vec!["a", "b", "c", "d"];
-        // Nobody passes unless another is there.
-        let two = Barrier::new(2);
-        let mut ran = in_lanes(names.clone(), 2, &|name| {
-            two.wait();
-            Ok(name.len())
-        })
-        .unwrap();
-        ran.sort_unstable();
-        assert_eq!(ran, names.iter().map(|name| (*name, 1)).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn one_lane_keeps_the_order_and_an_error_ends_it() {
-        let ran = Mutex::new(Vec::new());
-        let result = in_lanes(vec!["a", "b", "c"], 1, &|name| {
-            ran.lock().unwrap().push(name.to_owned());
-            ensure!(name != "b", "it cannot be started");
-            Ok(())
-        });
-        assert!(result.is_err());
-        assert_eq!(*ran.lock().unwrap(), ["a", "b"]);
-    }
 
     #[test]
     fn the_end_of_a_failed_tests_output_is_shown() {

@@ -4,7 +4,6 @@
 //! which stable can turn on. The targets' own assertions, overflow checks and bounds checks find what is looked for.
 
 use std::fs;
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -12,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use toml::Table;
 
-use crate::{build, workspace};
+use crate::{build, lanes, workspace};
 
 /// What makes LLVM count edges and comparisons for libFuzzer.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -113,16 +112,11 @@ pub(crate) fn run_instrumented(
     match length {
         Length::Seconds(_) => targets.iter().map(run).collect(),
         // A smoke run is of runs and not of time, so two at once find as much.
-        Length::Smoke => targets.chunks(2).flat_map(|pair| at_once(pair, &run)).collect(),
+        Length::Smoke => {
+            let ran = lanes::run(targets.iter().collect(), 2, &run)?;
+            Ok(ran.into_iter().map(|(_, ran)| ran).collect())
+        }
     }
-}
-
-/// The same for each, all at once.
-fn at_once<T: Sync, R: Send>(all: &[T], run: &(impl Fn(&T) -> R + Sync)) -> Vec<R> {
-    std::thread::scope(|scope| {
-        let running: Vec<_> = all.iter().map(|one| scope.spawn(|| run(one))).collect();
-        running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    })
 }
 
 /// Runs one target.

@@ -25,6 +25,7 @@ mod e2e;
 mod fetch;
 mod fuzz;
 mod instructions;
+mod lanes;
 mod lint;
 mod reference;
 mod sandbox;
