@@ -177,6 +177,8 @@ impl Worker {
             }
             let next = behind.first_mut().or(before.first_mut());
             let count = self.batch.transmit(&mut self.out, sender, next);
+            // Now, not when the others have had their turn: they would be waited for.
+            self.out.publish();
             self.out.end_batch();
             if count == 0 {
                 sender.quiet = sender.quiet.saturating_add(1);
