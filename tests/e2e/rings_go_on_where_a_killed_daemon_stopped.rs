@@ -37,7 +37,9 @@ fn where_the_daemon_connects() {
 
 fn goes_on(mut site: Site, attachable: impl Fn(usize) -> UnixStream) {
     let (plain, all) = (Options::default(), Options::offloads());
-    for options in [plain, all, plain.packed(), all.packed(), all.packed().in_order(), all.in_order()] {
+    // Longer than what a daemon looks through for its place.
+    let long = Options { ring: 1024, ..all.packed() };
+    for options in [plain, all, plain.packed(), long, all.packed().in_order(), all.in_order()] {
         let mut peers = [0, 1].map(|index| {
             let mut peer = Peer::new(options).unwrap();
             peer.attach(attachable(index)).unwrap();
