@@ -17,6 +17,8 @@ mod icmp;
 mod quote;
 mod straight;
 
+pub use straight::{Between, translate_between};
+
 use crate::offload::{self, Gso, GsoKind, IpVersion, Offload, Transport};
 use crate::refusal::{IcmpError, Reason, Refusal};
 use crate::transport::{self, Copied};

@@ -5,6 +5,8 @@
 //! them); whatever is unusual or wrong is left to the general path, which alone decides about refusals. Why there are
 //! two: `docs/decisions/0008-straight-line.md`.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
+
 use super::header::MAY_FRAGMENT;
 use crate::address::illegal_source_v6;
 use crate::checksum::{Delta, Sum};
@@ -12,6 +14,30 @@ use crate::offload::Offload;
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{ipv4, protocol};
 use crate::{AddressMap, Config, HEAD_SCRATCH_LEN, Packet, Role, Translated};
+
+/// Two IPv6 addresses as IPv4 has them, and what that means to a checksum that covers them: all that differs from one conversation to
+/// another, so that it can be kept for the next packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    delta: Delta,
+}
+
+impl Between {
+    /// What `map` makes of these addresses; `None`: it does not have one of them, or nobody may send from the source.
+    #[inline]
+    pub fn of<M: AddressMap>(source: Ipv6Addr, destination: Ipv6Addr, map: &M) -> Option<Self> {
+        if illegal_source_v6(source) {
+            return None;
+        }
+        let old = Sum::ZERO.ipv6(source).ipv6(destination);
+        let destination = map.v6_to_v4(destination, Role::Destination)?;
+        let source = map.v6_to_v4(source, Role::Source)?;
+        let new = Sum::ZERO.ipv4(source).ipv4(destination);
+        Some(Self { source, destination, delta: Delta::between(old, new) })
+    }
+}
 
 /// Translates `packet` if it is of the usual kind.
 #[inline]
@@ -22,15 +48,31 @@ pub(super) fn translate<M: AddressMap>(
     identification: u16,
     out: &mut [u8],
 ) -> Option<Translated> {
+    let ip = Ipv6(packet.head.first_chunk()?);
+    let between = Between::of(ip.source(), ip.destination(), map)?;
+    translate_between(packet, &between, config, (ip.hop_limit(), identification), out)
+}
+
+/// Translates `packet`, whose addresses count as those that `between` was made of, and its hop limit as this one, if it is of the usual
+/// kind.
+#[inline(always)]
+pub fn translate_between(
+    packet: &Packet<'_>,
+    between: &Between,
+    config: &Config,
+    (hop_limit, identification): (u8, u16),
+    out: &mut [u8],
+) -> Option<Translated> {
+    let Between { source, destination, delta } = *between;
     let out = out.first_chunk_mut::<HEAD_SCRATCH_LEN>()?;
     let (header, l4) = packet.head.split_first_chunk::<{ ipv6::HEADER_LEN }>()?;
     let ip = Ipv6(header);
     let l4_len = usize::from(ip.payload_len());
     let usual = ip.version() == 6 && packet.offload == Offload::NONE;
-    if !usual || ipv6::HEADER_LEN + l4_len > packet.len || illegal_source_v6(ip.source()) {
+    if !usual || ipv6::HEADER_LEN + l4_len > packet.len {
         return None;
     }
-    let ttl = config.hops_left(ip.hop_limit())?;
+    let ttl = config.hops_left(hop_limit)?;
     let total_len = ipv4::HEADER_LEN + l4_len;
     if total_len > (config.mtu4 as usize).min(usize::from(u16::MAX)) {
         return None;
@@ -45,12 +87,6 @@ pub(super) fn translate<M: AddressMap>(
         return None;
     }
 
-    let destination = map.v6_to_v4(ip.destination(), Role::Destination)?;
-    let source = map.v6_to_v4(ip.source(), Role::Source)?;
-    let delta = Delta::between(
-        Sum::ZERO.ipv6(ip.source()).ipv6(ip.destination()),
-        Sum::ZERO.ipv4(source).ipv4(destination),
-    );
     let (ip_out, l4_out) = out.split_first_chunk_mut::<{ ipv4::HEADER_LEN }>()?;
     if copied == 20 {
         let (from, to) = (l4.first_chunk::<20>()?, l4_out.first_chunk_mut::<20>()?);

@@ -65,10 +65,12 @@ impl Fields {
     /// Writes the header.
     #[inline]
     pub(crate) fn emit(&self, out: &mut [u8; HEADER_LEN]) {
-        out[0..4].copy_from_slice(&(6 << 28 | u32::from(self.traffic_class) << 20).to_be_bytes());
-        out[4..6].copy_from_slice(&self.payload_len.to_be_bytes());
-        out[6] = self.next_header;
-        out[7] = self.hop_limit;
+        let first = 6 << 60
+            | u64::from(self.traffic_class) << 52
+            | u64::from(self.payload_len) << 16
+            | u64::from(self.next_header) << 8
+            | u64::from(self.hop_limit);
+        out[0..8].copy_from_slice(&first.to_be_bytes());
         out[8..24].copy_from_slice(&self.source.octets());
         out[24..40].copy_from_slice(&self.destination.octets());
     }

@@ -1,4 +1,4 @@
-//! The packets that the benches walk: hosts `hv1` (guests `vm1`, `vm3`) and `hv2` (`vm2`) of one network, 64-byte datagrams among them.
+//! The packets that the benches walk: hosts `hv1` (guests `vm1`, `vm3`, `vm17`) and `hv2` (`vm2`, `vm4`) of one network, 64-byte datagrams among them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,25 +21,32 @@ pub(crate) struct Case {
     walker: Walker,
     origin: Origin,
     bytes: Vec<u8>,
+    other: Option<Vec<u8>>,
     head: Vec<u8>,
     scratch: Box<Scratch>,
 }
 
 impl Case {
-    /// Takes the packet the way that one like it has gone, in place; whether it goes there.
+    /// Takes the packet the way that one like it has gone; whether it goes there.
     #[inline]
     pub(crate) fn retrace(&mut self) -> bool {
-        let Origin::Port(port) = self.origin else { return false };
         let mut fate = Fate::Again(Again::Whole);
+        let Origin::Port(port) = self.origin else {
+            let frame = Frame { head: &self.head, len: self.bytes.len(), offload: Offload::NONE };
+            return self.walker.retrace_homeward(&frame, (&mut self.scratch, &mut fate));
+        };
         let len = self.head.len();
         self.head.copy_from_slice(self.bytes.get(..len).unwrap_or_default());
         let what = (self.bytes.len(), Offload::NONE);
         self.walker.retrace(port, &mut self.head, what, (&mut self.scratch, &mut fate))
     }
 
-    /// Walks the packet once more, from classification to the new head.
+    /// Walks the packet once more, from classification to the new head; where there is another, that one the next time.
     #[inline]
     pub(crate) fn walk(&mut self) -> Fate {
+        if let Some(other) = &mut self.other {
+            core::mem::swap(other, &mut self.bytes);
+        }
         let head = self.bytes.get(..HEAD_LEN).unwrap_or(&self.bytes);
         let frame = Frame { head, len: self.bytes.len(), offload: Offload::NONE };
         self.walker.walk(self.origin, &frame, &mut self.scratch)
@@ -51,22 +58,23 @@ pub(crate) fn all() -> Vec<Case> {
     let (hv1, hv2) = (nve(1), nve(2));
     let vm1 = Origin::Port(hv1.port("vm1").unwrap());
     let mut cases = Vec::new();
-    for (family, source, near, far) in [
-        ("IPv4", "10.1.0.1", "10.1.0.3", "10.1.0.2"),
-        ("IPv6", "2001:db8:b1:e::1", "2001:db8:b1:e::3", "2001:db8:b1:e::2"),
+    for (family, source, near, far, too) in [
+        ("IPv4", "10.1.0.1", "10.1.0.3", "10.1.0.2", "10.1.0.4"),
+        ("IPv6", "2001:db8:b1:e::1", "2001:db8:b1:e::3", "2001:db8:b1:e::2", "2001:db8:b1:e::4"),
     ] {
-        let case = |way: &str, nve: &Arc<Nve>, origin, bytes: &[u8]| {
+        let case_of = |way: &str, nve: &Arc<Nve>, origin, bytes: &[u8], other| {
             let mut walker = Walker::new(nve.clone());
             walker.begin(Duration::from_secs(1));
             let name = format!("{family} {way}");
             let head = bytes.get(..HEAD_LEN).unwrap_or(bytes).to_vec();
-            let mut case =
-                Case { name, walker, origin, bytes: bytes.to_vec(), head, scratch: Box::default() };
+            let (bytes, scratch) = (bytes.to_vec(), Box::default());
+            let mut case = Case { name, walker, origin, bytes, other, head, scratch };
             case.walk();
             let fate = case.walk();
             assert!(matches!(fate, Fate::Local(..) | Fate::Uplink(_)), "{}: {fate:?}", case.name);
             (case, fate)
         };
+        let case = |way: &str, nve: &Arc<Nve>, origin, bytes: &[u8]| case_of(way, nve, origin, bytes, None);
         let remote = frames::ethernet(MAC1, GATEWAY_MAC, &datagram(source, far));
         cases.push(
             case("to a neighbour", &hv1, vm1, &frames::ethernet(MAC1, GATEWAY_MAC, &datagram(source, near)))
@@ -76,16 +84,23 @@ pub(crate) fn all() -> Vec<Case> {
         let Fate::Uplink(out) = fate else { panic!("{fate:?}") };
         let wire = [&to_the_fabric.scratch.head[out.head.clone()], &remote[out.tail.clone()]].concat();
         cases.push(to_the_fabric);
+        let another = frames::ethernet(MAC1, GATEWAY_MAC, &datagram(source, too));
+        cases.push(case_of("to two in the fabric in turns", &hv1, vm1, &remote, Some(another)).0);
         cases.push(case("from the fabric", &hv2, Origin::Uplink, &wire).0);
+        let mut third = wire.clone();
+        // From another guest of host 1, whose way would be kept in the same place; nobody looks at the checksum.
+        third[23] = 17;
+        cases.push(case_of("from two in the fabric in turns", &hv2, Origin::Uplink, &wire, Some(third)).0);
     }
     cases
 }
 
-/// A host with two guests, `vm1` and `vm3` (host `1`) or `vm2` (host `2`).
+/// A host with its guests: `vm1`, `vm3` and `vm17` (host `1`), or `vm2` and `vm4` (host `2`).
 fn nve(host: u8) -> Arc<Nve> {
-    let address = |last: u8| [format!("10.1.0.{last}"), format!("2001:db8:b1:e::{last}")];
+    let address = |last: u8| [format!("10.1.0.{last}"), format!("2001:db8:b1:e::{last:x}")];
     let addresses = |last: u8| address(last).map(|text| text.parse::<IpAddr>().unwrap());
-    let (here, there): (&[u8], &[u8]) = if host == 1 { (&[1, 3], &[2]) } else { (&[2], &[1, 3]) };
+    let (here, there): (&[u8], &[u8]) =
+        if host == 1 { (&[1, 3, 17], &[2, 4]) } else { (&[2, 4], &[1, 3, 17]) };
     let other = 3 - host;
     let setup = Setup {
         networks: vec![Network {

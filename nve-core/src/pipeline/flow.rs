@@ -3,8 +3,8 @@
 //! What must stay true: all packets of a conversation have the same number, in both directions. It is made from both addresses, the
 //! protocol, and both ports; of fragments, of which only the first has ports, from no ports: those of one datagram stay together.
 
-use super::{Origin, PortId, Question};
-use crate::packet::{ETHERNET_LEN, Frame, protocol};
+use super::{Origin, Question};
+use crate::packet::{Frame, protocol};
 
 impl Question {
     /// The number of the conversation that `frame`, which this question was made of, belongs to; evenly spread over all of u32.
@@ -26,18 +26,13 @@ impl Question {
     }
 }
 
-/// The same number of a frame from an attachment for which there is no question: one that [`super::Walker::retrace`] has decided.
+/// The same number of a frame for which there is no question: one that [`super::Walker::retrace`] or [`super::Walker::retrace_homeward`]
+/// has decided.
 #[must_use]
-pub fn flow_of_plain(frame: &Frame<'_>) -> u32 {
-    let byte = |at: usize| frame.head.get(ETHERNET_LEN + at).copied().unwrap_or_default();
+pub fn flow_of_plain(origin: Origin, frame: &Frame<'_>) -> u32 {
+    let byte = |at: usize| frame.head.get(origin.ip_offset() + at).copied().unwrap_or_default();
     let (protocol, l4) = if byte(0) >> 4 == 4 { (byte(9), 20) } else { (byte(6), 40) };
-    let question = Question {
-        protocol,
-        l4,
-        has_transport: true,
-        origin: Origin::Port(PortId(0)),
-        ..Question::default()
-    };
+    let question = Question { protocol, l4, has_transport: true, origin, ..Question::default() };
     question.flow(frame)
 }
 

@@ -7,7 +7,7 @@
 //!   answer   answer.rs: ARP, NDP, RS, DHCP, echo by gateway/
 //!   admit    admit.rs: MAC and address are the attachment's           judge.rs: may the source's VN reach it?
 //!   look up  look_up.rs: identifier -> mapping                        look_up.rs: identifier local?   quote.rs: ICMPv6 errors
-//!   rewrite  rewrite6.rs, rewrite4.rs (neighbour.rs, retrace.rs): new head rewrite6.rs, rewrite4.rs; wire.rs: router role
+//!   rewrite  rewrite6.rs, rewrite4.rs (neighbour.rs, retrace.rs): new head rewrite6.rs, rewrite4.rs (homeward.rs); wire.rs: router role
 //!   deliver  deliver.rs: what the receiver takes; shell: one copy     deliver.rs; shell: one copy
 //!   cross    leave.rs: to and from another realm, from a task         enter.rs; around.rs: on this host, as through the wire
 //!   copy     group.rs, copies.rs: to many of its network              group.rs, copies.rs
@@ -40,6 +40,7 @@ mod departure;
 mod enter;
 mod flow;
 mod group;
+mod homeward;
 mod judge;
 mod learned;
 mod leave;

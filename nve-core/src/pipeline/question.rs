@@ -322,6 +322,15 @@ fn wire_ipv6(world: &World, frame: &Frame<'_>, question: &mut Question) -> Resul
     ipv6_packet(Origin::Uplink, frame, header, wanted, question)
 }
 
+/// As [`from_wire`], of a packet to our locator whose destination has been read before and is `key`; its header, or `None` where it is
+/// refused.
+#[inline(always)]
+pub(super) fn arrived_again<'a>(frame: &Frame<'a>, key: Key, question: &mut Question) -> Option<Ipv6<'a>> {
+    let header = Ipv6::read(frame, 0).ok()?;
+    ipv6_packet(Origin::Uplink, frame, header, (Form::Arrived, key), question).ok()?;
+    Some(header)
+}
+
 /// What is asked about an IPv6 packet without a link, once it is known whom it is for.
 #[inline(always)]
 fn ipv6_packet(

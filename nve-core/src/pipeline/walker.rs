@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use smoltcp::wire::EthernetAddress;
 
+use super::homeward::{self, Homeward};
 use super::question::{Question, from_outside, from_tenant, from_wire};
 use super::retrace::Trace;
 use super::triangle::{Triangle, Triangles};
@@ -36,6 +37,8 @@ pub struct Walker {
     era: u64,
     /// The last way from each port, by its number.
     traces: Vec<Trace>,
+    /// The last ways from the fabric.
+    homeward: Box<Homeward>,
     cells: Arc<WorkerCells>,
     /// By port number; numbers without an attachment have cells all the same.
     ports: Vec<Arc<PortCounters>>,
@@ -72,6 +75,7 @@ impl Walker {
             updates: 0,
             era: 1,
             traces: Vec::new(),
+            homeward: Box::default(),
             cells,
             ports: Vec::new(),
             limits: Vec::new(),
@@ -175,7 +179,20 @@ impl Walker {
             }
             return true;
         }
-        self.decide_walking(question, frame, scratch, fate)
+        let settled = self.decide_walking(question, frame, scratch, fate);
+        if question.origin == Origin::Uplink {
+            self.note_arrival(question, frame, fate);
+        }
+        settled
+    }
+
+    /// The second packet in a row between the same two shows the way for those that follow.
+    #[inline(never)]
+    fn note_arrival(&mut self, question: &Question, frame: &Frame<'_>, fate: &Fate) {
+        if let Some(port) = self.homeward.note(question, frame, fate) {
+            let kept = homeward::gone(&self.parts(), question, frame, port);
+            self.homeward.keep(self.era, frame, kept);
+        }
     }
 
     /// Decides a frame of `len` bytes from `port` that begins with `head` (at least `min(len, HEAD_LEN)` bytes), if it goes the way of the last one:
@@ -194,7 +211,14 @@ impl Walker {
         trace.retrace(&self.nve, here, head, what, left).is_some()
     }
 
-    /// The same without the shortcut.
+    /// The same for a packet from the fabric, which stays as it is.
+    #[inline(always)]
+    pub fn retrace_homeward(&mut self, packet: &Frame<'_>, left: (&mut Scratch, &mut Fate)) -> bool {
+        let here = (self.era, &*self.world, &mut self.identification);
+        self.homeward.retrace(&self.nve, here, packet, left).is_some()
+    }
+
+    /// What becomes of a frame, without the shortcut.
     #[inline(never)]
     pub(super) fn decide_walking(
         &mut self,

@@ -79,8 +79,9 @@ impl Meta {
 
     /// Which conversation it is of.
     #[inline]
-    fn flow_of(&self, frame: &Frame<'_>) -> u32 {
-        if self.stage == Stage::Decided { flow_of_plain(frame) } else { self.question.flow(frame) }
+    fn flow_of<const FABRIC: bool>(&self, frame: &Frame<'_>) -> u32 {
+        let origin = if FABRIC { Origin::Uplink } else { Origin::Port(PortId(0)) };
+        if self.stage == Stage::Decided { flow_of_plain(origin, frame) } else { self.question.flow(frame) }
     }
 }
 
@@ -251,20 +252,27 @@ impl Batch {
                 taken.note(&offload);
                 meta.offload = offload;
             }
-            if !FABRIC && let Origin::Port(port) = origin {
+            if FABRIC {
+                let frame = meta.frame::<FABRIC>(&slot.taken);
+                if out.walker.retrace_homeward(&frame, (&mut slot.scratch, &mut self.fates[i])) {
+                    meta.stage = Stage::Decided;
+                    meta.flow = run.guess(out, || meta.flow_of::<FABRIC>(&frame));
+                    continue;
+                }
+            } else if let Origin::Port(port) = origin {
                 let end = (LEN + meta.len).min(LEN + HEAD_LEN);
                 let (head, what) = (&mut slot.taken[LEN..end], (meta.len, meta.offload));
                 if out.walker.retrace(port, head, what, (&mut slot.scratch, &mut self.fates[i])) {
                     meta.stage = Stage::Decided;
                     let frame = meta.frame::<FABRIC>(&slot.taken);
-                    meta.flow = run.guess(out, || meta.flow_of(&frame));
+                    meta.flow = run.guess(out, || meta.flow_of::<FABRIC>(&frame));
                     continue;
                 }
             }
             meta.stage = Stage::Asked;
             let frame = meta.frame::<FABRIC>(&slot.taken);
             out.walker.classify(origin, &frame, &mut meta.question);
-            meta.flow = run.guess(out, || meta.flow_of(&frame));
+            meta.flow = run.guess(out, || meta.flow_of::<FABRIC>(&frame));
             if let Some(at) = out.walker.slot(&meta.question) {
                 cpu::prefetch(at);
             }
@@ -322,7 +330,7 @@ impl Batch {
             }
             let frame = meta.frame::<FABRIC>(&slot.taken);
             let flow = || {
-                let flow = meta.flow_of(&frame);
+                let flow = meta.flow_of::<FABRIC>(&frame);
                 *meta.flow.insert(flow)
             };
             match fate {
@@ -368,7 +376,8 @@ impl Batch {
             let Some(meta) = self.meta.get(index) else { return };
             let source =
                 Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: &slot.taken };
-            let flow = || meta.flow.unwrap_or_else(|| meta.flow_of(&meta.frame::<FABRIC>(&slot.taken)));
+            let flow =
+                || meta.flow.unwrap_or_else(|| meta.flow_of::<FABRIC>(&meta.frame::<FABRIC>(&slot.taken)));
             out.perform(origin, fate, flow, &slot.scratch, source);
         }
     }
@@ -467,7 +476,8 @@ impl Batch {
     ) -> io::Result<()> {
         self.received = 0;
         let (mut segments, mut bytes) = (0, 0);
-        for (packet, meta) in self.packets.iter_mut().zip(self.meta.iter_mut()) {
+        let left = self.slots.iter_mut().zip(self.fates.iter_mut());
+        for ((packet, meta), (slot, fate)) in self.packets.iter_mut().zip(self.meta.iter_mut()).zip(left) {
             if segments > SEGMENTS || bytes >= BATCH_BYTES {
                 break;
             }
@@ -492,7 +502,12 @@ impl Batch {
             };
             segments += segments_of(&offload, len);
             (meta.offload, meta.stage) = (offload, Stage::Asked);
-            walker.classify(origin, &Frame { head: &packet[..len], len, offload }, &mut meta.question);
+            let frame = Frame { head: &packet[..len], len, offload };
+            if origin == Origin::Uplink && walker.retrace_homeward(&frame, (&mut slot.scratch, fate)) {
+                meta.stage = Stage::Decided;
+                continue;
+            }
+            walker.classify(origin, &frame, &mut meta.question);
             if let Some(at) = walker.slot(&meta.question) {
                 cpu::prefetch(at);
             }
@@ -503,23 +518,26 @@ impl Batch {
     /// Carries out what becomes of the packets that were read; how many there were.
     fn walk_packets(&mut self, out: &mut Outlets, origin: Origin) -> usize {
         // A system call per packet outweighs what staging the deliveries would save.
-        for ((meta, packet), slot) in
-            self.meta.iter().zip(&self.packets).zip(&mut self.slots).take(self.received)
+        let left = self.slots.iter_mut().zip(self.fates.iter_mut());
+        for ((meta, packet), (slot, fate)) in
+            self.meta.iter().zip(&self.packets).zip(left).take(self.received)
         {
-            if meta.stage != Stage::Asked {
-                continue;
-            }
             let whole = &packet[..meta.len];
             let frame = Frame { head: whole, len: meta.len, offload: meta.offload };
-            let mut fate = Fate::Again(Again::Whole);
-            if out.walker.decide(&meta.question, &frame, &mut slot.scratch, &mut fate) {
+            let settled = match meta.stage {
+                Stage::Dropped => continue,
+                Stage::Decided => true,
+                Stage::Asked => out.walker.decide(&meta.question, &frame, &mut slot.scratch, fate),
+            };
+            if settled {
                 out.walker.took(origin, 1, meta.len as u64);
             }
             let source = Source::Own(whole);
-            if needs_software(&fate) {
-                special_delivery(out, &mut self.linear, origin, &frame, &fate, &mut slot.scratch, source);
+            if needs_software(fate) {
+                special_delivery(out, &mut self.linear, origin, &frame, fate, &mut slot.scratch, source);
             } else {
-                out.perform(origin, &fate, || meta.question.flow(&frame), &slot.scratch, source);
+                // What was decided at once is from the fabric.
+                out.perform(origin, fate, || meta.flow_of::<true>(&frame), &slot.scratch, source);
             }
         }
         self.received

@@ -20,6 +20,7 @@ use crate::setup::{self, Instance, Setup};
 use crate::testkit::dissect::Dissected;
 use crate::testkit::frames::{self, Header};
 
+mod arrivals;
 mod domains;
 mod drops;
 mod errors;

@@ -25,7 +25,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-fn offload() -> impl Strategy<Value = Offload> {
+pub(super) fn offload() -> impl Strategy<Value = Offload> {
     let checksum = prop_oneof![
         3 => Just(ChecksumState::InPacket),
         1 => Just(ChecksumState::Verified),
