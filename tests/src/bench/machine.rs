@@ -6,6 +6,18 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// From now on this thread works on core 1: core 0 is the back-end's.
+///
+/// # Errors
+///
+/// Fails where there is no such core.
+pub(super) fn leave_core_0() -> Result<()> {
+    let mut core = CpuSet::new();
+    core.set(1);
+    Ok(sched_setaffinity(None, &core)?)
+}
 
 /// Ticks (of ten milliseconds) that the hypervisor took from this machine so far: the eighth figure of the first line of `/proc/stat`.
 ///

@@ -182,7 +182,9 @@ impl Ours {
 
     fn counters(&mut self) -> Result<Counters> {
         self.process.must_run()?;
-        let mut show = Command::new(&self.binary);
+        // Not on the core of which it asks.
+        let mut show = Command::new("taskset");
+        show.args(["-c", "1"]).arg(&self.binary);
         show.args(["show", "counters", "--json", "--config"]).arg(&self.config);
         let counters: Value = serde_json::from_str(&output(show)?)?;
         let workers = counters["workers"].as_array().context("`show counters` has workers")?;

@@ -24,9 +24,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::case::{Case, Load, To};
+use super::machine;
 use frames::{Ends, Frame, number};
 use nic::{Nic, Pair, Region, Shape};
 
@@ -91,7 +91,7 @@ impl Generator {
         let (told, case_, sockets) = (shared.clone(), *case, sockets.to_vec());
         let thread = thread::Builder::new().name("generator".into()).spawn(move || {
             if huge {
-                alone()?;
+                machine::leave_core_0()?;
             }
             match case_.load {
                 Load::Fleet => fleet::drive(&told, &case_, &sockets, huge),
@@ -227,13 +227,6 @@ struct Way {
     sent_at: Vec<u64>,
     /// What the next destination is made of.
     dice: u64,
-}
-
-/// The thread works on core 1.
-fn alone() -> Result<()> {
-    let mut core = CpuSet::new();
-    core.set(1);
-    Ok(sched_setaffinity(None, &core)?)
 }
 
 /// The thread, with two NICs.
