@@ -22,7 +22,7 @@ pub(crate) struct Case {
     origin: Origin,
     bytes: Vec<u8>,
     other: Option<Vec<u8>>,
-    head: Vec<u8>,
+    head: [u8; HEAD_LEN],
     scratch: Box<Scratch>,
 }
 
@@ -31,13 +31,13 @@ impl Case {
     #[inline]
     pub(crate) fn retrace(&mut self) -> bool {
         let mut fate = Fate::Again(Again::Whole);
+        let len = self.bytes.len();
         let Origin::Port(port) = self.origin else {
-            let frame = Frame { head: &self.head, len: self.bytes.len(), offload: Offload::NONE };
+            let frame = Frame { head: &self.head[..len.min(HEAD_LEN)], len, offload: Offload::NONE };
             return self.walker.retrace_homeward(&frame, (&mut self.scratch, &mut fate));
         };
-        let len = self.head.len();
-        self.head.copy_from_slice(self.bytes.get(..len).unwrap_or_default());
-        let what = (self.bytes.len(), Offload::NONE);
+        self.head = copied(&self.bytes);
+        let what = (len, Offload::NONE);
         self.walker.retrace(port, &mut self.head, what, (&mut self.scratch, &mut fate))
     }
 
@@ -53,6 +53,13 @@ impl Case {
     }
 }
 
+/// What is copied of a frame.
+fn copied(bytes: &[u8]) -> [u8; HEAD_LEN] {
+    let mut head = [0; HEAD_LEN];
+    head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    head
+}
+
 /// All of them; each goes somewhere.
 pub(crate) fn all() -> Vec<Case> {
     let (hv1, hv2) = (nve(1), nve(2));
@@ -66,8 +73,7 @@ pub(crate) fn all() -> Vec<Case> {
             let mut walker = Walker::new(nve.clone());
             walker.begin(Duration::from_secs(1));
             let name = format!("{family} {way}");
-            let head = bytes.get(..HEAD_LEN).unwrap_or(bytes).to_vec();
-            let (bytes, scratch) = (bytes.to_vec(), Box::default());
+            let (bytes, head, scratch) = (bytes.to_vec(), copied(bytes), Box::default());
             let mut case = Case { name, walker, origin, bytes, other, head, scratch };
             case.walk();
             let fate = case.walk();

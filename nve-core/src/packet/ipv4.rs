@@ -51,10 +51,6 @@ impl<'a> Ipv4<'a> {
     pub(crate) fn protocol(self) -> u8 {
         self.bytes[9]
     }
-    #[inline]
-    pub(crate) fn checksum(self) -> u16 {
-        u16::from_be_bytes([self.bytes[10], self.bytes[11]])
-    }
     /// Whether the transport header is in it: no fragment, or the first.
     #[inline]
     pub(crate) fn has_transport(self) -> bool {

@@ -69,6 +69,7 @@ pub use learned::{Learned, Lesson, NotLearned, Residence, Source};
 pub use nve::{ApplyError, GroupLine, MappingLine, Nve, PathLine, Receiver};
 pub use presence::{Arrival, Arrived, Presence};
 pub use question::Question;
+pub use retrace::Track;
 pub use trial::Trial;
 pub use triangle::Triangle;
 pub use walker::Walker;

@@ -14,7 +14,7 @@
 use core::net::Ipv6Addr;
 
 use ipv4_xlat::address::illegal_source_v4;
-use ipv4_xlat::checksum::{Delta, Sum, header_is_right};
+use ipv4_xlat::checksum::{Sum, header_is_right};
 
 use ipv4_xlat::v4_to_v6::{self, Between};
 
@@ -83,7 +83,11 @@ fn ipv4(
         Target::Remote(_, None) => return None,
     };
     let receiver = Plainly::at(nve, world, (destination, port), &frame.offload)?;
-    let onward = Onward4::of(world, identification, header, frame)?;
+    let largest = largest(frame, IPV4_LEN, header.total_len());
+    if !fits4(world.uplink_mtu, largest) {
+        return None;
+    }
+    let onward = Onward4::of(identification, header.bytes(), largest);
     let out = scratch.head.first_chunk_mut::<HEAD>()?;
     deliver::put_ethernet(out.first_chunk_mut()?, receiver.mac(), deliver::IPV4);
     let out = out.last_chunk_mut::<IPV4_LEN>()?;
@@ -103,29 +107,23 @@ pub(super) struct Onward4 {
 }
 
 impl Onward4 {
-    /// Of a plain packet to a neighbour; `None`: it is too large.
+    /// Of a plain packet to a neighbour, the largest segment of which has so many bytes, with the checksum of its header right.
     #[inline(always)]
-    pub(super) fn of(
-        world: &World,
-        identification: &mut u16,
-        header: Ipv4<'_>,
-        frame: &Frame<'_>,
-    ) -> Option<Self> {
-        let largest = largest(frame, IPV4_LEN, header.total_len());
-        if largest + GROWTH > usize::from(world.uplink_mtu) {
-            return None;
-        }
+    pub(super) fn of(identification: &mut u16, header: &[u8; IPV4_LEN], largest: usize) -> Self {
         *identification = identification.wrapping_add(1);
-        let dont_fragment: u16 = if largest > MAY_FRAGMENT { 0x4000 } else { 0 };
-        // It was right, so what it becomes follows from the words that change: bytes just written are not read again.
-        let old = Sum::ZERO.bytes(header.bytes().get(4..8)?);
-        let new = Sum::ZERO.word(*identification).word(dont_fragment);
-        let checksum = Delta::between(old, new).apply(header.checksum());
-        Some(Self {
-            identification: identification.to_be_bytes(),
-            fragment: dont_fragment.to_be_bytes(),
-            checksum: checksum.to_be_bytes(),
-        })
+        let identification = identification.to_be_bytes();
+        let fragment = if largest > MAY_FRAGMENT { [0x40, 0] } else { [0, 0] };
+        // It was right, so what it becomes follows from the words that change: bytes just written are not read again. The order of bytes does
+        // not matter to the sum, as long as it is one.
+        let word = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+        let checksum = Sum::ZERO
+            .word(!word(4))
+            .word(!word(6))
+            .word(!word(10))
+            .word(u16::from_ne_bytes(identification))
+            .word(u16::from_ne_bytes(fragment))
+            .checksum();
+        Self { identification, fragment, checksum: checksum.to_ne_bytes() }
     }
 
     #[inline(always)]
@@ -134,6 +132,12 @@ impl Onward4 {
         [header[6], header[7]] = self.fragment;
         [header[10], header[11]] = self.checksum;
     }
+}
+
+/// Whether an IPv4 packet fits through the fabric, the largest segment of which has so many bytes.
+#[inline(always)]
+pub(super) fn fits4(mtu: u16, largest: usize) -> bool {
+    largest + GROWTH <= usize::from(mtu)
 }
 
 #[inline(always)]
@@ -244,46 +248,74 @@ fn largest(frame: &Frame<'_>, l4: usize, total: usize) -> usize {
 /// Whether nothing in an IPv4 packet to a peer would change on its way through IPv6, but for what the shortcut changes.
 #[inline(always)]
 pub(crate) fn is_plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> bool {
-    plain4(header, frame).is_some()
+    let room = frame.len.saturating_sub(ETHERNET_LEN);
+    let word = |at| frame.head.get(ETHERNET_LEN + IPV4_LEN + at..)?.first_chunk().copied();
+    // Of TCP the last word as well: a head that ends before is asked for whole.
+    plain4(header.bytes(), room, &frame.offload, word).is_some()
+        && !illegal_source_v4(header.source())
+        && (header.protocol() != protocol::TCP || word(18).is_some())
 }
 
+/// Bytes of such a packet, of at most `room` bytes, with this header; whoever asks judges its source. `word(n)`: the two bytes from the n-th of its transport
+/// header on.
 #[inline(always)]
-fn plain4(header: Ipv4<'_>, frame: &Frame<'_>) -> Option<()> {
-    let bytes = header.bytes();
+pub(super) fn plain4(
+    header: &[u8; IPV4_LEN],
+    room: usize,
+    offload: &Offload,
+    word: impl Fn(usize) -> Option<[u8; 2]>,
+) -> Option<usize> {
     // Version and length; fragmentation but DF, and the reserved bit; TTL.
-    if bytes[0] != 0x45 || u16::from_be_bytes([bytes[6], bytes[7]]) & !0x4000 != 0 || bytes[8] == 0 {
+    if header[0] != 0x45 || header[6] & !0x40 != 0 || header[7] != 0 || header[8] == 0 {
         return None;
     }
-    let (field, shortest) = match header.protocol() {
+    let protocol = header[9];
+    let (field, shortest) = match protocol {
         protocol::TCP => (16, 20),
         protocol::UDP => (6, 8),
         _ => return None,
     };
-    let checksum = *frame.head.get(ETHERNET_LEN + IPV4_LEN + field..)?.first_chunk::<2>()?;
-    if header.total_len() < IPV4_LEN + shortest || frame.head.len() < ETHERNET_LEN + IPV4_LEN + shortest {
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if total < IPV4_LEN + shortest || total > room {
         return None;
     }
     // Translation may turn one zero of one's complement into the other; UDP's "no checksum" passes as it is inside a network.
-    match checksum {
-        [0, 0] if header.protocol() == protocol::UDP && frame.offload.is_none() => {}
+    match word(field)? {
+        [0, 0] if protocol == protocol::UDP && offload.is_none() => {}
         [0, 0] | [0xff, 0xff] => return None,
         _ => {}
     }
     // The other zero of a checksum is right, but not what comes out of translation.
-    let right = header_is_right(bytes) && header.checksum() != 0xffff;
-    if !right || illegal_source_v4(header.source()) {
+    if !header_is_right(header) || header[10..12] == [0xff, 0xff] {
         return None;
     }
-    (frame.offload.is_none() || describes(&frame.offload, header)).then_some(())
+    (offload.is_none() || describes(offload, protocol, total)).then_some(total)
 }
 
 /// Whether `offload` leaves the checksum of this packet, and its segmentation if any.
 #[inline]
-fn describes(offload: &Offload, header: Ipv4<'_>) -> bool {
-    let len = header.total_len().saturating_sub(IPV4_LEN);
-    let (protocol, start) = (header.protocol(), IPV4_LEN);
+fn describes(offload: &Offload, protocol: u8, total: usize) -> bool {
+    let (len, start) = (total.saturating_sub(IPV4_LEN), IPV4_LEN);
     let transport = Transport { version: IpVersion::V4, protocol, start, len, fragment: false };
     matches!(offload.checksum, ChecksumState::Partial { .. }) && offload.describes(&transport)
+}
+
+/// The same of an IPv6 packet with this header, between two peers.
+#[inline(always)]
+pub(super) fn plain6(header: &[u8; IPV6_LEN], room: usize, offload: &Offload) -> Option<usize> {
+    let (protocol, hop_limit) = (header[6], header[7]);
+    let shortest = match protocol {
+        protocol::TCP => 20,
+        protocol::UDP => 8,
+        _ => return None,
+    };
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let total = IPV6_LEN + len;
+    if header[0] >> 4 != 6 || hop_limit == 0 || len < shortest || total > room {
+        return None;
+    }
+    let transport = Transport { version: IpVersion::V6, protocol, start: IPV6_LEN, len, fragment: false };
+    (offload.is_none() || offload.describes(&transport)).then_some(total)
 }
 
 /// Whether an IPv6 packet to a peer, whose chain was read and whose offload was judged by it, is TCP or UDP with nothing in between.

@@ -14,21 +14,23 @@ use core::net::Ipv6Addr;
 
 use ipv4_xlat::v4_to_v6::Between;
 
-use super::neighbour::{self, IPV4_LEN};
-use super::question::{DHCP4, DHCP6, Form, refuse_server};
+use super::neighbour::{self, IPV4_LEN, Onward4};
+use super::question::{DHCP4, DHCP6, Form};
 use super::rewrite4::InNetwork;
 use super::{Fate, Nve, Origin, PortId, Question, Rewritten, Scratch};
 use crate::addr::Key;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::{HEADER_LEN as IPV6_LEN, Ipv6};
-use crate::packet::{ETHERNET_LEN, Frame, IpVersion, Offload, Transport, protocol};
+use crate::packet::{ETHERNET_LEN, Frame, HEAD_LEN, Offload, protocol};
 use crate::policy::{NetworkId, World};
 
 /// Behind an Ethernet header, both addresses of an IP header.
 const ADDRESSES4: usize = ETHERNET_LEN + 12;
 const ADDRESSES6: usize = ETHERNET_LEN + 8;
+/// The same of a transport header.
+const TRANSPORT4: usize = ETHERNET_LEN + IPV4_LEN;
+const TRANSPORT6: usize = ETHERNET_LEN + IPV6_LEN;
 
-/// The frames that go a way: what they begin with, and have in common.
 type Ethernet = [u8; ETHERNET_LEN];
 
 /// A way that was gone: from one port, to one peer.
@@ -38,9 +40,15 @@ pub(crate) struct Trace {
     era: u64,
     /// Whom the last packet went to that took the shortcut.
     last: Option<Key>,
+    frames: Frames,
+    way: Way,
+}
+
+/// The frames that go a way: what they have in common.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frames {
     ethernet: Ethernet,
     between: Addresses,
-    way: Way,
 }
 
 /// Of an IP header, source first.
@@ -73,6 +81,85 @@ impl Default for Way {
     }
 }
 
+impl Frames {
+    /// Bytes of the packet in a frame of `len` bytes that begins with `head`, if it is one of these and plain.
+    #[inline(always)]
+    fn packet(&self, head: &[u8; HEAD_LEN], len: usize, offload: &Offload) -> Option<usize> {
+        if *head.first_chunk::<ETHERNET_LEN>()? != self.ethernet {
+            return None;
+        }
+        let room = len.saturating_sub(ETHERNET_LEN);
+        // What is behind the end of a short frame is of another one, and nobody asks for it: lengths are looked at first.
+        let word = |at: usize| head.get(at..)?.first_chunk::<2>().copied();
+        match &self.between {
+            Addresses::V4(between) => {
+                if head.get(ADDRESSES4..)?.first_chunk()? != between {
+                    return None;
+                }
+                let header = head.get(ETHERNET_LEN..)?.first_chunk::<IPV4_LEN>()?;
+                let total = neighbour::plain4(header, room, offload, |at| word(TRANSPORT4 + at))?;
+                let rogue = header[9] == protocol::UDP && word(TRANSPORT4 + 2)? == DHCP4;
+                (!rogue).then_some(total)
+            }
+            Addresses::V6(between) => {
+                if head.get(ADDRESSES6..)?.first_chunk()? != between {
+                    return None;
+                }
+                let header = head.get(ETHERNET_LEN..)?.first_chunk::<IPV6_LEN>()?;
+                let total = neighbour::plain6(header, room, offload)?;
+                let rogue = header[6] == protocol::UDP && word(TRANSPORT6 + 2)? == DHCP6;
+                (!rogue).then_some(total)
+            }
+        }
+    }
+}
+
+/// The kept way from a port to an attachment of this host, for a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Track {
+    frames: Frames,
+    to: PortId,
+    ethernet: Ethernet,
+    mtu: u16,
+}
+
+impl Track {
+    /// The port that it leads to, which takes frames with nothing left to finish.
+    #[inline]
+    #[must_use]
+    pub fn to(&self) -> PortId {
+        self.to
+    }
+
+    /// Rewrites a frame of `len` bytes that begins with `head` where it is, if it goes this way; how many bytes of it go on. If it does not,
+    /// nothing is written.
+    #[inline(always)]
+    pub(crate) fn go(
+        &self,
+        identification: &mut u16,
+        head: &mut [u8; HEAD_LEN],
+        (len, offload): (usize, &Offload),
+    ) -> Option<usize> {
+        let total = self.frames.packet(head, len, offload)?;
+        match self.frames.between {
+            Addresses::V4(_) => {
+                if !neighbour::fits4(self.mtu, total) {
+                    return None;
+                }
+                let header = head.get_mut(ETHERNET_LEN..)?.first_chunk_mut()?;
+                Onward4::of(identification, header, total).write(header);
+            }
+            Addresses::V6(_) => {
+                if total > usize::from(self.mtu) {
+                    return None;
+                }
+            }
+        }
+        *head.first_chunk_mut()? = self.ethernet;
+        Some(ETHERNET_LEN + total)
+    }
+}
+
 impl Trace {
     /// The shortcut took a frame of `port` to `fate`. The second time in a row that it was to the same peer, the way is kept.
     #[inline(always)]
@@ -98,9 +185,19 @@ impl Trace {
         (scratch, fate): (&Scratch, &Fate),
     ) {
         self.era = 0;
-        if let Some((ethernet, between, way)) = gone(world, question, frame, (scratch, fate)) {
-            *self = Self { era, last: self.last, ethernet, between, way };
+        if let Some((frames, way)) = gone(world, question, frame, (scratch, fate)) {
+            *self = Self { era, last: self.last, frames, way };
         }
+    }
+
+    /// This way, if it leads to an attachment that takes a packet with `offload`.
+    #[inline(always)]
+    pub(crate) fn track(&self, nve: &Nve, (era, world): (u64, &World), offload: &Offload) -> Option<Track> {
+        let Way::Local(to, ethernet) = self.way else { return None };
+        if self.era != era || !nve.plainly_takes(to, offload) {
+            return None;
+        }
+        Some(Track { frames: self.frames, to, ethernet, mtu: world.uplink_mtu })
     }
 
     /// Decides a frame of `len` bytes that begins with `head`, from the port that this way begins at, if it goes this way. What goes to an
@@ -110,93 +207,33 @@ impl Trace {
         &self,
         nve: &Nve,
         (era, world, identification): (u64, &World, &mut u16),
-        head: &mut [u8],
+        head: &mut [u8; HEAD_LEN],
         (len, offload): (usize, Offload),
         (scratch, fate): (&mut Scratch, &mut Fate),
     ) -> Option<()> {
-        let ethernet = head.first_chunk::<ETHERNET_LEN>()?;
-        if self.era != era || *ethernet != self.ethernet || offload.gso.is_some() {
+        if self.era != era || offload.gso.is_some() {
             return None;
         }
-        let frame = Frame { head, len, offload };
-        match &self.between {
-            Addresses::V4(between) => {
-                if frame.head.get(ADDRESSES4..)?.first_chunk()? != between {
-                    return None;
-                }
-                let header = Ipv4::read(&frame, ETHERNET_LEN).ok()?;
-                if header.protocol() == protocol::UDP {
-                    refuse_server(&frame, ETHERNET_LEN + IPV4_LEN, DHCP4).ok()?;
-                }
-                if !neighbour::is_plain4(header, &frame) {
-                    return None;
-                }
-                match &self.way {
-                    Way::Local(port, ethernet) => {
-                        if !nve.plainly_takes(*port, &offload) {
-                            return None;
-                        }
-                        let (onward, total) = (
-                            neighbour::Onward4::of(world, identification, header, &frame)?,
-                            header.total_len(),
-                        );
-                        onward.write(head.get_mut(ETHERNET_LEN..)?.first_chunk_mut()?);
-                        *head.first_chunk_mut()? = *ethernet;
-                        *fate = whole(*port, ETHERNET_LEN + total, offload);
-                    }
-                    Way::Uplink4(network, between) => {
-                        let network = world.network(*network)?;
-                        *fate = neighbour::ipv4_to_the_fabric((world, network), between, &frame, scratch)?;
-                    }
-                    Way::Uplink6(_) => return None,
-                }
-            }
-            Addresses::V6(between) => {
-                if frame.head.get(ADDRESSES6..)?.first_chunk()? != between {
-                    return None;
-                }
-                let header = Ipv6::read(&frame, ETHERNET_LEN).ok()?;
-                let (protocol, total) = (header.next_header(), header.total_len());
-                let shortest = match protocol {
-                    protocol::UDP => {
-                        refuse_server(&frame, ETHERNET_LEN + IPV6_LEN, DHCP6).ok()?;
-                        8
-                    }
-                    protocol::TCP => 20,
-                    _ => return None,
-                };
-                let len = total - IPV6_LEN;
-                let transport =
-                    Transport { version: IpVersion::V6, protocol, start: IPV6_LEN, len, fragment: false };
-                if len < shortest
-                    || !(offload.is_none() || offload.describes(&transport))
-                    || header.hop_limit() == 0
-                {
-                    return None;
-                }
-                match &self.way {
-                    Way::Local(port, ethernet) => {
-                        if !nve.plainly_takes(*port, &offload) || total > usize::from(world.uplink_mtu) {
-                            return None;
-                        }
-                        *head.first_chunk_mut()? = *ethernet;
-                        *fate = whole(*port, ETHERNET_LEN + total, offload);
-                    }
-                    Way::Uplink6(to) => {
-                        *fate = neighbour::ipv6_to_the_fabric(world, header, *to, &frame, scratch)?
-                    }
-                    Way::Uplink4(..) => return None,
-                }
-            }
+        if let Way::Local(to, _) = self.way {
+            let len = self.track(nve, (era, world), &offload)?.go(identification, head, (len, &offload))?;
+            *fate = Fate::Local(to, Rewritten { head: 0..0, tail: 0..len, offload, more: false });
+            return Some(());
         }
+        self.frames.packet(head, len, &offload)?;
+        let frame = Frame { head: head.get(..len.min(HEAD_LEN))?, len, offload };
+        *fate = match &self.way {
+            Way::Uplink4(network, between) => {
+                let network = world.network(*network)?;
+                neighbour::ipv4_to_the_fabric((world, network), between, &frame, scratch)?
+            }
+            Way::Uplink6(to) => {
+                let header = Ipv6::read(&frame, ETHERNET_LEN).ok()?;
+                neighbour::ipv6_to_the_fabric(world, header, *to, &frame, scratch)?
+            }
+            Way::Local(..) => return None,
+        };
         Some(())
     }
-}
-
-/// A frame of `len` bytes that was rewritten where it is.
-#[inline(always)]
-fn whole(port: PortId, len: usize, offload: Offload) -> Fate {
-    Fate::Local(port, Rewritten { head: 0..0, tail: 0..len, offload, more: false })
 }
 
 /// The way that the shortcut took with `frame`.
@@ -205,7 +242,7 @@ fn gone(
     question: &Question,
     frame: &Frame<'_>,
     (scratch, fate): (&Scratch, &Fate),
-) -> Option<(Ethernet, Addresses, Way)> {
+) -> Option<(Frames, Way)> {
     let ethernet = *frame.head.first_chunk::<ETHERNET_LEN>()?;
     let between = match question.form {
         Form::Peer4 => Addresses::V4(*frame.head.get(ADDRESSES4..)?.first_chunk()?),
@@ -226,5 +263,5 @@ fn gone(
         Fate::Uplink(_) => Way::Uplink6(destination()?),
         _ => return None,
     };
-    Some((ethernet, between, way))
+    Some((Frames { ethernet, between }, way))
 }

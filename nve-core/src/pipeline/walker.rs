@@ -10,7 +10,7 @@ use smoltcp::wire::EthernetAddress;
 
 use super::homeward::{self, Homeward};
 use super::question::{Question, from_outside, from_tenant, from_wire};
-use super::retrace::Trace;
+use super::retrace::{Trace, Track};
 use super::triangle::{Triangle, Triangles};
 use super::walk::{Pending, Stop, Walk};
 use super::{
@@ -20,7 +20,7 @@ use super::{
 use crate::DropReason;
 use crate::counters::{PortCounters, WorkerCells};
 use crate::gateway::{self, GatewayContext, Limits};
-use crate::packet::{Frame, Offload};
+use crate::packet::{Frame, HEAD_LEN, Offload};
 use crate::policy::World;
 use crate::tables::Groups;
 
@@ -195,14 +195,29 @@ impl Walker {
         }
     }
 
-    /// Decides a frame of `len` bytes from `port` that begins with `head` (at least `min(len, HEAD_LEN)` bytes), if it goes the way of the last one:
-    /// then it needs neither [`Walker::classify`] nor [`Walker::decide`]. It may be rewritten where it is; if this says false, it is
-    /// not, and neither is `fate`.
+    /// The way of the last frame from `port`, if it led to an attachment of this host and does still; for the batch that
+    /// [`Walker::begin`] started.
+    #[inline]
+    pub fn track(&self, port: PortId) -> Option<Track> {
+        let trace = self.traces.get(usize::from(port.0))?;
+        trace.track(&self.nve, (self.era, &self.world), &Offload::NONE)
+    }
+
+    /// Decides a frame of `len` bytes that begins with `head`, and leaves nothing to finish, if it goes this way: it is rewritten where it is; how
+    /// many bytes of it go to [`Track::to`]. If it goes another way, it is as it was.
+    #[inline(always)]
+    pub fn follow(&mut self, track: &Track, head: &mut [u8; HEAD_LEN], len: usize) -> Option<usize> {
+        track.go(&mut self.identification, head, (len, &Offload::NONE))
+    }
+
+    /// Decides a frame of `len` bytes from `port` that begins with `head` (behind its end, if it is shorter, with anything), if it goes the way
+    /// of the last one: then it needs neither [`Walker::classify`] nor [`Walker::decide`]. It may be rewritten where it is; if this says false,
+    /// it is not, and neither is `fate`.
     #[inline(always)]
     pub fn retrace(
         &mut self,
         port: PortId,
-        head: &mut [u8],
+        head: &mut [u8; HEAD_LEN],
         what: (usize, Offload),
         left: (&mut Scratch, &mut Fate),
     ) -> bool {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::packet::{ChecksumState, Gso, GsoKind};
+use crate::packet::{ChecksumState, Gso, GsoKind, HEAD_LEN};
 
 const A6: &str = "2001:db8:b1:e::1";
 
@@ -121,6 +121,14 @@ proptest! {
 /// The attachment, or the fabric; the bytes; and what is left to finish.
 type Out4 = (Option<PortId>, Vec<u8>, Offload);
 
+/// What is copied of a frame, behind the end of which lies something else.
+fn copied(bytes: &[u8]) -> [u8; HEAD_LEN] {
+    let mut head = [0xa5; HEAD_LEN];
+    let len = bytes.len().min(HEAD_LEN);
+    head[..len].copy_from_slice(&bytes[..len]);
+    head
+}
+
 /// What becomes of `frame` from `vm1`, in bytes, after two like `before` went their way and `vm3` became this; `None`: it does not go the same
 /// way.
 fn retraced(before: &[u8], receiver: Receiver, frame: &Frame<'_>) -> Option<Out4> {
@@ -132,16 +140,27 @@ fn retraced(before: &[u8], receiver: Receiver, frame: &Frame<'_>) -> Option<Out4
     }
     lab.nve.set_receiver(lab.port("vm3"), receiver);
     *lab.walker.parts().identification = 0x1234;
-    let mut head = frame.head.to_vec();
+    let copied = copied(frame.head);
+    let mut head = copied;
     let what = (frame.len, frame.offload);
+    let track = lab.walker.track(port).filter(|_| frame.offload.is_none());
     if !lab.walker.retrace(port, &mut head, what, (&mut scratch, &mut fate)) {
-        assert_eq!(
-            (&head[..], &fate),
-            (frame.head, &Fate::Again(Again::Whole)),
-            "what is left alone is as it was"
-        );
+        assert_eq!((head, &fate), (copied, &Fate::Again(Again::Whole)), "what is left alone is as it was");
+        if let Some(track) = track {
+            assert_eq!(lab.walker.follow(&track, &mut head, frame.len), None);
+            assert_eq!(head, copied, "what is left alone is as it was");
+        }
         return None;
     }
+    // What follows the track goes the same way, and becomes the same.
+    if let (Some(track), Fate::Local(to, rewritten)) = (track, &fate) {
+        *lab.walker.parts().identification = 0x1234;
+        let mut followed = copied;
+        let len = lab.walker.follow(&track, &mut followed, frame.len);
+        assert_eq!((track.to(), len, &followed), (*to, Some(rewritten.tail.end), &head));
+    }
+    let head =
+        [head.get(..frame.len).unwrap_or(&head), frame.head.get(HEAD_LEN..).unwrap_or_default()].concat();
     let (to, rewritten) = match fate {
         Fate::Local(to, rewritten) => (Some(to), rewritten),
         Fate::Uplink(rewritten) => (None, rewritten),
@@ -278,7 +297,7 @@ fn a_way_is_not_gone_again_once_its_end_has_moved() {
         let retrace = |hv1: &mut Lab, now| {
             hv1.walker.begin(Duration::from_secs(now));
             let (mut scratch, mut fate) = (Scratch::default(), Fate::Again(Again::Whole));
-            let mut head = before.clone();
+            let mut head = copied(&before);
             let gone =
                 hv1.walker.retrace(port, &mut head, (before.len(), Offload::NONE), (&mut scratch, &mut fate));
             for _ in 0..2 {
