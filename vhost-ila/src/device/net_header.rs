@@ -68,6 +68,16 @@ impl WireHeader {
         (self.first.to_le(), self.last.to_le())
     }
 
+    /// Puts it where `frame` begins, if it has room.
+    #[inline]
+    pub fn write(self, frame: &mut [u8]) {
+        if let Some((first, rest)) = frame.split_first_chunk_mut()
+            && let Some(last) = rest.first_chunk_mut()
+        {
+            (*first, *last) = (self.first.to_le_bytes(), self.last.to_le_bytes());
+        }
+    }
+
     /// The bytes.
     #[inline]
     #[must_use]

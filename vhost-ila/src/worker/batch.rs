@@ -19,6 +19,7 @@ use super::again::Linear;
 use super::delivery::{Outlets, Source, count_tables, signal_driver};
 use super::run::{Run, Towards};
 use super::sender::{Kicked, Sender};
+use super::train::Gone;
 use crate::device::cpu;
 use crate::device::handover::{Role, TransmitQueue};
 use crate::device::net_header::{LEN, NetHeader, READ_LEN, SenderOffloads};
@@ -33,21 +34,21 @@ const UPLINK_BATCH: usize = 32;
 const SEGMENTS: usize = 512;
 
 /// Frames whose lines are asked for at once: as many as a processor waits for, while it works on others.
-const CHUNK: usize = 16;
+pub(super) const CHUNK: usize = 16;
 
-/// One frame's own lines. Its size is no multiple of a page, so that neighbours do not fall on the same cache sets.
+/// virtio-net header and a frame's first bytes, copied once.
+pub(super) type Taken = [u8; LEN + HEAD_LEN];
+
+/// One frame's own lines.
+#[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Slot {
-    /// virtio-net header and the frame's first bytes, copied once.
-    taken: [u8; LEN + HEAD_LEN],
-    scratch: Scratch,
+pub(super) struct Slot {
+    pub(super) taken: Taken,
 }
 
 /// What is known of a frame. Written field by field to where it stays: see [`Question`].
 #[derive(Clone, Copy, Default)]
 struct Meta {
-    /// Bytes that were copied of the chain.
-    copied: usize,
     /// Bytes of the frame, without the virtio-net header.
     len: usize,
     offload: Offload,
@@ -72,7 +73,7 @@ enum Stage {
 impl Meta {
     /// The frame, or packet, of a chain that begins with these bytes.
     #[inline]
-    fn frame<'a, const FABRIC: bool>(&self, taken: &'a [u8; LEN + HEAD_LEN]) -> Frame<'a> {
+    fn frame<'a, const FABRIC: bool>(&self, taken: &'a Taken) -> Frame<'a> {
         let end = (front(FABRIC) + self.len).min(LEN + HEAD_LEN);
         Frame { head: &taken[front(FABRIC)..end], len: self.len, offload: self.offload }
     }
@@ -87,7 +88,7 @@ impl Meta {
 
 /// What the frames of a batch left to us.
 #[derive(Clone, Copy, Default)]
-struct Taken {
+struct Left {
     partial: u16,
     tso4: u16,
     tso6: u16,
@@ -95,7 +96,7 @@ struct Taken {
     uso: u16,
 }
 
-impl Taken {
+impl Left {
     fn note(&mut self, offload: &Offload) {
         self.partial += 1;
         let (kind, ecn) = match offload.gso.map(|gso| gso.kind) {
@@ -119,8 +120,9 @@ impl Taken {
 
 /// Buffers for one batch at a time; made once.
 pub(super) struct Batch {
-    chains: Chains,
-    slots: Vec<Slot>,
+    pub(super) chains: Chains,
+    pub(super) slots: Box<[Slot; BATCH]>,
+    pub(super) scratch: Vec<Scratch>,
     meta: Box<[Meta; BATCH]>,
     fates: Box<[Fate; BATCH]>,
     packets: Vec<Vec<u8>>,
@@ -133,10 +135,10 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new() -> Self {
-        let slot = || Slot { taken: [0; LEN + HEAD_LEN], scratch: Scratch::default() };
         Self {
             chains: Chains::default(),
-            slots: (0..BATCH).map(|_| slot()).collect(),
+            slots: Box::new([Slot { taken: [0; LEN + HEAD_LEN] }; BATCH]),
+            scratch: (0..BATCH).map(|_| Scratch::default()).collect(),
             meta: Box::new([Meta::default(); BATCH]),
             fates: Box::new([const { Fate::Again(Again::Whole) }; BATCH]),
             packets: (0..UPLINK_BATCH).map(|_| vec![0; ETHERNET_LEN + MAX_PACKET]).collect(),
@@ -214,20 +216,23 @@ impl Batch {
             next.queue.ring.expect();
         }
         self.chains.prefetch(0..2 * CHUNK);
-        let mut run = Run::new(out, *towards);
         let count = self.chains.len().min(BATCH);
-        let mut taken = Taken::default();
+        let Gone { done, mut copied } = match origin {
+            Origin::Port(port) if !FABRIC => self.train(out, port, &mut next, towards),
+            _ => Gone::default(),
+        };
+        if done == count {
+            return;
+        }
+        let mut run = Run::new(out, *towards);
+        let mut left = Left::default();
         let mut segments = 0;
-        for i in 0..count {
-            if i % CHUNK == 0 {
-                self.chains.prefetch(i + 2 * CHUNK..i + 3 * CHUNK);
-                let chunk = self.slots.iter_mut().zip(self.meta.iter_mut()).enumerate();
-                for (i, (slot, meta)) in chunk.take(count).skip(i).take(CHUNK) {
-                    meta.copied = self.chains.copy_head(i, &mut slot.taken);
-                }
+        for i in done..count {
+            if i >= copied {
+                copied = self.copy_heads(copied);
             }
             let (Some(slot), meta) = (self.slots.get_mut(i), &mut self.meta[i]) else { break };
-            let copied = meta.copied;
+            let copied = self.chains.bytes(i).min(LEN + HEAD_LEN);
             meta.len = self.chains.bytes(i).saturating_sub(LEN);
             (meta.offload, meta.stage) = (Offload::NONE, Stage::Dropped);
             if copied < LEN + ETHERNET_LEN || meta.len > MAX_FRAME {
@@ -249,20 +254,20 @@ impl Batch {
                     queue.ring.leave(&mut self.chains, i);
                     break;
                 }
-                taken.note(&offload);
+                left.note(&offload);
                 meta.offload = offload;
             }
             if FABRIC {
                 let frame = meta.frame::<FABRIC>(&slot.taken);
-                if out.walker.retrace_homeward(&frame, (&mut slot.scratch, &mut self.fates[i])) {
+                if out.walker.retrace_homeward(&frame, (&mut self.scratch[i], &mut self.fates[i])) {
                     meta.stage = Stage::Decided;
                     meta.flow = run.guess(out, || meta.flow_of::<FABRIC>(&frame));
                     continue;
                 }
             } else if let Origin::Port(port) = origin {
-                let end = (LEN + meta.len).min(LEN + HEAD_LEN);
-                let (head, what) = (&mut slot.taken[LEN..end], (meta.len, meta.offload));
-                if out.walker.retrace(port, head, what, (&mut slot.scratch, &mut self.fates[i])) {
+                let (what, to) = ((meta.len, meta.offload), (&mut self.scratch[i], &mut self.fates[i]));
+                let head = slot.taken.last_chunk_mut();
+                if head.is_some_and(|head| out.walker.retrace(port, head, what, to)) {
                     meta.stage = Stage::Decided;
                     let frame = meta.frame::<FABRIC>(&slot.taken);
                     meta.flow = run.guess(out, || meta.flow_of::<FABRIC>(&frame));
@@ -277,37 +282,50 @@ impl Batch {
                 cpu::prefetch(at);
             }
         }
-        if taken.partial > 0
+        if left.partial > 0
             && let Some(ring) = queue.status.ring(Role::Transmit(queue.pair))
         {
-            taken.count(&ring.uses);
+            left.count(&ring.uses);
         }
         if let Some(next) = &mut next {
             next.queue.ring.look();
         }
         run.look(out);
-        *towards = self.decide_chains::<FABRIC>(out, origin, (run, next));
+        *towards = self.decide_chains::<FABRIC>(out, origin, (run, next), done);
     }
 
-    /// Decides and delivers; where its frames went.
+    /// Copies the heads of the chunk that begins with chain `from`; where the one after it begins, which was asked for before.
+    #[inline]
+    pub(super) fn copy_heads(&mut self, from: usize) -> usize {
+        self.chains.prefetch(from + 2 * CHUNK..from + 3 * CHUNK);
+        let end = (from + CHUNK).min(self.chains.len());
+        for (i, slot) in self.slots.iter_mut().enumerate().take(end).skip(from) {
+            self.chains.copy_head(i, &mut slot.taken);
+        }
+        from + CHUNK
+    }
+
+    /// Decides and delivers the frames from `start` on; where they went.
     #[inline]
     fn decide_chains<const FABRIC: bool>(
         &mut self,
         out: &mut Outlets,
         origin: Origin,
         (mut run, next): (Run, Option<&mut Sender>),
+        start: usize,
     ) -> Towards {
-        let (mut first, mut frames, mut bytes) = (0, 0, 0);
+        let (mut first, mut frames, mut bytes) = (start, 0, 0);
         let far = out.walker.is_far();
-        for i in 0..self.chains.len().min(BATCH) {
-            if far && i % CHUNK == 0 {
+        for i in start..self.chains.len().min(BATCH) {
+            let is_chunk = i % CHUNK == 0 || i == start;
+            if far && is_chunk {
                 self.expect_behind(out, i);
             }
             let (Some(slot), meta, fate) = (self.slots.get_mut(i), &mut self.meta[i], &mut self.fates[i])
             else {
                 break;
             };
-            if i % CHUNK == 0 {
+            if is_chunk {
                 run.chunk(out, (i + CHUNK - first) as u16);
             }
             if let Some(next) = next.as_ref().filter(|_| self.many) {
@@ -317,7 +335,7 @@ impl Batch {
                 Stage::Decided => true,
                 Stage::Asked => {
                     let frame = meta.frame::<FABRIC>(&slot.taken);
-                    out.walker.decide(&meta.question, &frame, &mut slot.scratch, fate)
+                    out.walker.decide(&meta.question, &frame, &mut self.scratch[i], fate)
                 }
                 Stage::Dropped => {
                     *fate = Fate::Drop(DropReason::Malformed);
@@ -372,33 +390,37 @@ impl Batch {
     #[inline]
     fn deliver<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin, which: Range<usize>) {
         for index in which {
-            let (Some(slot), Some(fate)) = (self.slots.get(index), self.fates.get(index)) else { return };
-            let Some(meta) = self.meta.get(index) else { return };
+            let (Some(slot), Some(scratch)) = (self.slots.get(index), self.scratch.get(index)) else {
+                return;
+            };
+            let (Some(meta), Some(fate)) = (self.meta.get(index), self.fates.get(index)) else { return };
             let source =
                 Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: &slot.taken };
             let flow =
                 || meta.flow.unwrap_or_else(|| meta.flow_of::<FABRIC>(&meta.frame::<FABRIC>(&slot.taken)));
-            out.perform(origin, fate, flow, &slot.scratch, source);
+            out.perform(origin, fate, flow, scratch, source);
         }
     }
 
     #[cold]
     fn deliver_special<const FABRIC: bool>(&mut self, out: &mut Outlets, origin: Origin, index: usize) {
-        let Some(Slot { taken, scratch }) = self.slots.get_mut(index) else { return };
+        let (Some(slot), Some(scratch)) = (self.slots.get(index), self.scratch.get_mut(index)) else {
+            return;
+        };
         let (Some(meta), Some(fate)) = (self.meta.get(index), self.fates.get(index)) else { return };
-        let source = Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken };
-        let frame = meta.frame::<FABRIC>(taken);
+        let source = Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: &slot.taken };
+        let frame = meta.frame::<FABRIC>(&slot.taken);
         special_delivery(out, &mut self.linear, origin, &frame, fate, scratch, source);
     }
 
     /// What the gateway says unasked.
     #[inline]
     pub(super) fn announce(&mut self, out: &mut Outlets) {
-        let Some(slot) = self.slots.first_mut() else { return };
+        let Some(scratch) = self.scratch.first_mut() else { return };
         for _ in 0..BATCH {
-            let Some((port, said)) = out.walker.tick(&mut slot.scratch) else { return };
+            let Some((port, said)) = out.walker.tick(scratch) else { return };
             let fate = Fate::Reply(said, None);
-            out.perform(Origin::Port(port), &fate, || 0, &slot.scratch, Source::Own(&[]));
+            out.perform(Origin::Port(port), &fate, || 0, scratch, Source::Own(&[]));
         }
     }
 
@@ -420,15 +442,16 @@ impl Batch {
     fn deliver_answer(&mut self, out: &mut Outlets, port: PortId, frame: &[u8]) {
         let origin = Origin::Port(port);
         let is_its_own = out.walker.bears_its_mac(port, frame);
-        let Some((slot, header)) = self.slots.first_mut().zip(frame.first_chunk::<ETHERNET_LEN>()) else {
+        let Some((scratch, header)) = self.scratch.first_mut().zip(frame.first_chunk::<ETHERNET_LEN>())
+        else {
             return;
         };
         if !is_its_own {
             return out.walker.dropped(origin, DropReason::NoAttachment);
         }
-        slot.scratch.head[..ETHERNET_LEN].copy_from_slice(header);
+        scratch.head[..ETHERNET_LEN].copy_from_slice(header);
         let said = Rewritten { tail: ETHERNET_LEN..frame.len(), ..Rewritten::whole(0..ETHERNET_LEN) };
-        out.perform(origin, &Fate::Reply(said, None), || 0, &slot.scratch, Source::Own(frame));
+        out.perform(origin, &Fate::Reply(said, None), || 0, scratch, Source::Own(frame));
     }
 
     /// One batch from the uplink; how many packets there were.
@@ -476,8 +499,8 @@ impl Batch {
     ) -> io::Result<()> {
         self.received = 0;
         let (mut segments, mut bytes) = (0, 0);
-        let left = self.slots.iter_mut().zip(self.fates.iter_mut());
-        for ((packet, meta), (slot, fate)) in self.packets.iter_mut().zip(self.meta.iter_mut()).zip(left) {
+        let left = self.scratch.iter_mut().zip(self.fates.iter_mut());
+        for ((packet, meta), (scratch, fate)) in self.packets.iter_mut().zip(self.meta.iter_mut()).zip(left) {
             if segments > SEGMENTS || bytes >= BATCH_BYTES {
                 break;
             }
@@ -503,7 +526,7 @@ impl Batch {
             segments += segments_of(&offload, len);
             (meta.offload, meta.stage) = (offload, Stage::Asked);
             let frame = Frame { head: &packet[..len], len, offload };
-            if origin == Origin::Uplink && walker.retrace_homeward(&frame, (&mut slot.scratch, fate)) {
+            if origin == Origin::Uplink && walker.retrace_homeward(&frame, (scratch, fate)) {
                 meta.stage = Stage::Decided;
                 continue;
             }
@@ -518,8 +541,8 @@ impl Batch {
     /// Carries out what becomes of the packets that were read; how many there were.
     fn walk_packets(&mut self, out: &mut Outlets, origin: Origin) -> usize {
         // A system call per packet outweighs what staging the deliveries would save.
-        let left = self.slots.iter_mut().zip(self.fates.iter_mut());
-        for ((meta, packet), (slot, fate)) in
+        let left = self.scratch.iter_mut().zip(self.fates.iter_mut());
+        for ((meta, packet), (scratch, fate)) in
             self.meta.iter().zip(&self.packets).zip(left).take(self.received)
         {
             let whole = &packet[..meta.len];
@@ -527,17 +550,17 @@ impl Batch {
             let settled = match meta.stage {
                 Stage::Dropped => continue,
                 Stage::Decided => true,
-                Stage::Asked => out.walker.decide(&meta.question, &frame, &mut slot.scratch, fate),
+                Stage::Asked => out.walker.decide(&meta.question, &frame, scratch, fate),
             };
             if settled {
                 out.walker.took(origin, 1, meta.len as u64);
             }
             let source = Source::Own(whole);
             if needs_software(fate) {
-                special_delivery(out, &mut self.linear, origin, &frame, fate, &mut slot.scratch, source);
+                special_delivery(out, &mut self.linear, origin, &frame, fate, scratch, source);
             } else {
                 // What was decided at once is from the fabric.
-                out.perform(origin, fate, || meta.flow_of::<true>(&frame), &slot.scratch, source);
+                out.perform(origin, fate, || meta.flow_of::<true>(&frame), scratch, source);
             }
         }
         self.received

@@ -10,7 +10,7 @@ use super::Ways;
 use super::counters::WorkerCounters;
 use super::fabric::Fabric;
 use super::homes::Homes;
-use super::receivers::Receivers;
+use super::receivers::{Receivers, Receiving};
 use super::run::Towards;
 use super::task::TaskNic;
 use super::toll::Tolls;
@@ -207,6 +207,29 @@ impl Outlets {
         let ring = self.ports.get_mut(usize::from(index)).and_then(|port| port.receivers.at(place));
         if let Some(ring) = ring {
             ring.queue.ring.expect();
+        }
+    }
+
+    /// The only ring that frames to the attachment of this number go to.
+    #[inline]
+    pub(super) fn only_ring(&mut self, index: u16) -> Option<&mut Receiving> {
+        if self.spread(index) {
+            return None;
+        }
+        self.ports.get_mut(usize::from(index))?.receivers.at(0)
+    }
+
+    /// So many frames, of so many bytes in all, were written to that.
+    #[inline]
+    pub(super) fn wrote(&mut self, index: u16, frames: u16, bytes: usize) {
+        let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
+        let Some(ring) = port.receivers.at(0).filter(|_| frames > 0) else { return };
+        ring.written += frames;
+        ring.given.0 += u64::from(frames);
+        ring.given.1 += bytes as u64;
+        if !port.touched {
+            port.touched = true;
+            self.touched.push(index);
         }
     }
 

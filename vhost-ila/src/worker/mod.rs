@@ -43,6 +43,7 @@ mod task;
 mod tests;
 mod threads;
 mod toll;
+mod train;
 mod turns;
 
 use std::collections::BTreeMap;

@@ -66,6 +66,17 @@ impl Segment {
         true
     }
 
+    /// Writes the first `len` bytes of `frame`, where there are so many and all of it fits; else nothing, and false.
+    #[inline(always)]
+    pub(crate) fn write_short<const N: usize>(&self, frame: &[u8; N], len: usize) -> bool {
+        if len > N || len > self.len() {
+            return false;
+        }
+        // SAFETY: len <= segment.len, inside a live mapping (module invariant), and len <= N.
+        unsafe { copy_bytes(frame.as_ptr(), self.pointer, len) };
+        true
+    }
+
     /// Its address here, to prefetch or to hand to a system call.
     #[inline]
     #[must_use]
@@ -252,16 +263,38 @@ unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: the caller's.
         return unsafe { copy_call(from, to, len) };
     }
-    // The last word overlaps the one before it, so there is no rest.
-    let last = len - WORD;
-    let mut at = 0;
-    while at < last {
-        // SAFETY: at + WORD <= len.
-        unsafe { copy_word(from.add(at), to.add(at)) };
-        at += WORD;
+    // From both ends to the middle, where they overlap, so that there is neither a rest nor a loop for most.
+    // SAFETY: len is at least as many words as are copied from either end, and the loop's end with a word in front of the last eight.
+    unsafe {
+        if len <= 2 * WORD {
+            copy_ends::<1>(from, to, len);
+        } else if len <= 4 * WORD {
+            copy_ends::<2>(from, to, len);
+        } else if len <= 6 * WORD {
+            copy_ends::<3>(from, to, len);
+        } else {
+            let mut at = 0;
+            while at + 6 * WORD < len {
+                copy_word(from.add(at), to.add(at));
+                at += WORD;
+            }
+            copy_ends::<3>(from.add(at), to.add(at), len - at);
+        }
     }
-    // SAFETY: last + WORD = len.
-    unsafe { copy_word(from.add(last), to.add(last)) };
+}
+
+/// # Safety
+/// As for [`copy_bytes`], and `len` is at least `WORDS` words; all of it is copied if it is at most twice as much.
+#[inline(always)]
+unsafe fn copy_ends<const WORDS: usize>(from: *const u8, to: *mut u8, len: usize) {
+    let behind = len - WORDS * WORD;
+    for at in (0..WORDS).map(|word| word * WORD) {
+        // SAFETY: at + WORD <= WORDS * WORD <= len, and behind is what is left of it.
+        unsafe {
+            copy_word(from.add(at), to.add(at));
+            copy_word(from.add(behind + at), to.add(behind + at));
+        }
+    }
 }
 
 /// # Safety

@@ -130,6 +130,28 @@ impl<R: Ring> Receive<R> {
         self.deliver_in_pieces(header, head, tail)
     }
 
+    /// Writes frames as long as the next buffer is one piece that takes the next frame whole; how many.
+    #[inline(always)]
+    fn deliver_short<'a, const N: usize>(
+        &mut self,
+        frames: impl Iterator<Item = (&'a [u8; N], usize)>,
+    ) -> usize {
+        if self.ring.log().is_some() {
+            return 0;
+        }
+        let before = self.done;
+        for (frame, len) in frames {
+            let Some(chain) = self.ahead.get(self.done) else { break };
+            let Some(buffer) = self.segments.get(usize::from(chain.first)) else { break };
+            if !buffer.write_short(frame, len) {
+                break;
+            }
+            self.ring.finish(chain, len as u32);
+            self.done += 1;
+        }
+        self.done - before
+    }
+
     /// The same in as many buffers, and pieces of them, as it takes.
     #[inline(never)]
     fn deliver_in_pieces(
@@ -244,6 +266,16 @@ impl ReceiveRing {
     #[inline(always)]
     pub fn deliver(&mut self, header: WireHeader, head: &[u8], tail: Payload<'_>) -> Result<u16, NoRoom> {
         either!(&mut self.0, receive => receive.deliver(header, head, tail))
+    }
+
+    /// Writes frames, the first `len` bytes of each (virtio-net header included, which says one buffer), as long as each is no longer than
+    /// what it lies in and fits the next buffer; how many. The next one after those is for [`ReceiveRing::deliver`].
+    #[inline(always)]
+    pub fn deliver_short<'a, const N: usize>(
+        &mut self,
+        frames: impl Iterator<Item = (&'a [u8; N], usize)>,
+    ) -> usize {
+        either!(&mut self.0, receive => receive.deliver_short(frames))
     }
 
     /// Shows the driver what was written; true if it wants an interrupt.
