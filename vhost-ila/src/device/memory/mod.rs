@@ -30,6 +30,9 @@ pub const MAX_REGIONS: usize = 64;
 /// Bytes one attachment may map, where its configuration does not say less.
 pub const MAX_BYTES: u64 = 4 << 40;
 
+/// Bytes that buffers may have which are looked for together.
+const SHORT: u32 = 16 << 10;
+
 /// Why a region was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
@@ -209,6 +212,27 @@ impl GuestMemory {
         // SAFETY: inside < spec.len, and the mapping holds spec.len bytes from `host` on (checked by `Mapping::new`).
         let pointer = unsafe { region.host.add(usize::try_from(inside).ok()?) };
         Some(Segment::new(pointer, len))
+    }
+
+    /// Appends the pieces of four guest ranges (address, bytes) to `arena`, if each is one, of no more than 16 KiB, in the region that `last`
+    /// names; else none, and false.
+    #[inline(always)]
+    pub(crate) fn four(&self, ranges: [(u64, u32); 4], last: usize, arena: &mut Vec<Segment>) -> bool {
+        let Some(region) = self.regions.get(last) else { return false };
+        let RegionSpec { gpa: begin, len: all, .. } = region.spec;
+        let is_good = |(gpa, len): (u64, u32)| {
+            let inside = gpa.wrapping_sub(begin) <= all.wrapping_sub(u64::from(len));
+            inside & (len.wrapping_sub(1) < SHORT)
+        };
+        let [a, b, c, d] = ranges;
+        // Without a branch for each: nearly always all are good.
+        if all < u64::from(SHORT) || !(is_good(a) & is_good(b) & is_good(c) & is_good(d)) {
+            return false;
+        }
+        // SAFETY: 1 <= len <= SHORT <= all, so gpa - begin <= all - len: inside the bytes that are mapped from `host` on.
+        let piece = |(gpa, len)| Segment::new(unsafe { region.host.add((gpa - begin) as usize) }, len);
+        arena.extend_from_slice(&[piece(a), piece(b), piece(c), piece(d)]);
+        true
     }
 
     /// The guest address of a byte of this memory, from its address here; `last` as for [`Self::piece`].

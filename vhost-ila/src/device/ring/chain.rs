@@ -107,6 +107,37 @@ impl Walk {
         (piece.len() == descriptor.len as usize).then_some(piece)
     }
 
+    /// Appends the chains that four descriptors are by themselves, and their pieces; their bytes. `None`, and none of them, if any is not one
+    /// buffer, of 16 KiB at most, in the region that answered last.
+    #[inline(always)]
+    pub(super) fn four(
+        &self,
+        memory: &GuestMemory,
+        ids: [u16; 4],
+        descriptors: [Descriptor; 4],
+        (arena, chains): (&mut Vec<Segment>, &mut Vec<Chain>),
+    ) -> Option<u32> {
+        let direction = if self.direction == Direction::Writable { F_WRITE } else { 0 };
+        let [a, b, c, d] = descriptors;
+        let [in_a, in_b, in_c, in_d] = [a.flags, b.flags, c.flags, d.flags].map(|flags| flags ^ direction);
+        let ranges = [(a.address, a.len), (b.address, b.len), (c.address, c.len), (d.address, d.len)];
+        let first = arena.len() as u16;
+        if (in_a | in_b | in_c | in_d) & (F_NEXT | F_INDIRECT | F_WRITE) != 0
+            || !memory.four(ranges, self.last, arena)
+        {
+            return None;
+        }
+        let chain = |ahead, id, len| Chain { id, entries: 1, first: first + ahead, count: 1, len };
+        let [id_a, id_b, id_c, id_d] = ids;
+        chains.extend_from_slice(&[
+            chain(0, id_a, a.len),
+            chain(1, id_b, b.len),
+            chain(2, id_c, c.len),
+            chain(3, id_d, d.len),
+        ]);
+        Some(a.len + b.len + c.len + d.len)
+    }
+
     fn chain_of_several(
         &mut self,
         ring: &Layout,

@@ -181,6 +181,16 @@ trait Ring: Sized {
         to: (&mut Vec<Segment>, &mut Vec<Chain>),
     ) -> Result<Option<u32>, RingFault>;
 
+    /// Takes four chains at once, from number `index` of those found on: appends them and their pieces; their bytes. `None`, and none of them
+    /// taken, if they are not there, or any is not one short buffer: then [`Ring::chain`] says what it is.
+    fn four(
+        &mut self,
+        found: &Self::Found,
+        index: usize,
+        walk: &Walk,
+        to: (&mut Vec<Segment>, &mut Vec<Chain>),
+    ) -> Option<u32>;
+
     /// Leaves the chains that were taken last, to be taken anew.
     fn leave(&mut self, chains: &[Chain]);
 

@@ -94,22 +94,27 @@ impl<R: Ring> Receive<R> {
         }
         let from = self.looked.start;
         let count = self.looked.len().min(want);
-        for index in 0..count {
+        let mut index = 0;
+        while index < count {
             if self.segments.len() + MAX_PIECES > ARENA {
                 return Ok(index);
             }
             let first = self.segments.len();
             let to = (&mut self.segments, &mut self.ahead);
+            if index + 4 <= count && self.ring.four(&self.found, from + index, &self.walk, to).is_some() {
+                index += 4;
+                self.looked.start += 4;
+                self.segments.get(first..).unwrap_or_default().iter().for_each(expect_to_write);
+                continue;
+            }
+            let to = (&mut self.segments, &mut self.ahead);
             if self.ring.chain(&self.found, from + index, &mut self.walk, to)?.is_none() {
                 self.looked = 0..0;
                 return Ok(index);
             }
+            index += 1;
             self.looked.start += 1;
-            if let Some(first) = self.segments.get(first) {
-                let at = first.address() as usize;
-                cpu::prefetch_to_write(at);
-                cpu::prefetch_to_write(at.wrapping_add(64));
-            }
+            self.segments.get(first).into_iter().for_each(expect_to_write);
         }
         Ok(count)
     }
@@ -224,6 +229,14 @@ impl<R: Ring> Receive<R> {
         }
         self.done = 0;
     }
+}
+
+/// Asks for what a short frame takes of a buffer.
+#[inline]
+fn expect_to_write(buffer: &Segment) {
+    let at = buffer.address() as usize;
+    cpu::prefetch_to_write(at);
+    cpu::prefetch_to_write(at.wrapping_add(64));
 }
 
 impl ReceiveRing {

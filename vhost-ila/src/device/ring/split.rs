@@ -142,6 +142,23 @@ impl Ring for SplitRing {
         Ok(Some(len))
     }
 
+    #[inline(always)]
+    fn four(
+        &mut self,
+        found: &Heads,
+        index: usize,
+        walk: &Walk,
+        to: (&mut Vec<Segment>, &mut Vec<Chain>),
+    ) -> Option<u32> {
+        let heads = *found.0.get(index..)?.first_chunk()?;
+        let [a, b, c, d] = heads;
+        let descriptor = |head| self.layout.descriptor(head);
+        let four = [descriptor(a)?, descriptor(b)?, descriptor(c)?, descriptor(d)?];
+        let len = walk.four(&self.layout.memory, heads, four, to)?;
+        self.next_available = self.next_available.wrapping_add(4);
+        Some(len)
+    }
+
     #[inline]
     fn leave(&mut self, chains: &[Chain]) {
         self.next_available = self.next_available.wrapping_sub(chains.len() as u16);

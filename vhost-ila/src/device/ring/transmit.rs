@@ -148,15 +148,23 @@ impl<R: Ring> Transmit<R> {
         if !memory.as_ref().is_some_and(|m| Arc::ptr_eq(m, self.ring.memory())) {
             *memory = Some(Arc::clone(self.ring.memory()));
         }
-        let mut bytes = 0;
-        for index in 0..count {
+        let (mut bytes, mut index) = (0, 0);
+        while index < count {
             if segments.len() + MAX_PIECES > ARENA || bytes >= BATCH_BYTES {
                 break;
+            }
+            if index + 4 <= count
+                && let Some(len) = self.ring.four(&self.found, index, &self.walk, (segments, chains))
+            {
+                bytes += len as usize;
+                index += 4;
+                continue;
             }
             let Some(len) = self.ring.chain(&self.found, index, &mut self.walk, (segments, chains))? else {
                 break;
             };
             bytes += len as usize;
+            index += 1;
         }
         Ok(())
     }

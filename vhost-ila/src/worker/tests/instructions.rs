@@ -6,7 +6,7 @@ use nve_core::packet::Frame;
 use nve_core::pipeline::{Fate, Origin, Scratch, Walker};
 use nve_core::setup::Mapping;
 
-use super::stepped::{Port, Stepped, frame};
+use super::stepped::{Port, Rings, Stepped, frame};
 use super::*;
 
 /// Frames in a batch: what a DPDK front-end brings at once.
@@ -25,6 +25,7 @@ struct Case {
     to: &'static str,
     /// Bytes of Ethernet.
     len: usize,
+    rings: Rings,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,15 +37,70 @@ enum Way {
     FromTheFabric,
 }
 
-const CASES: [Case; 8] = [
-    Case { name: "IPv4 to a neighbour, 64 B", way: Way::Neighbour, to: "10.1.0.2", len: 64 },
-    Case { name: "IPv4 to a neighbour, 1494 B", way: Way::Neighbour, to: "10.1.0.2", len: 1494 },
-    Case { name: "IPv4 to the fabric, 64 B", way: Way::ToTheFabric, to: "10.1.0.9", len: 64 },
-    Case { name: "IPv4 from the fabric, 64 B", way: Way::FromTheFabric, to: "10.1.0.9", len: 64 },
-    Case { name: "IPv6 to a neighbour, 64 B", way: Way::Neighbour, to: "2001:db8:b1:e::2", len: 64 },
-    Case { name: "IPv6 to a neighbour, 1494 B", way: Way::Neighbour, to: "2001:db8:b1:e::2", len: 1494 },
-    Case { name: "IPv6 to the fabric, 64 B", way: Way::ToTheFabric, to: "2001:db8:b1:e::9", len: 64 },
-    Case { name: "IPv6 from the fabric, 64 B", way: Way::FromTheFabric, to: "2001:db8:b1:e::9", len: 64 },
+const CASES: [Case; 9] = [
+    Case {
+        name: "IPv4 to a neighbour, 64 B",
+        way: Way::Neighbour,
+        to: "10.1.0.2",
+        len: 64,
+        rings: Rings::Split,
+    },
+    Case {
+        name: "the same, packed rings",
+        way: Way::Neighbour,
+        to: "10.1.0.2",
+        len: 64,
+        rings: Rings::Packed,
+    },
+    Case {
+        name: "IPv4 to a neighbour, 1494 B",
+        way: Way::Neighbour,
+        to: "10.1.0.2",
+        len: 1494,
+        rings: Rings::Split,
+    },
+    Case {
+        name: "IPv4 to the fabric, 64 B",
+        way: Way::ToTheFabric,
+        to: "10.1.0.9",
+        len: 64,
+        rings: Rings::Split,
+    },
+    Case {
+        name: "IPv4 from the fabric, 64 B",
+        way: Way::FromTheFabric,
+        to: "10.1.0.9",
+        len: 64,
+        rings: Rings::Split,
+    },
+    Case {
+        name: "IPv6 to a neighbour, 64 B",
+        way: Way::Neighbour,
+        to: "2001:db8:b1:e::2",
+        len: 64,
+        rings: Rings::Split,
+    },
+    Case {
+        name: "IPv6 to a neighbour, 1494 B",
+        way: Way::Neighbour,
+        to: "2001:db8:b1:e::2",
+        len: 1494,
+        rings: Rings::Split,
+    },
+    Case {
+        name: "IPv6 to the fabric, 64 B",
+        way: Way::ToTheFabric,
+        to: "2001:db8:b1:e::9",
+        len: 64,
+        rings: Rings::Split,
+    },
+    Case {
+        name: "IPv6 from the fabric, 64 B",
+        way: Way::FromTheFabric,
+        to: "2001:db8:b1:e::9",
+        len: 64,
+        rings: Rings::Split,
+    },
 ];
 
 /// A worker and its guests, for one case.
@@ -77,10 +133,10 @@ impl Lane {
             let packet = [&scratch.head[out.head.clone()], &frame[out.tail.clone()]].concat();
             stepped = Stepped::new(Nve::new(at_host_2().check().unwrap(), 64));
             stepped.fabric.wire().packet = packet;
-            guests = vec![stepped.attach(9, 1)];
+            guests = vec![stepped.attach_with(9, 1, case.rings)];
         } else {
             stepped = Stepped::new(hv1);
-            guests = vec![stepped.attach(1, 1), stepped.attach(2, 1)];
+            guests = vec![stepped.attach_with(1, 1, case.rings), stepped.attach_with(2, 1, case.rings)];
         }
         Self { case, stepped, guests, frame }
     }

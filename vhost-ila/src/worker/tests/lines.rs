@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::super::poll::Worker;
 use super::super::threads::Seat;
-use super::stepped::{Fabric, Port, frame, guest, seats};
+use super::stepped::{Fabric, Port, Rings, frame, guest, seats};
 use super::*;
 use crate::device::handover::Queue;
 
@@ -90,7 +90,8 @@ impl Lane {
         let guests = [one, other].map(|n| {
             let nve = Arc::clone(nve);
             // As a control thread would.
-            let (port, guest, queues) = std::thread::spawn(move || guest(&nve, n, 1)).join().unwrap();
+            let (port, guest, queues) =
+                std::thread::spawn(move || guest(&nve, n, 1, Rings::Split)).join().unwrap();
             steps_to.send(Step::Start(port, queues)).unwrap();
             done_of.recv().unwrap();
             guest

@@ -122,14 +122,36 @@ impl Stepped {
 
     /// A guest of `pairs` pairs behind attachment vm`n`, its receive rings full of buffers.
     pub(super) fn attach(&mut self, n: u8, pairs: u8) -> Port {
-        let (port, guest, queues) = guest(&self.nve, n, pairs);
+        self.attach_with(n, pairs, Rings::Split)
+    }
+
+    /// The same, with rings of this kind.
+    pub(super) fn attach_with(&mut self, n: u8, pairs: u8, rings: Rings) -> Port {
+        let (port, guest, queues) = guest(&self.nve, n, pairs, rings);
         queues.into_iter().for_each(|queue| self.worker.start(port, queue).unwrap());
         guest
     }
 }
 
+/// What kind of rings a guest has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rings {
+    Split,
+    /// With IN_ORDER, as DPDK's have it.
+    Packed,
+}
+
+impl Rings {
+    fn driver(self, base: u64) -> Driver {
+        match self {
+            Self::Split => Driver::new(base, ENTRIES),
+            Self::Packed => Driver::packed(base, ENTRIES),
+        }
+    }
+}
+
 /// A guest of `pairs` pairs behind attachment vm`n`, its receive rings full of buffers, and its rings for workers.
-pub(super) fn guest(nve: &Nve, n: u8, pairs: u8) -> (PortId, Port, Vec<Queue>) {
+pub(super) fn guest(nve: &Nve, n: u8, pairs: u8, rings: Rings) -> (PortId, Port, Vec<Queue>) {
     let port = nve.port(&format!("vm{n}")).unwrap();
     let ram = Ram::new(&[(0, PAIR * u64::from(pairs))]);
     let mut queues = Vec::new();
@@ -140,13 +162,7 @@ pub(super) fn guest(nve: &Nve, n: u8, pairs: u8) -> (PortId, Port, Vec<Queue>) {
         let base = PAIR * u64::from(pair);
         let kick = File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
         let watched = PeerEvent::new(kick.try_clone().unwrap()).unwrap();
-        let mut ends = Pair {
-            base,
-            tx: Driver::new(base, ENTRIES),
-            rx: Driver::new(base + RING, ENTRIES),
-            kick,
-            sent: 0,
-        };
+        let mut ends = Pair { base, tx: rings.driver(base), rx: rings.driver(base + RING), kick, sent: 0 };
         let receive = |i: u16| Buffer { gpa: ends.buffer(i), len: STRIDE as u32, writable: true };
         let buffers: Vec<_> = (0..ENTRIES).map(receive).collect();
         for buffer in buffers {
@@ -157,10 +173,10 @@ pub(super) fn guest(nve: &Nve, n: u8, pairs: u8) -> (PortId, Port, Vec<Queue>) {
             memory: Arc::clone(&memory),
             addresses,
             size: ENTRIES,
-            packed: false,
+            packed: rings == Rings::Packed,
             base: None,
             event_idx: true,
-            in_order: false,
+            in_order: rings == Rings::Packed,
             indirect: true,
             log: None,
         };

@@ -20,6 +20,9 @@ const F_USED: u16 = 1 << 15;
 /// Descriptors of a cache line.
 pub(super) const LINE: u16 = 4;
 
+/// A descriptor as it is shared: its address; length, id and flags.
+type Halves = [AtomicU64; 2];
+
 /// What one side wants to be told of (2.8.10).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wish {
@@ -83,19 +86,26 @@ impl Layout {
         (self.device.cast(), 4)
     }
 
-    /// The half of the descriptor at `place` that has its address (0), or length, id and flags (1).
+    /// All descriptors.
+    #[inline(always)]
+    fn table(&self) -> &[Halves] {
+        // SAFETY: the 16 * size bytes that `new` checked, and 8-aligned as those are 16-aligned; the reference does not outlive self, which
+        // keeps the memory. The guest writes the same bytes, which atomics are for.
+        unsafe { std::slice::from_raw_parts(self.descriptors.cast(), self.size.into()) }
+    }
+
+    /// The descriptor at `place`.
     #[inline]
-    fn half(&self, place: Place, half: usize) -> &AtomicU64 {
-        let at = 16 * usize::from(place.offset(self.size)) + 8 * half;
-        // SAFETY: offset < size and half < 2, inside the 16 * size bytes that `new` checked, and 8-aligned as those are 16-aligned; the
-        // reference does not outlive self, which keeps the memory. The guest writes the same bytes, which an atomic is for.
-        unsafe { AtomicU64::from_ptr(self.descriptors.add(at).cast()) }
+    fn entry(&self, place: Place) -> &Halves {
+        // SAFETY: offset < size; otherwise as above.
+        unsafe { &*self.descriptors.cast::<Halves>().add(place.offset(self.size).into()) }
     }
 
     /// Length, id and flags at `place`; what the driver wrote before them is visible after this.
     #[inline]
     fn tail(&self, place: Place) -> u64 {
-        u64::from_le(self.half(place, 1).load(Ordering::Acquire))
+        let [_, tail] = self.entry(place);
+        u64::from_le(tail.load(Ordering::Acquire))
     }
 
     /// The descriptor at `place`, if the driver has made it available in that lap.
@@ -119,31 +129,43 @@ impl Layout {
         self.whole(place, self.tail(place))
     }
 
+    /// As many descriptors as a line has, from `place` on, if none of them is beyond the ring's end and the driver has made all available in
+    /// that lap.
+    #[inline(always)]
+    pub(super) fn line(&self, place: Place) -> Option<[Descriptor; LINE as usize]> {
+        let [a, b, c, d] = self.table().get(usize::from(place.offset(self.size))..)?.first_chunk()?;
+        let tail = |[_, tail]: &Halves| u64::from_le(tail.load(Ordering::Acquire));
+        let [of_a, of_b, of_c, of_d] = [tail(a), tail(b), tail(c), tail(d)];
+        let mine = u64::from(if place.wrap(self.size) { F_AVAIL } else { F_USED }) << 48;
+        let odd = (of_a ^ mine) | (of_b ^ mine) | (of_c ^ mine) | (of_d ^ mine);
+        if odd & u64::from(F_AVAIL | F_USED) << 48 != 0 {
+            return None;
+        }
+        Some([whole(a, of_a), whole(b, of_b), whole(c, of_c), whole(d, of_d)])
+    }
+
     #[inline]
     fn whole(&self, place: Place, tail: u64) -> Descriptor {
-        reads::count();
-        let address = u64::from_le(self.half(place, 0).load(Ordering::Relaxed));
-        Descriptor { address, len: tail as u32, flags: (tail >> 48) as u16, next: (tail >> 32) as u16 }
+        whole(self.entry(place), tail)
     }
 
-    /// What is written at `place` to give buffer `id` back.
+    /// Writes used descriptors from `place` on, up to the ring's end; those behind another that was not written yet are not seen by the driver.
+    /// Which are left.
     #[inline]
-    pub(super) fn used(&self, place: Place, id: u16, len: u32) -> Used {
-        let lap = if place.wrap(self.size) { F_AVAIL | F_USED } else { 0 };
-        let flags = if len > 0 { lap | F_WRITE } else { lap };
-        Used(u64::from(flags) << 48 | u64::from(id) << 32 | u64::from(len))
-    }
-
-    /// Writes a used descriptor; one behind another that was not written yet is not seen by the driver.
-    #[inline]
-    pub(super) fn write_used(&self, place: Place, used: Used) {
-        self.half(place, 1).store(used.0.to_le(), Ordering::Relaxed);
+    pub(super) fn write_used<'a>(&self, place: Place, used: &'a [Used]) -> &'a [Used] {
+        let wrap = place.wrap(self.size);
+        let entries = self.table().get(usize::from(place.offset(self.size))..).unwrap_or_default();
+        for ([_, tail], used) in entries.iter().zip(used) {
+            tail.store(used.in_lap(wrap), Ordering::Relaxed);
+        }
+        used.get(entries.len()..).unwrap_or_default()
     }
 
     /// Writes the first used descriptor of a batch: everything written before is visible to whoever reads it.
     #[inline]
     pub(super) fn publish_used(&self, place: Place, used: Used) {
-        self.half(place, 1).store(used.0.to_le(), Ordering::Release);
+        let [_, tail] = self.entry(place);
+        tail.store(used.in_lap(place.wrap(self.size)), Ordering::Release);
     }
 
     /// What the driver wants to be told of, and the offset and wrap counter it names.
@@ -208,6 +230,30 @@ impl Layout {
     }
 }
 
-/// Length, id and flags of a used descriptor.
-#[derive(Clone, Copy, Debug)]
+/// The descriptor whose second half was read as `tail`.
+#[inline(always)]
+fn whole([address, _]: &Halves, tail: u64) -> Descriptor {
+    reads::count();
+    let address = u64::from_le(address.load(Ordering::Relaxed));
+    Descriptor { address, len: tail as u32, flags: (tail >> 48) as u16, next: (tail >> 32) as u16 }
+}
+
+/// Length, id and flags of a used descriptor, but for what says in which lap.
+#[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Used(u64);
+
+impl Used {
+    /// Buffer `id` is given back, with `len` bytes written into it.
+    #[inline(always)]
+    pub(super) fn new(id: u16, len: u32) -> Self {
+        let flags = if len > 0 { F_WRITE } else { 0 };
+        Self(u64::from(flags) << 48 | u64::from(id) << 32 | u64::from(len))
+    }
+
+    /// What a ring has of it, where the lap's wrap counter is this.
+    #[inline(always)]
+    fn in_lap(self, wrap: bool) -> u64 {
+        let lap = if wrap { F_AVAIL | F_USED } else { 0 };
+        (self.0 | u64::from(lap) << 48).to_le()
+    }
+}

@@ -47,12 +47,16 @@ pub(super) struct PackedRing {
     in_order: bool,
     /// The next descriptor to take.
     next_available: Place,
-    /// Where the oldest chain that was taken and not finished began.
+    /// Where the oldest chain that was taken and not given back began.
     next_used: Place,
     /// Where the first finished chain began that was not shown.
     published: Place,
-    /// What shows it, once something is finished.
+    /// What shows it, once something is written behind it.
     first: Option<Used>,
+    /// Finished chains of one descriptor each, from `next_used` on, which are not written yet: a batch of them is, at once.
+    finished: Box<[Used; BATCH]>,
+    /// How many those are.
+    unwritten: usize,
     /// How many descriptors were shown last: as many are asked for before the next are looked at.
     usual: u16,
     /// Whether each descriptor is written, as it is given back; else they are read, and one of a batch is written.
@@ -151,16 +155,42 @@ impl PackedRing {
         Ok(len)
     }
 
-    /// Writes a used descriptor for chains that took `entries`; the first since the last publication is held back.
+    /// Writes a used descriptor for chains that took `entries`.
     #[inline]
-    fn use_up(&mut self, id: u16, entries: u16, len: u32) {
-        let used = self.layout.used(self.next_used, id, len);
+    fn use_up(&mut self, used: Used, entries: u16) {
+        self.write_finished();
         if self.first.is_none() {
             self.first = Some(used);
         } else {
-            self.layout.write_used(self.next_used, used);
+            self.layout.write_used(self.next_used, &[used]);
         }
         self.next_used = self.next_used.after(entries, self.layout.size);
+    }
+
+    /// A chain of several descriptors is finished, or one more than there is room for.
+    #[inline(never)]
+    fn finish_now(&mut self, used: Used, entries: u16) {
+        self.use_up(used, entries);
+    }
+
+    /// Writes those that are finished.
+    #[inline]
+    fn write_finished(&mut self) {
+        let Self { layout, first, finished, .. } = self;
+        let mut used = finished.get(..std::mem::take(&mut self.unwritten)).unwrap_or_default();
+        // They were taken, so they are no more than the ring has.
+        let end = self.next_used.after(used.len() as u16, layout.size);
+        let mut place = self.next_used;
+        if first.is_none()
+            && let Some((head, others)) = used.split_first()
+        {
+            (*first, used) = (Some(*head), others);
+            place = place.after(1, layout.size);
+        }
+        let left = layout.write_used(place, used);
+        // They begin again where the ring does.
+        layout.write_used(end.before(left.len() as u16, layout.size), left);
+        self.next_used = end;
     }
 
     /// A chain of another kind than one buffer in one region.
@@ -233,6 +263,8 @@ impl Ring for PackedRing {
             next_used: begin,
             published: begin,
             first: None,
+            finished: Box::new([Used::default(); BATCH]),
+            unwritten: 0,
             usual: 0,
             writes_all: !spec.in_order || direction == Direction::Writable,
             considered: None,
@@ -301,15 +333,45 @@ impl Ring for PackedRing {
         Ok(Some(len))
     }
 
+    #[inline(always)]
+    fn four(
+        &mut self,
+        (): &(),
+        index: usize,
+        walk: &Walk,
+        to: (&mut Vec<Segment>, &mut Vec<Chain>),
+    ) -> Option<u32> {
+        const FOUR: u16 = 4;
+        if self.room() < FOUR {
+            return None;
+        }
+        let size = self.layout.size;
+        let [a, b, c, d] = self.layout.line(self.next_available)?;
+        if index + usize::from(ASKED_AHEAD) >= self.usual.into() {
+            self.layout.prefetch(self.next_available.after(ASKED_AHEAD.min(size), size), 1, self.writes_all);
+        }
+        let len = walk.four(&self.layout.memory, [a.next, b.next, c.next, d.next], [a, b, c, d], to)?;
+        self.next_available = self.next_available.after(FOUR, size);
+        Some(len)
+    }
+
     fn leave(&mut self, chains: &[Chain]) {
         for chain in chains {
             self.next_available = self.next_available.before(chain.entries, self.layout.size);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, chain: &Chain, len: u32) {
-        self.use_up(chain.id, chain.entries, len);
+        let used = Used::new(chain.id, len);
+        if chain.entries == 1
+            && let Some(last) = self.finished.get_mut(self.unwritten)
+        {
+            *last = used;
+            self.unwritten += 1;
+        } else {
+            self.finish_now(used, chain.entries);
+        }
     }
 
     /// With IN_ORDER the last one's id says it for all (2.8.9), and the lines between stay with the driver.
@@ -318,7 +380,7 @@ impl Ring for PackedRing {
         if self.in_order {
             if let Some(last) = chains.last() {
                 // They were taken, so they are no more than the ring has.
-                self.use_up(last.id, chains.iter().map(|chain| chain.entries).sum(), 0);
+                self.use_up(Used::new(last.id, 0), chains.iter().map(|chain| chain.entries).sum());
             }
             return;
         }
@@ -329,6 +391,7 @@ impl Ring for PackedRing {
 
     #[inline]
     fn publish(&mut self) -> bool {
+        self.write_finished();
         let Some(first) = self.first.take() else { return false };
         let size = self.layout.size;
         // A driver that forges flags has its descriptors taken again and again, but there are no more of them.

@@ -313,7 +313,8 @@ fn work_per_chain_is_bounded_whatever_its_descriptors_say() {
         let before = reference::descriptor_reads();
         assert!(TransmitRing::new(&spec).unwrap().take(&mut Chains::default()).is_err());
         let read = reference::descriptor_reads() - before;
-        assert!(read <= 1 + u64::from(MAX_CHAIN), "{read} descriptors read for one chain");
+        // Those of a line are looked at together first.
+        assert!(read <= 4 + 1 + u64::from(MAX_CHAIN), "{read} descriptors read for one chain");
     }
 }
 
