@@ -131,6 +131,21 @@ impl Track {
         self.to
     }
 
+    /// What tells the flows of frames apart that go this way: those for which it is the same have the same ([`super::flow_of_plain`]).
+    #[inline]
+    #[must_use]
+    pub fn conversation(&self, head: &[u8; HEAD_LEN]) -> u64 {
+        let (protocol, ports) = match self.frames.between {
+            Addresses::V4(_) => (ETHERNET_LEN + 9, TRANSPORT4),
+            Addresses::V6(_) => (ETHERNET_LEN + 6, TRANSPORT6),
+        };
+        let ports = head
+            .get(ports..)
+            .and_then(|rest| rest.first_chunk())
+            .map_or(0, |ports| u32::from_ne_bytes(*ports));
+        u64::from(head[protocol]) << 32 | u64::from(ports)
+    }
+
     /// Rewrites a frame of `len` bytes that begins with `head` where it is, if it goes this way; how many bytes of it go on. If it does not,
     /// nothing is written.
     #[inline(always)]

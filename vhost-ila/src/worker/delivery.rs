@@ -210,20 +210,17 @@ impl Outlets {
         }
     }
 
-    /// The only ring that frames to the attachment of this number go to.
+    /// The ring at this place, of those that frames to the attachment of this number go to.
     #[inline]
-    pub(super) fn only_ring(&mut self, index: u16) -> Option<&mut Receiving> {
-        if self.spread(index) {
-            return None;
-        }
-        self.ports.get_mut(usize::from(index))?.receivers.at(0)
+    pub(super) fn ring(&mut self, index: u16, place: usize) -> Option<&mut Receiving> {
+        self.ports.get_mut(usize::from(index))?.receivers.at(place)
     }
 
     /// So many frames, of so many bytes in all, were written to that.
     #[inline]
-    pub(super) fn wrote(&mut self, index: u16, frames: u16, bytes: usize) {
+    pub(super) fn wrote(&mut self, (index, place): (u16, usize), frames: u16, bytes: usize) {
         let Some(port) = self.ports.get_mut(usize::from(index)) else { return };
-        let Some(ring) = port.receivers.at(0).filter(|_| frames > 0) else { return };
+        let Some(ring) = port.receivers.at(place).filter(|_| frames > 0) else { return };
         ring.written += frames;
         ring.given.0 += u64::from(frames);
         ring.given.1 += bytes as u64;

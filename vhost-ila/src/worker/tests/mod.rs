@@ -15,6 +15,7 @@ mod punt;
 mod stepped;
 mod task;
 mod traffic;
+mod train;
 mod two_workers;
 mod uplink;
 
