@@ -125,8 +125,16 @@ impl Notifier {
         });
     }
 
-    /// Signals all that were queued.
+    /// Signals all that were queued, in their order.
+    #[inline]
     pub fn flush(&mut self) {
+        if !self.queued.is_empty() {
+            self.submit();
+        }
+    }
+
+    #[inline(never)]
+    fn submit(&mut self) {
         let mut blocks = [ptr::null_mut::<ControlBlock>(); BATCH];
         for (slot, block) in blocks.iter_mut().zip(&mut self.queued) {
             *slot = block;

@@ -184,6 +184,8 @@ impl Batch {
             } else {
                 (0..count).for_each(|_| out.walker.dropped(origin, DropReason::ReceiverDown));
             }
+            // First whoever the frames are for: they are waited for, and of two guests that are woken the second waits for a processor.
+            out.publish();
             self.give_back(out, queue);
         }
         if let Some(fault) = broken {

@@ -8,7 +8,7 @@
 //! * Every port gets its turn: at most one batch of each ring, then the next; and no more of the worker's time than its neighbours.
 //!
 //! ```text
-//!   poll.rs      turn: requests > each transmit ring > tasks > commands > answers > uplink > signals;  no work: spin, then sleep in epoll
+//!   poll.rs      turn: requests > each transmit ring > signals > tasks > commands > answers > uplink > signals;  no work: spin, then sleep in epoll
 //!   sender.rs    what a guest brings: a transmit ring, a control queue
 //!   senders.rs   which transmit rings are looked at, and which rest until they are kicked
 //!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all

@@ -81,9 +81,9 @@ impl Worker {
         let poll = Poll::new()?;
         poll.watch(inbox.wake(), Events::EPOLLIN)?;
         poll.watch(&punts, Events::EPOLLIN | Events::EPOLLET)?;
-        for way in [Some(&ways.uplink), ways.outside.as_ref()].into_iter().flatten() {
-            if let Some(fd) = way.readable() {
-                poll.watch(&fd, Events::EPOLLIN)?;
+        for (way, token) in [(Some(&ways.uplink), UPLINK), (ways.outside.as_ref(), OUTSIDE)] {
+            if let Some(fd) = way.and_then(|way| way.readable()) {
+                poll.watch_as(&fd, Events::EPOLLIN, token)?;
             }
         }
         Ok(Self {
@@ -111,6 +111,12 @@ impl Worker {
     #[cfg(test)]
     pub(super) fn resting(&self) -> usize {
         self.senders.resting()
+    }
+
+    /// Waits, if it has nothing to do.
+    #[cfg(test)]
+    pub(super) fn doze(&mut self) {
+        self.sleep();
     }
 
     /// Gives back the receive rings that it has.
@@ -159,7 +165,7 @@ impl Worker {
         let mut busy = 0;
         let mut last = begin;
         if self.senders.must_hear() {
-            self.hear_kicks();
+            self.hear(Duration::ZERO);
             // Nobody's turn.
             last = cpu::cycles();
         }
@@ -177,8 +183,6 @@ impl Worker {
             }
             let next = behind.first_mut().or(before.first_mut());
             let count = self.batch.transmit(&mut self.out, sender, next);
-            // Now, not when the others have had their turn: they would be waited for.
-            self.out.publish();
             self.out.end_batch();
             if count == 0 {
                 sender.quiet = sender.quiet.saturating_add(1);
@@ -192,6 +196,8 @@ impl Worker {
                 self.turns.spent(sender.port, cpu::between(then, last).saturating_sub(others));
             }
         }
+        // Guests begin to work while the rest is looked at, some of which is system calls.
+        self.out.notifier.flush();
         if self.senders.may_rest(quiet) {
             self.senders.rest(&mut self.out);
         }
@@ -326,7 +332,7 @@ impl Worker {
             return Ok(());
         }
         if let Some(fd) = nic.tun.readable() {
-            self.poll.watch(&fd, Events::EPOLLIN)?;
+            self.poll.watch_as(&fd, Events::EPOLLIN, TASKS | u64::from(port.0))?;
         }
         self.out.plug(port, nic);
         self.turns.admit(port.0);
@@ -363,25 +369,22 @@ impl Worker {
         self.out.notifier.flush();
         if !work {
             self.out.counters.sleeps.add(1);
-            let senders = &mut self.senders;
-            self.poll.wait(self.out.until_tick(), |kicked| senders.wake(kicked));
+            let limit = self.out.until_tick().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+            // Rounded up, so that what is waited for is due afterwards.
+            self.hear(limit + Duration::from_millis(1));
         }
         self.senders.looked_at().iter_mut().for_each(|sender| sender.queue.ring.refuse_kicks());
-        // Whatever woke us, everything is looked at.
-        (self.uplink, self.outside) = (Look::NOW, Look::NOW);
-        for port in &self.tasks {
-            if let Some(task) = self.out.ports.get_mut(usize::from(*port)).and_then(|slot| slot.task.as_mut())
-            {
-                task.look = Look::NOW;
-            }
-        }
         self.commands_in = 0;
     }
 
-    /// Looks again at the rings that were kicked while they rested.
-    fn hear_kicks(&mut self) {
-        let senders = &mut self.senders;
-        self.poll.look(|kicked| senders.wake(kicked));
+    /// Waits so long for something to happen: the rings that rested and were kicked, and the TUNs that have something, are to be looked at.
+    fn hear(&mut self, limit: Duration) {
+        self.poll.wait(limit, |token| match token {
+            UPLINK => self.uplink = Look::NOW,
+            OUTSIDE => self.outside = Look::NOW,
+            token if token & TASKS != 0 => self.out.look_at_task((token & !TASKS) as u16),
+            kicked => self.senders.wake(kicked),
+        });
     }
 
     /// Stops the rings whose memory was cut off.
@@ -528,10 +531,16 @@ impl Worker {
     }
 }
 
-/// What an epoll set calls descriptors that nobody tells apart.
+/// What an epoll set calls descriptors that nobody tells apart: those looked at after every sleep.
 const NO_TOKEN: u64 = 0;
+/// The uplink's descriptor, and the gateway's TUN's.
+const UPLINK: u64 = 1;
+const OUTSIDE: u64 = 2;
+/// With a port's number, the TUN of a task. The kicks of transmit rings have tokens of another bit ([`senders::token`]).
+const TASKS: u64 = 1 << 33;
 
-/// An epoll set. After a sleep everything is looked at but rings at rest, which have a token each.
+/// An epoll set. What costs a system call to look at has a token, and is looked at after a sleep if it was what ended it; so have
+/// rings at rest.
 struct Poll(i32);
 
 impl Poll {
@@ -553,22 +562,11 @@ impl Poll {
             epoll::ctl(self.0, ControlOptions::EPOLL_CTL_DEL, fd.as_raw_fd(), Event::new(Events::empty(), 0));
     }
 
-    /// Waits for an event, `limit` or [`LONGEST_SLEEP`]; the tokens of what is ready.
-    fn wait(&self, limit: Option<Duration>, ready: impl FnMut(u64)) {
-        // Rounded up, so that what is waited for is due afterwards.
-        let limit = limit.map_or(LONGEST_SLEEP, |limit| limit.min(LONGEST_SLEEP)) + Duration::from_millis(1);
-        self.events(limit.as_millis() as i32, ready);
-    }
-
-    /// The same of what is ready now. What does not fit is still ready at the next look.
-    fn look(&self, ready: impl FnMut(u64)) {
-        self.events(0, ready);
-    }
-
-    fn events(&self, milliseconds: i32, ready: impl FnMut(u64)) {
+    /// Waits for events, so many whole milliseconds; the tokens of what is ready. What does not fit is still ready the next time.
+    fn wait(&self, limit: Duration, ready: impl FnMut(u64)) {
         let mut events = [Event::new(Events::empty(), 0); 64];
         // A signal that interrupts is a wake like any other.
-        let count = epoll::wait(self.0, milliseconds, &mut events).unwrap_or(0);
+        let count = epoll::wait(self.0, limit.as_millis() as i32, &mut events).unwrap_or(0);
         events.iter().take(count).map(|event| event.data).filter(|token| *token != NO_TOKEN).for_each(ready);
     }
 }

@@ -84,6 +84,13 @@ impl Outlets {
         self.admit(port).task = Some(Box::new(nic.into()));
     }
 
+    /// The TUN of port `index` has something.
+    pub(super) fn look_at_task(&mut self, index: u16) {
+        if let Some(task) = self.ports.get_mut(usize::from(index)).and_then(|slot| slot.task.as_mut()) {
+            task.look = Look::NOW;
+        }
+    }
+
     /// Lets go of the NIC of `port`, if it has one.
     pub(super) fn unplug(&mut self, port: PortId) -> Option<Box<TaskNic>> {
         let task = self.ports.get_mut(usize::from(port.0))?.task.take()?;

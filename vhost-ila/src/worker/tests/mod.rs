@@ -18,6 +18,7 @@ mod traffic;
 mod train;
 mod two_workers;
 mod uplink;
+mod wakes;
 
 use std::cell::Cell;
 use std::io::{self, Write};

@@ -5,7 +5,8 @@
 //! ```
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use nve_core::pipeline::Receiver;
 use rustix::event::{EventfdFlags, eventfd};
@@ -32,29 +33,48 @@ const STRIDE: u64 = 2048;
 const PAIR: u64 = 2 * RING + 2 * STRIDE * ENTRIES as u64;
 
 /// An uplink in memory: it gives the same packet so often, and counts what it is given.
-#[derive(Clone, Default)]
-pub(super) struct Fabric(Arc<Mutex<Wire>>);
+#[derive(Clone)]
+pub(super) struct Fabric {
+    wire: Arc<Mutex<Wire>>,
+    /// Readable while there is a packet, as a TUN is: whoever puts one there says so.
+    pub(super) bell: Arc<File>,
+}
 
 #[derive(Default)]
 pub(super) struct Wire {
     pub(super) packet: Vec<u8>,
     pub(super) left: usize,
     pub(super) sent: usize,
+    /// How often it was looked at.
+    pub(super) looks: usize,
+    /// Whether this was readable at the last look.
+    pub(super) beside: Option<(File, bool)>,
 }
 
 impl Fabric {
     pub(super) fn wire(&self) -> std::sync::MutexGuard<'_, Wire> {
-        self.0.lock().unwrap()
+        self.wire.lock().unwrap()
+    }
+}
+
+impl Default for Fabric {
+    fn default() -> Self {
+        let bell = File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+        Self { wire: Arc::default(), bell: Arc::new(bell) }
     }
 }
 
 impl Uplink for Fabric {
     fn readable(&self) -> Option<BorrowedFd<'_>> {
-        None
+        Some(self.bell.as_fd())
     }
 
     fn receive(&mut self, to: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>> {
         let mut wire = self.wire();
+        wire.looks += 1;
+        if let Some((event, was)) = &mut wire.beside {
+            *was = count(event) > 0;
+        }
         let Some(left) = wire.left.checked_sub(1) else { return Ok(None) };
         wire.left = left;
         to[..wire.packet.len()].copy_from_slice(&wire.packet);
@@ -65,6 +85,12 @@ impl Uplink for Fabric {
         self.wire().sent += 1;
         Ok(())
     }
+}
+
+/// What an eventfd counts, which it counts anew from then on.
+pub(super) fn count(mut event: &File) -> u64 {
+    let mut bytes = [0; 8];
+    event.read_exact(&mut bytes).map_or(0, |()| u64::from_ne_bytes(bytes))
 }
 
 /// The worker and what it would not run without.
@@ -160,9 +186,17 @@ pub(super) fn guest(nve: &Nve, n: u8, pairs: u8, rings: Rings) -> (PortId, Port,
     let mut guest = Port { ram, pairs: Vec::new() };
     for pair in 0..pairs {
         let base = PAIR * u64::from(pair);
-        let kick = File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
-        let watched = PeerEvent::new(kick.try_clone().unwrap()).unwrap();
-        let mut ends = Pair { base, tx: rings.driver(base), rx: rings.driver(base + RING), kick, sent: 0 };
+        let [kick, came, went] = [(); 3].map(|()| File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap()));
+        let ours = |event: &File| Some(PeerEvent::new(event.try_clone().unwrap()).unwrap());
+        let [watched, rx_call, tx_call] = [&kick, &came, &went].map(ours);
+        let mut ends = Pair {
+            base,
+            tx: rings.driver(base),
+            rx: rings.driver(base + RING),
+            kick,
+            calls: [came, went],
+            sent: 0,
+        };
         let receive = |i: u16| Buffer { gpa: ends.buffer(i), len: STRIDE as u32, writable: true };
         let buffers: Vec<_> = (0..ENTRIES).map(receive).collect();
         for buffer in buffers {
@@ -183,7 +217,7 @@ pub(super) fn guest(nve: &Nve, n: u8, pairs: u8, rings: Rings) -> (PortId, Port,
         let receive = Queue::Receive(Box::new(ReceiveQueue {
             pair,
             ring: ReceiveRing::new(&spec(ends.rx.front_end_addresses()), true).unwrap(),
-            events: Events::default(),
+            events: Events { call: rx_call, ..Events::default() },
             verified: true,
             fault: None,
             status: Arc::clone(&status),
@@ -191,7 +225,7 @@ pub(super) fn guest(nve: &Nve, n: u8, pairs: u8, rings: Rings) -> (PortId, Port,
         let transmit = Queue::Transmit(Box::new(TransmitQueue {
             pair,
             ring: TransmitRing::new(&spec(ends.tx.front_end_addresses())).unwrap(),
-            events: Events { kick: Some(watched), ..Events::default() },
+            events: Events { kick: watched, call: tx_call, ..Events::default() },
             allowed: SenderOffloads::ALL,
             enabled: true,
             fault: None,
@@ -215,7 +249,9 @@ pub(super) struct Pair {
     base: u64,
     tx: Driver,
     rx: Driver,
-    kick: File,
+    pub(super) kick: File,
+    /// How it is interrupted: frames have come, frames have gone.
+    pub(super) calls: [File; 2],
     sent: u16,
 }
 
