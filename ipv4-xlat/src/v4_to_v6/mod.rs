@@ -17,7 +17,7 @@ mod options;
 mod quote;
 mod straight;
 
-pub use straight::{Between, translate_between};
+pub use straight::{Between, Usual, translate_between};
 
 use crate::checksum::{Sum, pseudo_v6};
 use crate::offload::{self, ChecksumState, Gso, GsoKind, IpVersion, Offload, Transport};

@@ -63,58 +63,125 @@ pub fn translate_between(
     config: &Config,
     out: &mut [u8],
 ) -> Option<Translated> {
-    let Between { source, destination, delta } = *between;
     let out = out.first_chunk_mut::<HEAD_SCRATCH_LEN>()?;
     let (header, l4) = packet.head.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
-    let ip = Ipv4(header);
-    let total_len = usize::from(ip.total_len());
-    // Version 4, five words of header; no MF, no offset.
-    let usual = header[0] == 0x45 && !ip.is_fragment() && packet.offload == Offload::NONE;
-    if !usual || total_len > packet.len || illegal_source_v4(ip.source()) {
+    if packet.offload != Offload::NONE {
         return None;
     }
-    if !header_is_right(header) {
-        return None;
-    }
-    let hop_limit = config.hops_left(ip.ttl())?;
-    let l4_len = total_len.checked_sub(ipv4::HEADER_LEN)?;
-    let limit = if ip.dont_fragment() { config.mtu6 } else { config.mtu6.min(config.lowest_ipv6_mtu.get()) };
-    if ipv6::HEADER_LEN + l4_len > limit as usize {
-        return None;
-    }
-    // Where the checksum is, and that it is there.
-    let copied = match ip.protocol() {
-        protocol::TCP => 20,
-        protocol::UDP => 8,
-        _ => return None,
-    };
-    if l4_len < copied || l4.len() < copied {
-        return None;
-    }
-
+    let usual = Usual::of(header, packet.len, config)?;
+    let copied = usual.transport_len();
     let (ip_out, l4_out) = out.split_first_chunk_mut::<{ ipv6::HEADER_LEN }>()?;
     if copied == 20 {
         let (from, to) = (l4.first_chunk::<20>()?, l4_out.first_chunk_mut::<20>()?);
         *to = *from;
-        [to[16], to[17]] = delta.apply(u16::from_be_bytes([from[16], from[17]])).to_be_bytes();
+        [to[16], to[17]] = usual.checksum(between, [from[16], from[17]])?;
     } else {
         let (from, to) = (l4.first_chunk::<8>()?, l4_out.first_chunk_mut::<8>()?);
-        let field = u16::from_be_bytes([from[6], from[7]]);
-        if field == 0 {
+        *to = *from;
+        [to[6], to[7]] = usual.checksum(between, [from[6], from[7]])?;
+    }
+    *ip_out = usual.header(between);
+    let tail = ipv4::HEADER_LEN + copied..usual.total_len();
+    Some(Translated::one(ipv6::HEADER_LEN + copied, tail, Offload::NONE))
+}
+
+/// What the header of a packet of the usual kind says: all that translation takes from it, but for the addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Usual {
+    total_len: usize,
+    protocol: u8,
+    hop_limit: u8,
+    traffic_class: u8,
+}
+
+impl Usual {
+    /// Of a packet of at most `room` bytes, with nothing left to hardware; `None`: it is not of the usual kind.
+    #[inline(always)]
+    pub fn of(header: &[u8; ipv4::HEADER_LEN], room: usize, config: &Config) -> Option<Self> {
+        let ip = Ipv4(header);
+        let (total_len, protocol) = (usize::from(ip.total_len()), ip.protocol());
+        // Version 4, five words of header; no MF, no offset.
+        let usual = header[0] == 0x45 && !ip.is_fragment();
+        if !usual || total_len > room || illegal_source_v4(ip.source()) || !header_is_right(header) {
             return None;
         }
-        *to = *from;
-        let carried = delta.apply(field);
-        [to[6], to[7]] = if carried == 0 { 0xffff } else { carried }.to_be_bytes();
+        let shortest = match protocol {
+            protocol::TCP => 20,
+            protocol::UDP => 8,
+            _ => return None,
+        };
+        let l4_len = total_len.checked_sub(ipv4::HEADER_LEN).filter(|len| *len >= shortest)?;
+        let limit =
+            if ip.dont_fragment() { config.mtu6 } else { config.mtu6.min(config.lowest_ipv6_mtu.get()) };
+        if ipv6::HEADER_LEN + l4_len > limit as usize {
+            return None;
+        }
+        let (hop_limit, traffic_class) = (config.hops_left(ip.ttl())?, config.traffic_class(ip.tos()));
+        Some(Self { total_len, protocol, hop_limit, traffic_class })
     }
-    ipv6::Fields {
-        traffic_class: config.traffic_class(ip.tos()),
-        payload_len: l4_len as u16,
-        next_header: ip.protocol(),
-        hop_limit,
-        source,
-        destination,
+
+    /// Bytes of the packet.
+    #[inline]
+    #[must_use]
+    pub const fn total_len(&self) -> usize {
+        self.total_len
     }
-    .emit(ip_out);
-    Some(Translated::one(ipv6::HEADER_LEN + copied, ipv4::HEADER_LEN + copied..total_len, Offload::NONE))
+
+    /// Bytes of its transport header without options: 8 (UDP) or 20 (TCP).
+    #[inline]
+    #[must_use]
+    pub const fn transport_len(&self) -> usize {
+        if self.protocol == protocol::TCP { 20 } else { 8 }
+    }
+
+    /// Where behind its IP header the transport checksum is.
+    #[inline]
+    #[must_use]
+    pub const fn checksum_at(&self) -> usize {
+        if self.protocol == protocol::TCP { 16 } else { 6 }
+    }
+
+    /// The transport checksum, which is `field` now, between the translated addresses. `None`: there is none to carry over.
+    #[inline(always)]
+    #[must_use]
+    pub fn checksum(&self, between: &Between, field: [u8; 2]) -> Option<[u8; 2]> {
+        let field = u16::from_be_bytes(field);
+        let carried = between.delta.apply(field);
+        if self.protocol == protocol::TCP {
+            return Some(carried.to_be_bytes());
+        }
+        let carried = if carried == 0 { 0xffff } else { carried };
+        (field != 0).then_some(carried.to_be_bytes())
+    }
+
+    /// The same packet, its hops counted by somebody else.
+    #[inline]
+    #[must_use]
+    pub const fn with_hop_limit(self, hop_limit: u8) -> Self {
+        Self { hop_limit, ..self }
+    }
+
+    /// Hops that are left to it.
+    #[inline]
+    #[must_use]
+    pub const fn hop_limit(&self) -> u8 {
+        self.hop_limit
+    }
+
+    /// The IPv6 header of the translated packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn header(&self, between: &Between) -> [u8; ipv6::HEADER_LEN] {
+        let mut header = [0; ipv6::HEADER_LEN];
+        ipv6::Fields {
+            traffic_class: self.traffic_class,
+            payload_len: (self.total_len - ipv4::HEADER_LEN) as u16,
+            next_header: self.protocol,
+            hop_limit: self.hop_limit,
+            source: between.source,
+            destination: between.destination,
+        }
+        .emit(&mut header);
+        header
+    }
 }
