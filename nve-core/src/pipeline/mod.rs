@@ -7,7 +7,7 @@
 //!   answer   answer.rs: ARP, NDP, RS, DHCP, echo by gateway/
 //!   admit    admit.rs: MAC and address are the attachment's           judge.rs: may the source's VN reach it?
 //!   look up  look_up.rs: identifier -> mapping                        look_up.rs: identifier local?   quote.rs: ICMPv6 errors
-//!   rewrite  rewrite6.rs, rewrite4.rs (neighbour.rs, retrace.rs): new head rewrite6.rs, rewrite4.rs (homeward.rs); wire.rs: router role
+//!   rewrite  rewrite6.rs, rewrite4.rs (neighbour.rs, retrace.rs, outbound.rs)  rewrite6.rs, rewrite4.rs (homeward.rs); wire.rs: router role
 //!   deliver  deliver.rs: what the receiver takes; shell: one copy     deliver.rs; shell: one copy
 //!   cross    leave.rs: to and from another realm, from a task         enter.rs; around.rs: on this host, as through the wire
 //!   copy     group.rs, copies.rs: to many of its network              group.rs, copies.rs
@@ -47,6 +47,7 @@ mod leave;
 mod look_up;
 mod neighbour;
 mod nve;
+mod outbound;
 mod peer;
 mod presence;
 mod question;
@@ -67,6 +68,7 @@ pub use carry_out::{CarryOut, Outcome};
 pub use flow::flow_of_plain;
 pub use learned::{Learned, Lesson, NotLearned, Residence, Source};
 pub use nve::{ApplyError, GroupLine, MappingLine, Nve, PathLine, Receiver};
+pub use outbound::{Asked, Outbound, ROOM, Roomy};
 pub use presence::{Arrival, Arrived, Presence};
 pub use question::Question;
 pub use retrace::Track;

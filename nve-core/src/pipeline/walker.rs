@@ -9,7 +9,8 @@ use std::sync::Arc;
 use smoltcp::wire::EthernetAddress;
 
 use super::homeward::{self, Homeward};
-use super::question::{Question, from_outside, from_tenant, from_wire};
+use super::outbound::{Asked, Half, Outbound, Roomy};
+use super::question::{Form, Question, from_outside, from_tenant, from_wire};
 use super::retrace::{Trace, Track};
 use super::triangle::{Triangle, Triangles};
 use super::walk::{Pending, Stop, Walk};
@@ -37,6 +38,8 @@ pub struct Walker {
     era: u64,
     /// The last way from each port, by its number.
     traces: Vec<Trace>,
+    /// The senders' halves of ways to the fabric, by port number.
+    halves: Vec<Half>,
     /// The last ways from the fabric.
     homeward: Box<Homeward>,
     cells: Arc<WorkerCells>,
@@ -75,6 +78,7 @@ impl Walker {
             updates: 0,
             era: 1,
             traces: Vec::new(),
+            halves: Vec::new(),
             homeward: Box::default(),
             cells,
             ports: Vec::new(),
@@ -126,6 +130,7 @@ impl Walker {
         }
         self.limits.resize_with(self.ports.len(), || Limits::shared_by(self.workers.into()));
         self.traces.resize_with(self.ports.len(), Trace::default);
+        self.halves.resize_with(self.ports.len(), Half::default);
     }
 
     /// Parses a frame (Ethernet from a port, IPv6 from the uplink).
@@ -176,6 +181,11 @@ impl Walker {
                 && let Some(trace) = self.traces.get_mut(usize::from(port.0))
             {
                 trace.note((self.era, &self.world), question, frame, (scratch, fate));
+                if question.form == Form::Peer4
+                    && let (Fate::Uplink(_), Some(half)) = (fate, self.halves.get_mut(usize::from(port.0)))
+                {
+                    half.note((self.changes, &self.world), port, frame.head);
+                }
             }
             return true;
         }
@@ -208,6 +218,38 @@ impl Walker {
     #[inline(always)]
     pub fn follow(&mut self, track: &Track, head: &mut [u8; HEAD_LEN], len: usize) -> Option<usize> {
         track.go(&mut self.identification, head, (len, &Offload::NONE))
+    }
+
+    /// What is kept of whoever sent frames from `port` to the fabric, if it still holds; for the batch that [`Walker::begin`] started.
+    #[inline]
+    pub fn outbound(&self, port: PortId) -> Option<Outbound> {
+        self.halves.get(usize::from(port.0))?.outbound(self.changes)
+    }
+
+    /// What is asked about a frame of `len` bytes that begins with `head`, and leaves nothing to finish, if it may leave so.
+    #[inline(always)]
+    pub fn ask(&self, outbound: &Outbound, head: &[u8; HEAD_LEN], len: usize) -> Option<Asked> {
+        outbound.ask(&self.nve.table, head, len)
+    }
+
+    /// Address of the table line that [`Walker::look`] will read, to be prefetched.
+    #[inline]
+    pub fn line_of(&self, asked: &Asked) -> usize {
+        asked.slot(&self.nve.table)
+    }
+
+    /// Reads that line, which must have come meanwhile; where it does not tell, address of the one that [`Walker::leave`] will read.
+    #[inline(always)]
+    pub fn look(&self, asked: &mut Asked) -> Option<usize> {
+        asked.look(&self.nve.table)
+    }
+
+    /// Decides the frame that `asked` was made of, which begins behind [`super::ROOM`] bytes of `bytes`: it is rewritten where it is, and leaves
+    /// for the fabric. How many bytes the IPv6 packet has, which begins behind as many bytes as an Ethernet header. `None`: it goes another
+    /// way, and is as it was.
+    #[inline(always)]
+    pub fn leave(&self, outbound: &Outbound, asked: &Asked, bytes: &mut Roomy) -> Option<usize> {
+        outbound.leave((&self.nve.table, &self.world), asked, bytes)
     }
 
     /// Decides a frame of `len` bytes from `port` that begins with `head` (behind its end, if it is shorter, with anything), if it goes the way

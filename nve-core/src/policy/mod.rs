@@ -31,4 +31,4 @@ pub(crate) use realm::{Endpoint, Nobody};
 pub(crate) use several::{Flow, Several};
 pub(crate) use shared::{Cell, Holder, Shared};
 pub use world::{LocatorId, Network, NetworkId, World};
-pub(crate) use world::{Numbers, key_in};
+pub(crate) use world::{Numbers, Peers4, key_in};

@@ -100,7 +100,7 @@ struct Many {
 
 /// The addresses of a network's IPv4 prefix that a tenant may have, host byte order.
 #[derive(Clone, Copy, Debug)]
-struct Peers4 {
+pub(crate) struct Peers4 {
     lowest: u32,
     highest: u32,
     gateway: u32,
@@ -117,6 +117,12 @@ impl Peers4 {
         // /31 and /32 have neither network nor broadcast address (RFC 3021).
         let edge = u32::from(length < 31);
         Self { lowest: first + edge, highest: last - edge, gateway: gateway.map_or(0, Ipv4Addr::to_bits) }
+    }
+
+    /// Whether `address` is one of them.
+    #[inline]
+    pub(crate) fn have(self, address: u32) -> bool {
+        (self.lowest..=self.highest).contains(&address) && address != self.gateway
     }
 }
 
@@ -528,8 +534,12 @@ impl Network {
     /// Whether a tenant of this network may have `address`.
     #[inline]
     pub(crate) fn has_peer4(&self, address: Ipv4Addr) -> bool {
-        let bits = address.to_bits();
-        (self.peers4.lowest..=self.peers4.highest).contains(&bits) && bits != self.peers4.gateway
+        self.peers4.have(address.to_bits())
+    }
+    /// All addresses that they may have.
+    #[inline]
+    pub(crate) fn peers4(&self) -> Peers4 {
+        self.peers4
     }
 
     /// How its IPv4 is translated for a path that carries `mtu` bytes, fewer than the uplink does.

@@ -77,6 +77,17 @@ impl Target {
     }
 }
 
+/// What one line of the table tells of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Where it lives.
+    Found(Target),
+    /// Nothing yet: address of the line behind it.
+    Behind(usize),
+    /// Nothing, and there is no other line; perhaps because it is changing ([`MappingTable::get_in`] tells).
+    Nowhere,
+}
+
 /// There is no room for another identifier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the mapping table is full")]
@@ -180,7 +191,7 @@ impl MappingTable {
     /// Address of that bucket, for a prefetch. Never dereferenced here.
     #[inline]
     pub fn address_of(&self, bucket: u32) -> usize {
-        self.bucket(bucket.into()).map_or(0, |bucket| core::ptr::from_ref(bucket) as usize)
+        self.bucket(bucket.into()).map_or(0, Bucket::address)
     }
 
     /// Address of the bucket behind that one, for a prefetch, where the first does not have `key`. Reads the first.
@@ -192,7 +203,7 @@ impl MappingTable {
         if next == 0 || first.slots.iter().any(has) {
             return None;
         }
-        self.bucket(next).map(|bucket| core::ptr::from_ref(bucket) as usize)
+        self.bucket(next).map(Bucket::address)
     }
 
     /// How often anything in it had changed. Who has the same number twice may go on believing what was read in between.
@@ -205,6 +216,19 @@ impl MappingTable {
     #[inline]
     pub fn get(&self, key: Key) -> Option<Target> {
         self.get_in(self.bucket_of(key), key)
+    }
+
+    /// What the first line of `bucket`, which is that of `key`, tells of it.
+    #[inline(always)]
+    pub fn look(&self, bucket: u32, key: Key) -> Place {
+        let Some(first) = self.bucket(bucket.into()) else { return Place::Nowhere };
+        if let Some(target) = first.get(key.bits()).and_then(Target::unpack) {
+            return Place::Found(target);
+        }
+        match first.next.load(Relaxed) {
+            0 => Place::Nowhere,
+            next => self.bucket(next).map_or(Place::Nowhere, |bucket| Place::Behind(bucket.address())),
+        }
     }
 
     /// Where `key` lives, whose bucket this is.
@@ -392,6 +416,12 @@ impl MappingTable {
 }
 
 impl Bucket {
+    /// Its address, for a prefetch.
+    #[inline]
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self) as usize
+    }
+
     /// The value of `key`, or `None` where this bucket does not have it.
     #[inline]
     fn get(&self, key: u64) -> Option<u64> {

@@ -6,7 +6,7 @@ mod groups;
 mod mapping;
 
 pub use groups::{Groups, Listeners, group_in};
-pub use mapping::{MappingTable, TableFull, Target};
+pub use mapping::{MappingTable, Place, TableFull, Target};
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ mod domains;
 mod drops;
 mod errors;
 mod offloads;
+mod outbound;
 mod realms;
 mod reload;
 mod same_vn;
