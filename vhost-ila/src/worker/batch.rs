@@ -13,7 +13,9 @@ use std::ops::Range;
 
 use nve_core::DropReason;
 use nve_core::packet::{ETHERNET_LEN, Frame, GsoKind, HEAD_LEN, MAX_FRAME, Offload};
-use nve_core::pipeline::{Again, Fate, Origin, PortId, Question, Rewritten, Scratch, Walker, flow_of_plain};
+use nve_core::pipeline::{
+    Again, Asked, Fate, Origin, PortId, Question, ROOM, Rewritten, Scratch, Walker, flow_of_plain,
+};
 
 use super::again::Linear;
 use super::delivery::{Outlets, Source, count_tables, signal_driver};
@@ -39,11 +41,42 @@ pub(super) const CHUNK: usize = 16;
 /// virtio-net header and a frame's first bytes, copied once.
 pub(super) type Taken = [u8; LEN + HEAD_LEN];
 
+/// Bytes in front of those, a word's multiple: for what a frame grows by when it leaves.
+const FRONT: usize = ROOM.next_multiple_of(16);
+
 /// One frame's own lines.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Slot {
-    pub(super) taken: Taken,
+    bytes: [u8; FRONT + LEN + HEAD_LEN],
+}
+
+impl Slot {
+    /// What was copied.
+    #[inline]
+    pub(super) fn taken(&self) -> &Taken {
+        self.last()
+    }
+    /// The same, to be rewritten.
+    #[inline]
+    pub(super) fn taken_mut(&mut self) -> &mut Taken {
+        self.last_mut()
+    }
+    /// Its last bytes: what was copied, and room in front of it.
+    #[inline]
+    pub(super) fn last<const N: usize>(&self) -> &[u8; N] {
+        const { assert!(N <= FRONT + LEN + HEAD_LEN) };
+        self.bytes.last_chunk().unwrap_or(&[0; N])
+    }
+    /// The same, to be rewritten.
+    #[inline]
+    pub(super) fn last_mut<const N: usize>(&mut self) -> &mut [u8; N] {
+        const { assert!(N <= FRONT + LEN + HEAD_LEN) };
+        match self.bytes.last_chunk_mut() {
+            Some(last) => last,
+            None => unreachable!("the array is as long, which the compiler has seen"),
+        }
+    }
 }
 
 /// What is known of a frame. Written field by field to where it stays: see [`Question`].
@@ -123,6 +156,8 @@ pub(super) struct Batch {
     pub(super) chains: Chains,
     pub(super) slots: Box<[Slot; BATCH]>,
     pub(super) scratch: Vec<Scratch>,
+    /// Of frames that leave for the fabric.
+    pub(super) asked: Box<[Option<Asked>; BATCH]>,
     meta: Box<[Meta; BATCH]>,
     fates: Box<[Fate; BATCH]>,
     packets: Vec<Vec<u8>>,
@@ -137,8 +172,9 @@ impl Batch {
     pub(super) fn new() -> Self {
         Self {
             chains: Chains::default(),
-            slots: Box::new([Slot { taken: [0; LEN + HEAD_LEN] }; BATCH]),
+            slots: Box::new([Slot { bytes: [0; FRONT + LEN + HEAD_LEN] }; BATCH]),
             scratch: (0..BATCH).map(|_| Scratch::default()).collect(),
+            asked: Box::new([None; BATCH]),
             meta: Box::new([Meta::default(); BATCH]),
             fates: Box::new([const { Fate::Again(Again::Whole) }; BATCH]),
             packets: (0..UPLINK_BATCH).map(|_| vec![0; ETHERNET_LEN + MAX_PACKET]).collect(),
@@ -220,6 +256,9 @@ impl Batch {
         self.chains.prefetch(0..2 * CHUNK);
         let count = self.chains.len().min(BATCH);
         let Gone { done, mut copied } = match origin {
+            Origin::Port(port) if !FABRIC && towards.port == PortId::FABRIC.0 => {
+                self.outbound(out, port, &mut next)
+            }
             Origin::Port(port) if !FABRIC => self.train(out, port, &mut next, towards),
             _ => Gone::default(),
         };
@@ -241,11 +280,11 @@ impl Batch {
                 out.walker.dropped(origin, DropReason::Malformed);
                 continue;
             }
-            let Some(len) = packet_len::<FABRIC>(out, &slot.taken[LEN..copied], meta.len) else { continue };
+            let Some(len) = packet_len::<FABRIC>(out, &slot.taken()[LEN..copied], meta.len) else { continue };
             meta.len = len;
-            if !NetHeader::is_plain(&slot.taken) {
+            if !NetHeader::is_plain(slot.taken()) {
                 let header =
-                    slot.taken.first_chunk::<READ_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
+                    slot.taken().first_chunk::<READ_LEN>().map(NetHeader::from_bytes).unwrap_or_default();
                 let link = front(FABRIC) - LEN;
                 let Ok(offload) = header.offload(queue.allowed, ETHERNET_LEN as u16, link + meta.len) else {
                     out.walker.dropped(origin, DropReason::BadOffload);
@@ -260,7 +299,7 @@ impl Batch {
                 meta.offload = offload;
             }
             if FABRIC {
-                let frame = meta.frame::<FABRIC>(&slot.taken);
+                let frame = meta.frame::<FABRIC>(slot.taken());
                 if out.walker.retrace_homeward(&frame, (&mut self.scratch[i], &mut self.fates[i])) {
                     meta.stage = Stage::Decided;
                     meta.flow = run.guess(out, || meta.flow_of::<FABRIC>(&frame));
@@ -268,16 +307,16 @@ impl Batch {
                 }
             } else if let Origin::Port(port) = origin {
                 let (what, to) = ((meta.len, meta.offload), (&mut self.scratch[i], &mut self.fates[i]));
-                let head = slot.taken.last_chunk_mut();
+                let head = slot.taken_mut().last_chunk_mut();
                 if head.is_some_and(|head| out.walker.retrace(port, head, what, to)) {
                     meta.stage = Stage::Decided;
-                    let frame = meta.frame::<FABRIC>(&slot.taken);
+                    let frame = meta.frame::<FABRIC>(slot.taken());
                     meta.flow = run.guess(out, || meta.flow_of::<FABRIC>(&frame));
                     continue;
                 }
             }
             meta.stage = Stage::Asked;
-            let frame = meta.frame::<FABRIC>(&slot.taken);
+            let frame = meta.frame::<FABRIC>(slot.taken());
             out.walker.classify(origin, &frame, &mut meta.question);
             meta.flow = run.guess(out, || meta.flow_of::<FABRIC>(&frame));
             if let Some(at) = out.walker.slot(&meta.question) {
@@ -302,7 +341,7 @@ impl Batch {
         self.chains.prefetch(from + 2 * CHUNK..from + 3 * CHUNK);
         let end = (from + CHUNK).min(self.chains.len());
         for (i, slot) in self.slots.iter_mut().enumerate().take(end).skip(from) {
-            self.chains.copy_head(i, &mut slot.taken);
+            self.chains.copy_head(i, slot.taken_mut());
         }
         from + CHUNK
     }
@@ -336,7 +375,7 @@ impl Batch {
             let settled = match meta.stage {
                 Stage::Decided => true,
                 Stage::Asked => {
-                    let frame = meta.frame::<FABRIC>(&slot.taken);
+                    let frame = meta.frame::<FABRIC>(slot.taken());
                     out.walker.decide(&meta.question, &frame, &mut self.scratch[i], fate)
                 }
                 Stage::Dropped => {
@@ -348,7 +387,7 @@ impl Batch {
                 frames += 1;
                 bytes += meta.len as u64;
             }
-            let frame = meta.frame::<FABRIC>(&slot.taken);
+            let frame = meta.frame::<FABRIC>(slot.taken());
             let flow = || {
                 let flow = meta.flow_of::<FABRIC>(&frame);
                 *meta.flow.insert(flow)
@@ -397,9 +436,9 @@ impl Batch {
             };
             let (Some(meta), Some(fate)) = (self.meta.get(index), self.fates.get(index)) else { return };
             let source =
-                Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: &slot.taken };
+                Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: slot.taken() };
             let flow =
-                || meta.flow.unwrap_or_else(|| meta.flow_of::<FABRIC>(&meta.frame::<FABRIC>(&slot.taken)));
+                || meta.flow.unwrap_or_else(|| meta.flow_of::<FABRIC>(&meta.frame::<FABRIC>(slot.taken())));
             out.perform(origin, fate, flow, scratch, source);
         }
     }
@@ -410,8 +449,8 @@ impl Batch {
             return;
         };
         let (Some(meta), Some(fate)) = (self.meta.get(index), self.fates.get(index)) else { return };
-        let source = Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: &slot.taken };
-        let frame = meta.frame::<FABRIC>(&slot.taken);
+        let source = Source::Chain { chains: &self.chains, index, front: front(FABRIC), taken: slot.taken() };
+        let frame = meta.frame::<FABRIC>(slot.taken());
         special_delivery(out, &mut self.linear, origin, &frame, fate, scratch, source);
     }
 

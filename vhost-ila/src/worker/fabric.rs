@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nve_core::DropReason;
 use nve_core::link::{ANSWER_LEN, Link, Taken};
-use nve_core::packet::{ChecksumState, ETHERNET_LEN};
+use nve_core::packet::{ChecksumState, ETHERNET_LEN, Offload};
 use nve_core::pipeline::{Origin, PortId, Rewritten, Scratch};
 
 use super::delivery::{Outlets, Source, count_given};
@@ -122,6 +122,33 @@ impl Outlets {
     fn say(&mut self, frame: &[u8]) {
         // Lost as others are, where the ring breaks.
         let _ = self.write_to_fabric(0, WireHeader::PLAIN, (frame, Payload::own(&[])));
+    }
+
+    /// What stands before a packet to the next hop, where the fabric is a device with rings and the next hop is known.
+    #[inline]
+    pub(super) fn link_header(&self) -> Option<[u8; ETHERNET_LEN]> {
+        self.fabric.as_ref()?.link.header().copied()
+    }
+
+    /// A frame to the next hop, with nothing left to finish: its first bytes, link header included, and the others.
+    pub(super) fn give_framed(&mut self, origin: Origin, head: &[u8], tail: Payload<'_>) {
+        match self.write_to_fabric(0, WireHeader::PLAIN, (head, tail)) {
+            Ok(buffers) => {
+                let rewritten = Rewritten {
+                    head: 0..head.len() - ETHERNET_LEN,
+                    tail: 0..tail.len(),
+                    offload: Offload::NONE,
+                    more: false,
+                };
+                if buffers > 1 {
+                    self.count_given_to_fabric(0, &rewritten, buffers);
+                }
+                if let Some(ring) = self.ring(PortId::FABRIC.0, 0) {
+                    ring.note(rewritten.len());
+                }
+            }
+            Err(reason) => self.walker.dropped(origin, reason),
+        }
     }
 
     /// A packet to the next hop.

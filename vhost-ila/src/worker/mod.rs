@@ -33,6 +33,7 @@ mod counters;
 mod delivery;
 mod fabric;
 mod homes;
+mod outbound;
 mod poll;
 mod receivers;
 mod run;

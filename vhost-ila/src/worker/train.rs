@@ -15,7 +15,7 @@ use std::ops::Range;
 use nve_core::packet::{Frame, HEAD_LEN, MAX_FRAME, Offload};
 use nve_core::pipeline::{Fate, Origin, PortId, Rewritten, Track, flow_of_plain};
 
-use super::batch::{Batch, CHUNK, Slot};
+use super::batch::{Batch, CHUNK};
 use super::delivery::{Outlets, Source};
 use super::run::Towards;
 use super::sender::Sender;
@@ -48,7 +48,7 @@ impl Line {
 }
 
 /// Frames whose heads were rewritten: bytes that go on, by their place in the batch.
-type Lengths = [u32; BATCH];
+pub(super) type Lengths = [u32; BATCH];
 
 impl Batch {
     /// Sends the train that the batch from `port` begins with; where it went.
@@ -108,7 +108,7 @@ impl Batch {
 
     /// By the first frame: only those of its flow are of the train.
     fn choose(&self, out: &Outlets, line: &mut Line) {
-        let Some(head) = self.slots.first().and_then(|slot| slot.taken.last_chunk::<HEAD_LEN>()) else {
+        let Some(head) = self.slots.first().and_then(|slot| slot.taken().last_chunk::<HEAD_LEN>()) else {
             return;
         };
         let len = self.chains.bytes(0).saturating_sub(LEN).min(HEAD_LEN);
@@ -128,9 +128,10 @@ impl Batch {
     ) -> (usize, u64) {
         let mut bytes = 0;
         for i in which.clone() {
-            let (Some(Slot { taken }), Some(length)) = (self.slots.get_mut(i), lengths.get_mut(i)) else {
+            let (Some(slot), Some(length)) = (self.slots.get_mut(i), lengths.get_mut(i)) else {
                 return (i, bytes);
             };
+            let taken = slot.taken_mut();
             let len = self.chains.bytes(i).saturating_sub(LEN);
             let (plain, Some(head)) = (NetHeader::is_plain(taken), taken.last_chunk_mut::<HEAD_LEN>()) else {
                 return (i, bytes);
@@ -154,7 +155,7 @@ impl Batch {
         let mut at = which.start;
         while at < which.end {
             let frames = self.slots.iter().zip(lengths).take(which.end).skip(at);
-            let frames = frames.map(|(slot, length)| (&slot.taken, LEN + *length as usize));
+            let frames = frames.map(|(slot, length)| (slot.taken(), LEN + *length as usize));
             let written = out.ring(to.0, to.1).map_or(0, |ring| ring.queue.ring.deliver_short(frames));
             let bytes = lengths.iter().skip(at).take(written).map(|length| *length as usize).sum();
             out.wrote(to, written as u16, bytes);
@@ -169,9 +170,8 @@ impl Batch {
     /// The same of one that is longer than what was copied of it, or finds no buffer that takes it whole.
     #[inline(never)]
     fn deliver_long(&mut self, out: &mut Outlets, line: &Line, index: usize, len: usize) {
-        let (Some(Slot { taken }), Some(scratch)) = (self.slots.get(index), self.scratch.first()) else {
-            return;
-        };
+        let (Some(slot), Some(scratch)) = (self.slots.get(index), self.scratch.first()) else { return };
+        let taken = slot.taken();
         let flow = || {
             let head = &taken[LEN..];
             let (head, offload) = (head.get(..len).unwrap_or(head), Offload::NONE);

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use nve_core::link::{Link, NextHop};
 use nve_core::packet::Frame;
 use nve_core::pipeline::{Fate, Origin, Scratch, Walker};
 use nve_core::setup::Mapping;
@@ -21,8 +22,8 @@ const CASE: &str = "VHOST_ILA_CASE";
 struct Case {
     name: &'static str,
     way: Way,
-    /// Address, of its family.
-    to: &'static str,
+    /// Addresses, of its family, that packets are for in turns.
+    to: &'static [&'static str],
     /// Bytes of Ethernet.
     len: usize,
     rings: Rings,
@@ -35,110 +36,94 @@ enum Way {
     /// To the uplink; its system call is not part of it.
     ToTheFabric,
     FromTheFabric,
+    /// The same two where the fabric is an application with rings.
+    ToTheRing,
+    FromTheRing,
 }
 
-const CASES: [Case; 9] = [
-    Case {
-        name: "IPv4 to a neighbour, 64 B",
-        way: Way::Neighbour,
-        to: "10.1.0.2",
-        len: 64,
-        rings: Rings::Split,
-    },
-    Case {
-        name: "the same, packed rings",
-        way: Way::Neighbour,
-        to: "10.1.0.2",
-        len: 64,
-        rings: Rings::Packed,
-    },
-    Case {
-        name: "IPv4 to a neighbour, 1494 B",
-        way: Way::Neighbour,
-        to: "10.1.0.2",
-        len: 1494,
-        rings: Rings::Split,
-    },
-    Case {
-        name: "IPv4 to the fabric, 64 B",
-        way: Way::ToTheFabric,
-        to: "10.1.0.9",
-        len: 64,
-        rings: Rings::Split,
-    },
-    Case {
-        name: "IPv4 from the fabric, 64 B",
-        way: Way::FromTheFabric,
-        to: "10.1.0.9",
-        len: 64,
-        rings: Rings::Split,
-    },
-    Case {
-        name: "IPv6 to a neighbour, 64 B",
-        way: Way::Neighbour,
-        to: "2001:db8:b1:e::2",
-        len: 64,
-        rings: Rings::Split,
-    },
-    Case {
-        name: "IPv6 to a neighbour, 1494 B",
-        way: Way::Neighbour,
-        to: "2001:db8:b1:e::2",
-        len: 1494,
-        rings: Rings::Split,
-    },
-    Case {
-        name: "IPv6 to the fabric, 64 B",
-        way: Way::ToTheFabric,
-        to: "2001:db8:b1:e::9",
-        len: 64,
-        rings: Rings::Split,
-    },
-    Case {
-        name: "IPv6 from the fabric, 64 B",
-        way: Way::FromTheFabric,
-        to: "2001:db8:b1:e::9",
-        len: 64,
-        rings: Rings::Split,
-    },
+const ONE4: &[&str] = &["10.1.0.9"];
+const ONE6: &[&str] = &["2001:db8:b1:e::9"];
+const TWO4: &[&str] = &["10.1.0.9", "10.1.0.10"];
+const NEXT4: &[&str] = &["10.1.0.2"];
+const NEXT6: &[&str] = &["2001:db8:b1:e::2"];
+
+const fn case(name: &'static str, way: Way, to: &'static [&'static str], len: usize) -> Case {
+    Case { name, way, to, len, rings: Rings::Split }
+}
+
+const CASES: [Case; 14] = [
+    case("IPv4 to a neighbour, 64 B", Way::Neighbour, NEXT4, 64),
+    Case { rings: Rings::Packed, ..case("the same, packed rings", Way::Neighbour, NEXT4, 64) },
+    case("IPv4 to a neighbour, 1494 B", Way::Neighbour, NEXT4, 1494),
+    case("IPv4 to the fabric, 64 B", Way::ToTheFabric, ONE4, 64),
+    case("IPv4 from the fabric, 64 B", Way::FromTheFabric, ONE4, 64),
+    case("IPv4 to the fabric's ring, 64 B", Way::ToTheRing, ONE4, 64),
+    case("IPv4 to two there, 64 B", Way::ToTheRing, TWO4, 64),
+    case("IPv4 from the fabric's ring, 64 B", Way::FromTheRing, ONE4, 64),
+    case("IPv6 to a neighbour, 64 B", Way::Neighbour, NEXT6, 64),
+    case("IPv6 to a neighbour, 1494 B", Way::Neighbour, NEXT6, 1494),
+    case("IPv6 to the fabric, 64 B", Way::ToTheFabric, ONE6, 64),
+    case("IPv6 from the fabric, 64 B", Way::FromTheFabric, ONE6, 64),
+    case("IPv6 to the fabric's ring, 64 B", Way::ToTheRing, ONE6, 64),
+    case("IPv6 from the fabric's ring, 64 B", Way::FromTheRing, ONE6, 64),
 ];
 
 /// A worker and its guests, for one case.
 struct Lane {
     case: Case,
     stepped: Stepped,
+    /// The first sends, the last receives, where they have rings.
     guests: Vec<Port>,
-    frame: Vec<u8>,
+    frames: Vec<Vec<u8>>,
 }
 
 impl Lane {
     fn new(case: Case) -> Self {
-        // Host 1 has vm1 and vm2; whoever has address 9 is on host 2.
+        // Host 1 has vm1 and vm2; whoever has address 9 or 10 is on host 2.
         let elsewhere = |address: &str| Mapping {
             network: "blue".into(),
             address: address.parse().unwrap(),
             locator: "2001:db8:0:2::/64".parse().unwrap(),
         };
-        let mappings = ["10.1.0.9", "2001:db8:b1:e::9"].map(elsewhere).into();
+        let mappings = ["10.1.0.9", "10.1.0.10", "2001:db8:b1:e::9"].map(elsewhere).into();
         let hv1 = Nve::new(Setup { mappings, ..setup(2) }.check().unwrap(), 64);
-        let frame = frame(1, case.to, case.len);
-        let mut stepped;
-        let guests;
+        let hv2 = || Nve::new(at_host_2().check().unwrap(), 64);
+        let frames: Vec<_> = case.to.iter().map(|to| frame(1, to, case.len)).collect();
+        let (station, next) =
+            (EthernetAddress([2, 0, 0, 0, 0xfa, 1]), EthernetAddress([2, 0, 0, 0, 0xfa, 2]));
+        let link = |nve: &Nve| {
+            Link::new(station, nve.world().domains().iter().map(|d| d.locator()), NextHop::Station(next))
+        };
+        let (stepped, guests, mut sent) = match case.way {
+            Way::Neighbour | Way::ToTheFabric => {
+                let mut stepped = Stepped::new(hv1);
+                let guests = vec![stepped.attach_with(1, 1, case.rings), stepped.attach_with(2, 1, case.rings)];
+                (stepped, guests, frames)
+            }
+            Way::ToTheRing => {
+                let mut stepped = Stepped::on(Arc::clone(&hv1), Some(&link(&hv1)));
+                let guests = vec![stepped.attach_with(1, 1, case.rings), stepped.attach_fabric(case.rings)];
+                (stepped, guests, frames)
+            }
+            Way::FromTheFabric => {
+                let packet = leaves(&hv1, &frames[0]);
+                let mut stepped = Stepped::new(hv2());
+                let guests = vec![stepped.attach_with(9, 1, case.rings)];
+                (stepped, guests, vec![packet])
+            }
+            Way::FromTheRing => {
+                let packet = leaves(&hv1, &frames[0]);
+                let framed = [&station.0[..], &next.0, &[0x86, 0xdd], &packet].concat();
+                let hv2 = hv2();
+                let mut stepped = Stepped::on(Arc::clone(&hv2), Some(&link(&hv2)));
+                let guests = vec![stepped.attach_fabric(case.rings), stepped.attach_with(9, 1, case.rings)];
+                (stepped, guests, vec![framed])
+            }
+        };
         if case.way == Way::FromTheFabric {
-            let mut walker = Walker::new(Arc::clone(&hv1));
-            walker.begin(Duration::from_secs(1));
-            let mut scratch = Scratch::default();
-            let vm1 = Origin::Port(hv1.port("vm1").unwrap());
-            let Fate::Uplink(out) = walker.walk(vm1, &Frame::whole(&frame), &mut scratch) else { panic!() };
-            let packet = [&scratch.head[out.head.clone()], &frame[out.tail.clone()]].concat();
-            stepped = Stepped::new(Nve::new(at_host_2().check().unwrap(), 64));
-            stepped.fabric.wire().packet = packet;
-            guests = vec![stepped.attach_with(9, 1, case.rings)];
-        } else {
-            stepped = Stepped::new(hv1);
-            guests = vec![stepped.attach_with(1, 1, case.rings), stepped.attach_with(2, 1, case.rings)];
+            stepped.fabric.wire().packet = std::mem::take(&mut sent[0]);
         }
-        Self { case, stepped, guests, frame }
+        Self { case, stepped, guests, frames: sent }
     }
 
     fn bring(&mut self) {
@@ -146,7 +131,7 @@ impl Lane {
             Way::FromTheFabric => self.stepped.fabric.wire().left = BATCH.into(),
             _ => {
                 let Port { ram, pairs } = &mut self.guests[0];
-                pairs[0].send(ram, &self.frame, BATCH);
+                pairs[0].send_in_turns(ram, &self.frames, BATCH);
             }
         }
     }
@@ -162,6 +147,16 @@ impl Lane {
         };
         assert_eq!(came, usize::from(BATCH), "{}", self.case.name);
     }
+}
+
+/// What becomes of a frame of vm1's that leaves.
+fn leaves(hv1: &Arc<Nve>, frame: &[u8]) -> Vec<u8> {
+    let mut walker = Walker::new(Arc::clone(hv1));
+    walker.begin(Duration::from_secs(1));
+    let mut scratch = Scratch::default();
+    let vm1 = Origin::Port(hv1.port("vm1").unwrap());
+    let Fate::Uplink(out) = walker.walk(vm1, &Frame::whole(frame), &mut scratch) else { panic!() };
+    [&scratch.head[out.head.clone()], &frame[out.tail.clone()]].concat()
 }
 
 /// The host that has address 9.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use nve_core::link::Link;
 use nve_core::pipeline::Receiver;
 use rustix::event::{EventfdFlags, eventfd};
 use smoltcp::phy::ChecksumCapabilities;
@@ -110,13 +111,18 @@ pub(super) struct Beside {
 
 /// What so many workers are made of, each with an uplink of its own.
 pub(super) fn seats(nve: &Arc<Nve>, count: u16) -> (Vec<(Seat, Fabric)>, Beside) {
+    seats_at(nve, count, None)
+}
+
+/// The same, where the fabric may be a device with rings.
+fn seats_at(nve: &Arc<Nve>, count: u16, end: Option<&Link>) -> (Vec<(Seat, Fabric)>, Beside) {
     let (link, inboxes) = links(count).unwrap();
     let (punts, punt) = ends(count).unwrap();
     let (redirects, notes) = redirect::Service::start(Arc::clone(nve)).unwrap();
     let homes = Homes::of(count);
     let seat = |((index, inbox), punts)| {
         let fabric = Fabric::default();
-        let ways = Ways { uplink: Box::new(fabric.clone()), link: None, outside: None };
+        let ways = Ways { uplink: Box::new(fabric.clone()), link: end.cloned(), outside: None };
         let seat = Seat {
             nve: Arc::clone(nve),
             place: (index, count),
@@ -136,7 +142,12 @@ pub(super) fn seats(nve: &Arc<Nve>, count: u16) -> (Vec<(Seat, Fabric)>, Beside)
 
 impl Stepped {
     pub(super) fn new(nve: Arc<Nve>) -> Self {
-        let (mut seats, beside) = seats(&nve, 1);
+        Self::on(nve, None)
+    }
+
+    /// On a fabric that is a device with rings, at this end of its link.
+    pub(super) fn on(nve: Arc<Nve>, link: Option<&Link>) -> Self {
+        let (mut seats, beside) = seats_at(&nve, 1, link);
         let (seat, fabric) = seats.remove(0);
         Self { worker: Worker::new(seat).unwrap(), nve, fabric, _beside: beside }
     }
@@ -155,6 +166,13 @@ impl Stepped {
     pub(super) fn attach_with(&mut self, n: u8, pairs: u8, rings: Rings) -> Port {
         let (port, guest, queues) = guest(&self.nve, n, pairs, rings);
         queues.into_iter().for_each(|queue| self.worker.start(port, queue).unwrap());
+        guest
+    }
+
+    /// The application that is the fabric, with a pair of rings.
+    pub(super) fn attach_fabric(&mut self, rings: Rings) -> Port {
+        let (guest, queues) = guest_at(&self.nve, PortId::FABRIC, 1, rings);
+        queues.into_iter().for_each(|queue| self.worker.start(PortId::FABRIC, queue).unwrap());
         guest
     }
 }
@@ -179,6 +197,12 @@ impl Rings {
 /// A guest of `pairs` pairs behind attachment vm`n`, its receive rings full of buffers, and its rings for workers.
 pub(super) fn guest(nve: &Nve, n: u8, pairs: u8, rings: Rings) -> (PortId, Port, Vec<Queue>) {
     let port = nve.port(&format!("vm{n}")).unwrap();
+    let (guest, queues) = guest_at(nve, port, pairs, rings);
+    (port, guest, queues)
+}
+
+/// The same behind `port`.
+fn guest_at(nve: &Nve, port: PortId, pairs: u8, rings: Rings) -> (Port, Vec<Queue>) {
     let ram = Ram::new(&[(0, PAIR * u64::from(pairs))]);
     let mut queues = Vec::new();
     let memory = ram.device_view();
@@ -235,7 +259,7 @@ pub(super) fn guest(nve: &Nve, n: u8, pairs: u8, rings: Rings) -> (PortId, Port,
         guest.pairs.push(ends);
     }
     nve.set_receiver(port, Receiver { up: true, csum: true, ..Receiver::default() });
-    (port, guest, queues)
+    (guest, queues)
 }
 
 /// A guest: memory, and a driver for each ring.
@@ -263,8 +287,13 @@ impl Pair {
 
     /// Queues `count` times `frame`, with a virtio-net header that asks for nothing; the device sees them.
     pub(super) fn send(&mut self, ram: &Ram, frame: &[u8], count: u16) {
+        self.send_in_turns(ram, &[frame], count);
+    }
+
+    /// The same of several frames in turns, `count` in all.
+    pub(super) fn send_in_turns(&mut self, ram: &Ram, frames: &[impl AsRef<[u8]>], count: u16) {
         self.tx.take_used(ram);
-        for _ in 0..count {
+        for frame in frames.iter().cycle().take(count.into()).map(AsRef::as_ref) {
             let gpa = self.buffer(ENTRIES) + STRIDE * u64::from(self.sent % ENTRIES);
             ram.write(gpa, &[0; 12]);
             ram.write(gpa + 12, frame);
