@@ -33,7 +33,7 @@ fn left(lab: &mut Lab, frame: &[u8]) -> Option<Vec<u8>> {
     let before = bytes;
     let mut asked = lab.walker.ask(&outbound, bytes.last_chunk().unwrap(), frame.len())?;
     assert_ne!(lab.walker.line_of(&asked), 0);
-    if frame.len() % 2 == 0 {
+    if frame.len().is_multiple_of(2) {
         lab.walker.look(&mut asked);
     }
     let Some(len) = lab.walker.leave(&outbound, &asked, &mut bytes) else {
