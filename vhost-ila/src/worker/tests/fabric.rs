@@ -108,7 +108,7 @@ fn frames_that_leave_arrive_in_order_and_alike_however_they_go() {
     let mut number = 0;
     for round in 0..60 {
         let order: Vec<usize> =
-            (0..20).map(|i| if i < round % 20 { 0 } else { (i * 7 + round) % kinds.len() }).collect();
+            (0..20).map(|i| if i < round % 20 { 0 } else { (i * 5 + round) % kinds.len() }).collect();
         for (place, kind) in order.iter().enumerate() {
             let (to, len) = kinds[*kind];
             vm1.queue(&numbered(number + place as u16, to, len));

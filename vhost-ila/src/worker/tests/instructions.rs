@@ -97,7 +97,8 @@ impl Lane {
         let (stepped, guests, mut sent) = match case.way {
             Way::Neighbour | Way::ToTheFabric => {
                 let mut stepped = Stepped::new(hv1);
-                let guests = vec![stepped.attach_with(1, 1, case.rings), stepped.attach_with(2, 1, case.rings)];
+                let guests =
+                    vec![stepped.attach_with(1, 1, case.rings), stepped.attach_with(2, 1, case.rings)];
                 (stepped, guests, frames)
             }
             Way::ToTheRing => {
