@@ -154,7 +154,8 @@ impl Batch {
         let to = (line.to(), line.place);
         let mut at = which.start;
         while at < which.end {
-            let frames = self.slots.iter().zip(lengths).take(which.end).skip(at);
+            let slots = self.slots.get(at..which.end).unwrap_or_default();
+            let frames = slots.iter().zip(lengths.get(at..).unwrap_or_default());
             let frames = frames.map(|(slot, length)| (slot.taken(), LEN + *length as usize));
             let written = out.ring(to.0, to.1).map_or(0, |ring| ring.queue.ring.deliver_short(frames));
             let bytes = lengths.iter().skip(at).take(written).map(|length| *length as usize).sum();

@@ -30,8 +30,8 @@ pub const MAX_REGIONS: usize = 64;
 /// Bytes one attachment may map, where its configuration does not say less.
 pub const MAX_BYTES: u64 = 4 << 40;
 
-/// Bytes that buffers may have which are looked for together.
-const SHORT: u32 = 16 << 10;
+/// The most bytes of a buffer that is short: a [`Window`] finds no others.
+pub(crate) const SHORT: u32 = 4096;
 
 /// Why a region was refused.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,38 @@ struct Region {
 unsafe impl Send for Region {}
 // SAFETY: as above; a region is immutable.
 unsafe impl Sync for Region {}
+
+/// One region, without its end, where a short buffer may go on beyond it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    begin: u64,
+    /// The region's bytes but [`SHORT`].
+    reach: u64,
+    host: *mut u8,
+}
+
+impl Window {
+    /// The pieces that four guest ranges (address, bytes) are, if each has from one byte to [`SHORT`] and begins in the window.
+    #[inline(always)]
+    pub(crate) fn four(&self, [a, b, c, d]: [(u64, u32); 4]) -> Option<[Segment; 4]> {
+        // A length of zero becomes the greatest of all.
+        let longest =
+            (a.1.wrapping_sub(1)) | (b.1.wrapping_sub(1)) | (c.1.wrapping_sub(1)) | (d.1.wrapping_sub(1));
+        let inside = |(gpa, _): (u64, u32)| gpa.wrapping_sub(self.begin);
+        let starts = [inside(a), inside(b), inside(c), inside(d)];
+        if longest >= SHORT || starts.iter().any(|start| *start > self.reach) {
+            return None;
+        }
+        // SAFETY: start <= reach and 1 <= len <= SHORT, so start + len is at most the region's bytes, mapped from `host` on.
+        let piece = |start: u64, len| Segment::new(unsafe { self.host.add(start as usize) }, len);
+        Some([piece(starts[0], a.1), piece(starts[1], b.1), piece(starts[2], c.1), piece(starts[3], d.1)])
+    }
+}
+
+const _: () = assert!(
+    SHORT.is_power_of_two(),
+    "so that the greatest of four lengths less one can be taken by their bits"
+);
 
 /// The regions of one attachment, sorted by guest address.
 #[derive(Clone, Debug)]
@@ -214,25 +246,12 @@ impl GuestMemory {
         Some(Segment::new(pointer, len))
     }
 
-    /// Appends the pieces of four guest ranges (address, bytes) to `arena`, if each is one, of no more than 16 KiB, in the region that `last`
-    /// names; else none, and false.
-    #[inline(always)]
-    pub(crate) fn four(&self, ranges: [(u64, u32); 4], last: usize, arena: &mut Vec<Segment>) -> bool {
-        let Some(region) = self.regions.get(last) else { return false };
-        let RegionSpec { gpa: begin, len: all, .. } = region.spec;
-        let is_good = |(gpa, len): (u64, u32)| {
-            let inside = gpa.wrapping_sub(begin) <= all.wrapping_sub(u64::from(len));
-            inside & (len.wrapping_sub(1) < SHORT)
-        };
-        let [a, b, c, d] = ranges;
-        // Without a branch for each: nearly always all are good.
-        if all < u64::from(SHORT) || !(is_good(a) & is_good(b) & is_good(c) & is_good(d)) {
-            return false;
-        }
-        // SAFETY: 1 <= len <= SHORT <= all, so gpa - begin <= all - len: inside the bytes that are mapped from `host` on.
-        let piece = |(gpa, len)| Segment::new(unsafe { region.host.add((gpa - begin) as usize) }, len);
-        arena.extend_from_slice(&[piece(a), piece(b), piece(c), piece(d)]);
-        true
+    /// The region that `last` names, to find several short buffers in; None if it is not longer than those.
+    #[inline]
+    pub(crate) fn window(&self, last: usize) -> Option<Window> {
+        let region = self.regions.get(last)?;
+        let reach = region.spec.len.checked_sub(SHORT.into())?;
+        Some(Window { begin: region.spec.gpa, reach, host: region.host })
     }
 
     /// The guest address of a byte of this memory, from its address here; `last` as for [`Self::piece`].

@@ -8,6 +8,8 @@
 //! * All or nothing: a chain that is truncated, nested, points outside, or has a descriptor of the wrong direction or of no bytes
 //!   is a [`RingFault`], never a shorter chain.
 
+use std::ops::Range;
+
 use super::layout::{Descriptor, F_INDIRECT, F_NEXT, F_WRITE, Layout};
 use super::{MAX_CHAIN, RingFault};
 use crate::device::memory::{GuestMemory, Segment};
@@ -24,14 +26,77 @@ pub(super) enum Direction {
 /// A chain taken from a ring: which one, and where its pieces are in the arena.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
+    /// Length and id, as [`Single::what`] has them.
+    what: u64,
+    first: u32,
+    count: u16,
+    entries: u16,
+}
+
+impl Chain {
+    /// `len`: bytes in all, saturating: far above any frame either way. Its pieces are number `first` and the `count - 1` behind it in the arena.
+    pub(super) fn new(id: u16, entries: u16, (first, count): (usize, u16), len: u32) -> Self {
+        Self { what: u64::from(id) << 32 | u64::from(len), first: first as u32, count, entries }
+    }
+
+    /// One entry, and one piece.
+    #[inline(always)]
+    fn single(what: u64, first: u32) -> Self {
+        Self { what, first, count: 1, entries: 1 }
+    }
+
     /// What the driver knows it by: its head in a split ring, the buffer id in a packed one. Given back as it came, and nothing else.
-    pub(super) id: u16,
+    #[inline(always)]
+    pub(super) fn id(&self) -> u16 {
+        (self.what >> 32) as u16
+    }
+
     /// Entries of the ring that it takes: descriptors of a packed ring, one in the available ring of a split one.
-    pub(super) entries: u16,
-    pub(super) first: u16,
-    pub(super) count: u16,
-    /// Bytes in all, saturating: far above any frame either way.
-    pub(super) len: u32,
+    #[inline(always)]
+    pub(super) fn entries(&self) -> u16 {
+        self.entries
+    }
+
+    /// Its bytes.
+    #[inline(always)]
+    pub(super) fn len(&self) -> u32 {
+        self.what as u32
+    }
+
+    /// Where its first piece is in the arena.
+    #[inline(always)]
+    pub(super) fn first(&self) -> usize {
+        self.first as usize
+    }
+
+    /// Where its pieces are in the arena.
+    #[inline(always)]
+    pub(super) fn pieces(&self) -> Range<usize> {
+        self.first()..self.first() + usize::from(self.count)
+    }
+
+    /// The arena lost so many pieces before it.
+    pub(super) fn moves_by(&mut self, pieces: usize) {
+        self.first -= pieces as u32;
+    }
+}
+
+/// What a descriptor's flags say of it: whether it is a chain by itself, and which way its buffer goes.
+pub(super) const KIND: u16 = F_NEXT | F_INDIRECT | F_WRITE;
+
+/// A descriptor that is a chain by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Single {
+    pub(super) address: u64,
+    /// Length (bits 0 to 31) and id (32 to 47), as a packed ring's descriptor has them; what is above counts for nothing.
+    pub(super) what: u64,
+}
+
+impl Single {
+    #[inline(always)]
+    fn range(self) -> (u64, u32) {
+        (self.address, self.what as u32)
+    }
 }
 
 /// Turns chains of one ring into segments.
@@ -88,54 +153,63 @@ impl Walk {
         let descriptor = ring.descriptor(head).ok_or(RingFault::Index)?;
         // Nearly every chain is one buffer in one region.
         if let Some(piece) = self.alone(&ring.memory, &descriptor) {
-            let (first, len) = (arena.len() as u16, descriptor.len);
+            let place = (arena.len(), 1);
             arena.push(piece);
-            chains.push(Chain { id: head, entries: 1, first, count: 1, len });
-            return Ok(len);
+            chains.push(Chain::new(head, 1, place, descriptor.len));
+            return Ok(descriptor.len);
         }
         self.chain_of_several(ring, head, descriptor, (arena, chains))
+    }
+
+    /// What of [`KIND`] a descriptor has that is a chain by itself.
+    #[inline(always)]
+    pub(super) fn kind(&self) -> u16 {
+        if self.direction == Direction::Writable { F_WRITE } else { 0 }
     }
 
     /// The buffer of a descriptor that is a chain by itself, if it lies in one region.
     #[inline(always)]
     pub(super) fn alone(&mut self, memory: &GuestMemory, descriptor: &Descriptor) -> Option<Segment> {
-        let direction = if self.direction == Direction::Writable { F_WRITE } else { 0 };
-        if descriptor.flags & (F_NEXT | F_INDIRECT | F_WRITE) != direction {
+        if descriptor.flags & KIND != self.kind() {
             return None;
         }
         let piece = memory.piece(descriptor.address, descriptor.len, &mut self.last)?;
         (piece.len() == descriptor.len as usize).then_some(piece)
     }
 
-    /// Appends the chains that four descriptors are by themselves, and their pieces; their bytes. `None`, and none of them, if any is not one
-    /// buffer, of 16 KiB at most, in the region that answered last.
+    /// Appends chains of one short buffer each, in the region that answered last, four at a time: what `next` finds, as long as it does, and at
+    /// most `most`. How many, and their bytes; whatever comes behind them is for [`Walk::chain`].
     #[inline(always)]
-    pub(super) fn four(
+    pub(super) fn fours(
         &self,
         memory: &GuestMemory,
-        ids: [u16; 4],
-        descriptors: [Descriptor; 4],
+        most: usize,
         (arena, chains): (&mut Vec<Segment>, &mut Vec<Chain>),
-    ) -> Option<u32> {
-        let direction = if self.direction == Direction::Writable { F_WRITE } else { 0 };
-        let [a, b, c, d] = descriptors;
-        let [in_a, in_b, in_c, in_d] = [a.flags, b.flags, c.flags, d.flags].map(|flags| flags ^ direction);
-        let ranges = [(a.address, a.len), (b.address, b.len), (c.address, c.len), (d.address, d.len)];
-        let first = arena.len() as u16;
-        if (in_a | in_b | in_c | in_d) & (F_NEXT | F_INDIRECT | F_WRITE) != 0
-            || !memory.four(ranges, self.last, arena)
-        {
-            return None;
+        mut next: impl FnMut(usize) -> Option<[Single; 4]>,
+    ) -> (usize, usize) {
+        let Some(window) = memory.window(self.last) else { return (0, 0) };
+        let (mut count, mut bytes) = (0, 0);
+        let mut first = arena.len() as u32;
+        let (pieces, _) = arena.spare_capacity_mut().as_chunks_mut::<4>();
+        let (taken, _) = chains.spare_capacity_mut().as_chunks_mut::<4>();
+        for (pieces, taken) in pieces.iter_mut().zip(taken).take(most / 4) {
+            let Some([a, b, c, d]) = next(count) else { break };
+            let Some(found) = window.four([a.range(), b.range(), c.range(), d.range()]) else { break };
+            for (to, piece) in pieces.iter_mut().zip(found) {
+                to.write(piece);
+            }
+            for (ahead, (to, single)) in (0..).zip(taken.iter_mut().zip([a, b, c, d])) {
+                to.write(Chain::single(single.what, first + ahead));
+                bytes += single.range().1 as usize;
+            }
+            (count, first) = (count + 4, first + 4);
         }
-        let chain = |ahead, id, len| Chain { id, entries: 1, first: first + ahead, count: 1, len };
-        let [id_a, id_b, id_c, id_d] = ids;
-        chains.extend_from_slice(&[
-            chain(0, id_a, a.len),
-            chain(1, id_b, b.len),
-            chain(2, id_c, c.len),
-            chain(3, id_d, d.len),
-        ]);
-        Some(a.len + b.len + c.len + d.len)
+        // SAFETY: so many were written behind what there was, in what both have room for.
+        unsafe {
+            arena.set_len(arena.len() + count);
+            chains.set_len(chains.len() + count);
+        }
+        (count, bytes)
     }
 
     fn chain_of_several(
@@ -153,7 +227,7 @@ impl Walk {
         };
         // Pushed here: a chain that travels in a result is put together in memory and stalls the copy out of it.
         let count = (arena.len() - first) as u16;
-        chains.push(Chain { id: head, entries: 1, first: first as u16, count, len });
+        chains.push(Chain::new(head, 1, (first, count), len));
         Ok(len)
     }
 

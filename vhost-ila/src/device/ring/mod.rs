@@ -32,6 +32,7 @@ mod split;
 mod tests;
 mod transmit;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use chain::{Chain, Direction, Walk};
@@ -181,15 +182,15 @@ trait Ring: Sized {
         to: (&mut Vec<Segment>, &mut Vec<Chain>),
     ) -> Result<Option<u32>, RingFault>;
 
-    /// Takes four chains at once, from number `index` of those found on: appends them and their pieces; their bytes. `None`, and none of them
-    /// taken, if they are not there, or any is not one short buffer: then [`Ring::chain`] says what it is.
-    fn four(
+    /// Takes chains, four at a time, from the first of `which` of those found on, as long as four are there and each is one short buffer: appends
+    /// them and their pieces; how many, and their bytes. [`Ring::chain`] says what the next one is.
+    fn fours(
         &mut self,
         found: &Self::Found,
-        index: usize,
+        which: Range<usize>,
         walk: &Walk,
         to: (&mut Vec<Segment>, &mut Vec<Chain>),
-    ) -> Option<u32>;
+    ) -> (usize, usize);
 
     /// Leaves the chains that were taken last, to be taken anew.
     fn leave(&mut self, chains: &[Chain]);

@@ -100,12 +100,15 @@ impl<R: Ring> Receive<R> {
                 return Ok(index);
             }
             let first = self.segments.len();
-            let to = (&mut self.segments, &mut self.ahead);
-            if index + 4 <= count && self.ring.four(&self.found, from + index, &self.walk, to).is_some() {
-                index += 4;
-                self.looked.start += 4;
-                self.segments.get(first..).unwrap_or_default().iter().for_each(expect_to_write);
-                continue;
+            if count - index >= 4 {
+                let to = (&mut self.segments, &mut self.ahead);
+                let (taken, _) = self.ring.fours(&self.found, from + index..from + count, &self.walk, to);
+                if taken > 0 {
+                    index += taken;
+                    self.looked.start += taken;
+                    self.segments.get(first..).unwrap_or_default().iter().for_each(expect_to_write);
+                    continue;
+                }
             }
             let to = (&mut self.segments, &mut self.ahead);
             if self.ring.chain(&self.found, from + index, &mut self.walk, to)?.is_none() {
@@ -124,7 +127,7 @@ impl<R: Ring> Receive<R> {
         // Mostly the next buffer is one piece that takes the frame whole; a header says one buffer unless it is told more.
         if let Some(chain) = self.ahead.get(self.done)
             && self.ring.log().is_none()
-            && let Some(buffer) = self.segments.get(usize::from(chain.first))
+            && let Some(buffer) = self.segments.get(chain.first())
             && buffer.write_frame(header, head, tail)
         {
             let need = LEN + head.len() + tail.len();
@@ -144,17 +147,18 @@ impl<R: Ring> Receive<R> {
         if self.ring.log().is_some() {
             return 0;
         }
-        let before = self.done;
-        for (frame, len) in frames {
-            let Some(chain) = self.ahead.get(self.done) else { break };
-            let Some(buffer) = self.segments.get(usize::from(chain.first)) else { break };
+        let Self { ring, ahead, segments, done, .. } = self;
+        let mut written = 0;
+        for (chain, (frame, len)) in ahead.get(*done..).unwrap_or_default().iter().zip(frames) {
+            let Some(buffer) = segments.get(chain.first()) else { break };
             if !buffer.write_short(frame, len) {
                 break;
             }
-            self.ring.finish(chain, len as u32);
-            self.done += 1;
+            ring.finish(chain, len as u32);
+            written += 1;
         }
-        self.done - before
+        *done += written;
+        written
     }
 
     /// The same in as many buffers, and pieces of them, as it takes.
@@ -171,7 +175,7 @@ impl<R: Ring> Receive<R> {
             header = header.with_buffers(buffers);
         }
         let chains = &self.ahead[self.done..self.done + usize::from(buffers)];
-        let start = chains.first().map_or(0, |c| usize::from(c.first));
+        let start = chains.first().map_or(0, |c| c.first());
         let pieces = self.segments.get(start..).unwrap_or_default();
         let mut to = Cursor::new(pieces);
         to.put_header(header);
@@ -182,7 +186,7 @@ impl<R: Ring> Receive<R> {
         }
         let mut left = need as u32;
         for chain in chains {
-            let written = left.min(chain.len);
+            let written = left.min(chain.len());
             self.ring.finish(chain, written);
             left -= written;
         }
@@ -204,7 +208,7 @@ impl<R: Ring> Receive<R> {
                     Err(fault) => return Err(NoRoom::Broken(fault)),
                 }
             };
-            room += chain.len as usize;
+            room += chain.len() as usize;
             count += 1;
             if room >= need {
                 return Ok(count as u16);
@@ -221,11 +225,11 @@ impl<R: Ring> Receive<R> {
         {
             return;
         }
-        let first = self.ahead.get(self.done).map_or(self.segments.len(), |c| usize::from(c.first));
+        let first = self.ahead.get(self.done).map_or(self.segments.len(), |c| c.first());
         self.segments.drain(..first);
         self.ahead.drain(..self.done);
         for chain in &mut self.ahead {
-            chain.first -= first as u16;
+            chain.moves_by(first);
         }
         self.done = 0;
     }

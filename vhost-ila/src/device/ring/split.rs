@@ -3,11 +3,12 @@
 //! What must stay true: chains are finished in the order they were taken, so that a chain's place in the used ring is the one it had in
 //! the available ring.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::chain::{Chain, Direction, Walk};
-use super::layout::Layout;
+use super::chain::{Chain, Direction, KIND, Single, Walk};
+use super::layout::{Descriptor, Layout};
 use super::{BATCH, Ring, RingFault, RingSpec};
 use crate::device::dirty_log::RingLog;
 use crate::device::memory::{GuestMemory, Segment};
@@ -143,20 +144,30 @@ impl Ring for SplitRing {
     }
 
     #[inline(always)]
-    fn four(
+    fn fours(
         &mut self,
         found: &Heads,
-        index: usize,
+        which: Range<usize>,
         walk: &Walk,
         to: (&mut Vec<Segment>, &mut Vec<Chain>),
-    ) -> Option<u32> {
-        let heads = *found.0.get(index..)?.first_chunk()?;
-        let [a, b, c, d] = heads;
-        let descriptor = |head| self.layout.descriptor(head);
-        let four = [descriptor(a)?, descriptor(b)?, descriptor(c)?, descriptor(d)?];
-        let len = walk.four(&self.layout.memory, heads, four, to)?;
-        self.next_available = self.next_available.wrapping_add(4);
-        Some(len)
+    ) -> (usize, usize) {
+        let Self { layout, .. } = self;
+        let (heads, _) = found.0.get(which.clone()).unwrap_or_default().as_chunks::<4>();
+        let mut heads = heads.iter();
+        let (count, bytes) = walk.fours(&layout.memory, which.len(), to, |_| {
+            let [a, b, c, d] = *heads.next()?;
+            let [of_a, of_b, of_c, of_d] =
+                [layout.descriptor(a)?, layout.descriptor(b)?, layout.descriptor(c)?, layout.descriptor(d)?];
+            let kind = walk.kind();
+            let odd = of_a.flags ^ kind | of_b.flags ^ kind | of_c.flags ^ kind | of_d.flags ^ kind;
+            let single = |head: u16, Descriptor { address, len, .. }| {
+                let what = u64::from(head) << 32 | u64::from(len);
+                Single { address, what }
+            };
+            (odd & KIND == 0).then(|| [single(a, of_a), single(b, of_b), single(c, of_c), single(d, of_d)])
+        });
+        self.next_available = self.next_available.wrapping_add(count as u16);
+        (count, bytes)
     }
 
     #[inline]
@@ -166,7 +177,7 @@ impl Ring for SplitRing {
 
     #[inline]
     fn finish(&mut self, chain: &Chain, len: u32) {
-        self.layout.write_used(self.next_used, chain.id, len);
+        self.layout.write_used(self.next_used, chain.id(), len);
         self.next_used = self.next_used.wrapping_add(1);
     }
 

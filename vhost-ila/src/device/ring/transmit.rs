@@ -8,7 +8,7 @@ use super::{
     BATCH, BATCH_BYTES, Either, MAX_PIECES, PackedRing, Ring, RingFault, RingSpec, SplitRing, either,
 };
 use crate::device::cpu;
-use crate::device::memory::{GuestMemory, Payload, Segment, copy_out};
+use crate::device::memory::{GuestMemory, Payload, SHORT, Segment, copy_out};
 
 /// Pieces a whole batch may come to; a batch ends early when the next chain might not fit.
 const ARENA: usize = 2 * MAX_PIECES;
@@ -46,7 +46,7 @@ impl Chains {
     #[inline]
     #[must_use]
     pub fn bytes(&self, index: usize) -> usize {
-        self.chains.get(index).map_or(0, |c| c.len as usize)
+        self.chains.get(index).map_or(0, |c| c.len() as usize)
     }
 
     /// Copies bytes `skip ..` of chain `index` into `to`; returns how many there were.
@@ -60,7 +60,7 @@ impl Chains {
     pub fn prefetch(&self, which: Range<usize>) {
         let last = which.end.min(self.chains.len());
         for chain in self.chains.get(which.start..last).unwrap_or_default() {
-            if let Some(first) = self.segments.get(usize::from(chain.first)) {
+            if let Some(first) = self.segments.get(chain.first()) {
                 let at = first.address() as usize;
                 cpu::prefetch(at);
                 cpu::prefetch(at.wrapping_add(64));
@@ -100,8 +100,7 @@ impl Chains {
 
     #[inline]
     fn pieces(&self, index: usize) -> &[Segment] {
-        let range =
-            self.chains.get(index).map_or(0..0, |c| usize::from(c.first)..usize::from(c.first + c.count));
+        let range = self.chains.get(index).map_or(0..0, |c| c.pieces());
         self.segments.get(range).unwrap_or_default()
     }
 }
@@ -153,12 +152,15 @@ impl<R: Ring> Transmit<R> {
             if segments.len() + MAX_PIECES > ARENA || bytes >= BATCH_BYTES {
                 break;
             }
-            if index + 4 <= count
-                && let Some(len) = self.ring.four(&self.found, index, &self.walk, (segments, chains))
-            {
-                bytes += len as usize;
-                index += 4;
-                continue;
+            // No more than reach the limit, whatever they are.
+            let most = (BATCH_BYTES - bytes).div_ceil(SHORT as usize).min(count - index);
+            if most >= 4 {
+                let to = (&mut *segments, &mut *chains);
+                let (taken, more) = self.ring.fours(&self.found, index..index + most, &self.walk, to);
+                if taken > 0 {
+                    (index, bytes) = (index + taken, bytes + more);
+                    continue;
+                }
             }
             let Some(len) = self.ring.chain(&self.found, index, &mut self.walk, (segments, chains))? else {
                 break;

@@ -3,12 +3,14 @@
 //! What must stay true: each half of a descriptor, and each event suppression structure, is read or written by one atomic access, below the
 //! ring's size; a half is read once, so that what was checked in the copy holds. Values are little endian.
 
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::place::Place;
 use crate::device::cpu;
 use crate::device::memory::GuestMemory;
+use crate::device::ring::chain::{Direction, KIND, Single};
 use crate::device::ring::layout::{Descriptor, F_WRITE, reads};
 use crate::device::ring::{MAX_SIZE, RingAddresses, RingFault};
 
@@ -52,6 +54,7 @@ pub(super) struct Layout {
     driver: *mut u32,
     device: *mut u32,
     pub(super) size: u16,
+    direction: Direction,
     /// Keeps every address above valid.
     pub(super) memory: Arc<GuestMemory>,
 }
@@ -60,7 +63,11 @@ pub(super) struct Layout {
 unsafe impl Send for Layout {}
 
 impl Layout {
-    pub(super) fn new(memory: Arc<GuestMemory>, at: RingAddresses, size: u16) -> Result<Self, RingFault> {
+    pub(super) fn new(
+        memory: Arc<GuestMemory>,
+        at: RingAddresses,
+        (size, direction): (u16, Direction),
+    ) -> Result<Self, RingFault> {
         if size == 0 || size > MAX_SIZE {
             return Err(RingFault::Size);
         }
@@ -73,7 +80,7 @@ impl Layout {
         {
             return Err(RingFault::Address);
         }
-        Ok(Self { descriptors, driver: driver.cast(), device: device.cast(), size, memory })
+        Ok(Self { descriptors, driver: driver.cast(), device: device.cast(), size, direction, memory })
     }
 
     /// Where the descriptors begin here, and their bytes.
@@ -91,7 +98,7 @@ impl Layout {
     fn table(&self) -> &[Halves] {
         // SAFETY: the 16 * size bytes that `new` checked, and 8-aligned as those are 16-aligned; the reference does not outlive self, which
         // keeps the memory. The guest writes the same bytes, which atomics are for.
-        unsafe { std::slice::from_raw_parts(self.descriptors.cast(), self.size.into()) }
+        unsafe { slice::from_raw_parts(self.descriptors.cast(), self.size.into()) }
     }
 
     /// The descriptor at `place`.
@@ -129,19 +136,12 @@ impl Layout {
         self.whole(place, self.tail(place))
     }
 
-    /// As many descriptors as a line has, from `place` on, if none of them is beyond the ring's end and the driver has made all available in
-    /// that lap.
+    /// The descriptors from `place` to the ring's end, by lines, of this kind.
     #[inline(always)]
-    pub(super) fn line(&self, place: Place) -> Option<[Descriptor; LINE as usize]> {
-        let [a, b, c, d] = self.table().get(usize::from(place.offset(self.size))..)?.first_chunk()?;
-        let tail = |[_, tail]: &Halves| u64::from_le(tail.load(Ordering::Acquire));
-        let [of_a, of_b, of_c, of_d] = [tail(a), tail(b), tail(c), tail(d)];
-        let mine = u64::from(if place.wrap(self.size) { F_AVAIL } else { F_USED }) << 48;
-        let odd = (of_a ^ mine) | (of_b ^ mine) | (of_c ^ mine) | (of_d ^ mine);
-        if odd & u64::from(F_AVAIL | F_USED) << 48 != 0 {
-            return None;
-        }
-        Some([whole(a, of_a), whole(b, of_b), whole(c, of_c), whole(d, of_d)])
+    pub(super) fn lines(&self, place: Place, kind: u16) -> Lines<'_> {
+        let entries = self.table().get(usize::from(place.offset(self.size))..).unwrap_or_default();
+        let mine = if place.wrap(self.size) { F_AVAIL } else { F_USED };
+        Lines { lines: entries.as_chunks().0.iter(), flags: u64::from(mine | kind) << 48 }
     }
 
     #[inline]
@@ -153,10 +153,10 @@ impl Layout {
     /// Which are left.
     #[inline]
     pub(super) fn write_used<'a>(&self, place: Place, used: &'a [Used]) -> &'a [Used] {
-        let wrap = place.wrap(self.size);
+        let flags = self.used_flags(place);
         let entries = self.table().get(usize::from(place.offset(self.size))..).unwrap_or_default();
         for ([_, tail], used) in entries.iter().zip(used) {
-            tail.store(used.in_lap(wrap), Ordering::Relaxed);
+            tail.store(used.with(flags), Ordering::Relaxed);
         }
         used.get(entries.len()..).unwrap_or_default()
     }
@@ -165,7 +165,15 @@ impl Layout {
     #[inline]
     pub(super) fn publish_used(&self, place: Place, used: Used) {
         let [_, tail] = self.entry(place);
-        tail.store(used.in_lap(place.wrap(self.size)), Ordering::Release);
+        tail.store(used.with(self.used_flags(place)), Ordering::Release);
+    }
+
+    /// The flags of what is given back at `place`: its lap's, and whether something was written into it, as always or never in one ring.
+    #[inline]
+    fn used_flags(&self, place: Place) -> u16 {
+        let lap = if place.wrap(self.size) { F_AVAIL | F_USED } else { 0 };
+        let write = if self.direction == Direction::Writable { F_WRITE } else { 0 };
+        lap | write
     }
 
     /// What the driver wants to be told of, and the offset and wrap counter it names.
@@ -215,18 +223,56 @@ impl Layout {
     /// Brings the lines of `count` descriptors from `place` on in: to be written as well, or only read.
     #[inline]
     pub(super) fn prefetch(&self, place: Place, count: u16, to_write: bool) {
-        let mut ahead = 0;
-        while ahead < count.min(self.size) {
-            let offset = place.after(ahead, self.size).offset(self.size);
-            let at = (self.descriptors as usize).wrapping_add(16 * usize::from(offset));
-            if to_write {
-                cpu::prefetch_to_write(at);
-            } else {
-                cpu::prefetch(at);
-            }
-            // From the first of the next line on.
-            ahead += LINE - offset % LINE;
+        let offset = place.offset(self.size);
+        let straight = count.min(self.size - offset);
+        self.prefetch_straight(offset, straight, to_write);
+        if straight < count {
+            self.prefetch_straight(0, (count - straight).min(self.size), to_write);
         }
+    }
+
+    #[inline]
+    fn prefetch_straight(&self, offset: u16, count: u16, to_write: bool) {
+        let begin = (self.descriptors as usize).wrapping_add(16 * usize::from(offset));
+        let end = begin.wrapping_add(16 * usize::from(count));
+        let mut line = begin & !63;
+        while line < end {
+            if to_write {
+                cpu::prefetch_to_write(line);
+            } else {
+                cpu::prefetch(line);
+            }
+            line += 64;
+        }
+    }
+}
+
+/// As many descriptors at a time as a line has.
+#[derive(Debug)]
+pub(super) struct Lines<'a> {
+    lines: slice::Iter<'a, [Halves; LINE as usize]>,
+    /// What those have that are available in this lap, and of the kind that is looked for.
+    flags: u64,
+}
+
+impl Lines<'_> {
+    /// The next ones, if all are available and single buffers.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Option<[Single; LINE as usize]> {
+        const ASKED: u64 = (F_AVAIL | F_USED | KIND) as u64;
+        let [a, b, c, d] = self.lines.next()?;
+        // All four are there before any of their first halves is read.
+        let tail = |[_, tail]: &Halves| u64::from_le(tail.load(Ordering::Acquire));
+        let [of_a, of_b, of_c, of_d] = [tail(a), tail(b), tail(c), tail(d)];
+        let odd = of_a ^ self.flags | of_b ^ self.flags | of_c ^ self.flags | of_d ^ self.flags;
+        if odd & ASKED << 48 != 0 {
+            return None;
+        }
+        let single = |[address, _]: &Halves, what| {
+            reads::count();
+            Single { address: u64::from_le(address.load(Ordering::Relaxed)), what }
+        };
+        Some([single(a, of_a), single(b, of_b), single(c, of_c), single(d, of_d)])
     }
 }
 
@@ -238,7 +284,7 @@ fn whole([address, _]: &Halves, tail: u64) -> Descriptor {
     Descriptor { address, len: tail as u32, flags: (tail >> 48) as u16, next: (tail >> 32) as u16 }
 }
 
-/// Length, id and flags of a used descriptor, but for what says in which lap.
+/// Length and id of a used descriptor.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Used(u64);
 
@@ -246,14 +292,12 @@ impl Used {
     /// Buffer `id` is given back, with `len` bytes written into it.
     #[inline(always)]
     pub(super) fn new(id: u16, len: u32) -> Self {
-        let flags = if len > 0 { F_WRITE } else { 0 };
-        Self(u64::from(flags) << 48 | u64::from(id) << 32 | u64::from(len))
+        Self(u64::from(id) << 32 | u64::from(len))
     }
 
-    /// What a ring has of it, where the lap's wrap counter is this.
+    /// What a ring has of it, with the flags of its lap and direction.
     #[inline(always)]
-    fn in_lap(self, wrap: bool) -> u64 {
-        let lap = if wrap { F_AVAIL | F_USED } else { 0 };
-        (self.0 | u64::from(lap) << 48).to_le()
+    fn with(self, flags: u16) -> u64 {
+        (self.0 | u64::from(flags) << 48).to_le()
     }
 }

@@ -23,6 +23,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -208,7 +209,7 @@ impl PackedRing {
         } else {
             (self.indirect(head, walk, arena)?, 1, head.next)
         };
-        chains.push(Chain { id, entries, first: first as u16, count: (arena.len() - first) as u16, len });
+        chains.push(Chain::new(id, entries, (first, (arena.len() - first) as u16), len));
         Ok((len, entries))
     }
 
@@ -247,7 +248,7 @@ impl Ring for PackedRing {
     type Found = ();
 
     fn new(spec: &RingSpec, direction: Direction) -> Result<Self, RingFault> {
-        let layout = Layout::new(Arc::clone(&spec.memory), spec.addresses, spec.size)?;
+        let layout = Layout::new(Arc::clone(&spec.memory), spec.addresses, (spec.size, direction))?;
         let said = match spec.base {
             None => Place::FIRST,
             // The upper half says where used descriptors go on: there too, as all that was taken is finished when a ring stops.
@@ -322,11 +323,11 @@ impl Ring for PackedRing {
         }
         // Nearly every chain is one buffer in one region.
         if let Some(piece) = walk.alone(&self.layout.memory, &head) {
-            let (id, first, len) = (head.next, arena.len() as u16, head.len);
+            let place = (arena.len(), 1);
             arena.push(piece);
-            chains.push(Chain { id, entries: 1, first, count: 1, len });
+            chains.push(Chain::new(head.next, 1, place, head.len));
             self.next_available = self.next_available.after(1, size);
-            return Ok(Some(len));
+            return Ok(Some(head.len));
         }
         let (len, entries) = self.chain_of_several(head, room, walk, (arena, chains))?;
         self.next_available = self.next_available.after(entries, size);
@@ -334,43 +335,49 @@ impl Ring for PackedRing {
     }
 
     #[inline(always)]
-    fn four(
+    fn fours(
         &mut self,
         (): &(),
-        index: usize,
+        which: Range<usize>,
         walk: &Walk,
         to: (&mut Vec<Segment>, &mut Vec<Chain>),
-    ) -> Option<u32> {
-        const FOUR: u16 = 4;
-        if self.room() < FOUR {
-            return None;
-        }
-        let size = self.layout.size;
-        let [a, b, c, d] = self.layout.line(self.next_available)?;
-        if index + usize::from(ASKED_AHEAD) >= self.usual.into() {
-            self.layout.prefetch(self.next_available.after(ASKED_AHEAD.min(size), size), 1, self.writes_all);
-        }
-        let len = walk.four(&self.layout.memory, [a.next, b.next, c.next, d.next], [a, b, c, d], to)?;
-        self.next_available = self.next_available.after(FOUR, size);
-        Some(len)
+    ) -> (usize, usize) {
+        let Self { layout, next_available, .. } = &*self;
+        let (begin, size) = (which.start, layout.size);
+        // Where the batch before ended, what was asked for ends.
+        let asked = usize::from(self.usual).saturating_sub(begin + usize::from(ASKED_AHEAD));
+        let (most, mut lines) =
+            (which.len().min(self.room().into()), layout.lines(*next_available, walk.kind()));
+        let (count, bytes) = walk.fours(&layout.memory, most, to, |done| {
+            if done >= asked {
+                layout.prefetch(
+                    next_available.after((done as u16 + ASKED_AHEAD).min(size), size),
+                    1,
+                    self.writes_all,
+                );
+            }
+            lines.next()
+        });
+        self.next_available = next_available.after(count as u16, size);
+        (count, bytes)
     }
 
     fn leave(&mut self, chains: &[Chain]) {
         for chain in chains {
-            self.next_available = self.next_available.before(chain.entries, self.layout.size);
+            self.next_available = self.next_available.before(chain.entries(), self.layout.size);
         }
     }
 
     #[inline(always)]
     fn finish(&mut self, chain: &Chain, len: u32) {
-        let used = Used::new(chain.id, len);
-        if chain.entries == 1
+        let used = Used::new(chain.id(), len);
+        if chain.entries() == 1
             && let Some(last) = self.finished.get_mut(self.unwritten)
         {
             *last = used;
             self.unwritten += 1;
         } else {
-            self.finish_now(used, chain.entries);
+            self.finish_now(used, chain.entries());
         }
     }
 
@@ -380,7 +387,7 @@ impl Ring for PackedRing {
         if self.in_order {
             if let Some(last) = chains.last() {
                 // They were taken, so they are no more than the ring has.
-                self.use_up(Used::new(last.id, 0), chains.iter().map(|chain| chain.entries).sum());
+                self.use_up(Used::new(last.id(), 0), chains.iter().map(Chain::entries).sum());
             }
             return;
         }
