@@ -12,16 +12,19 @@ use crate::bench::machine;
 
 /// Seconds of one iperf3.
 const SECONDS: u32 = 2;
-/// Pings of a round, and the seconds between two.
-const PINGS: usize = 200;
+/// Bursts of a round, which the two carry in turns: the machine's own speed changes within seconds by more than they differ.
+const BURSTS: usize = 10;
+/// Pings of a burst.
+const BURST: usize = 20;
+/// Seconds between two pings of a burst.
 const PAUSE: &str = "0.01";
 /// A worker that does not sleep between two packets of a conversation.
 const SPIN: &str = "50us";
 /// Of a ping's time between two guests of one host, to that by the bridge.
 const PING_REACH: f64 = 1.05;
 
-/// What is measured on a way, by one who carries it.
-type Measure<'a> = &'a mut dyn FnMut(&mut Stage, By) -> Result<f64>;
+/// One round of a way: what [`By::Us`] came to and what [`By::Linux`] did. It is told who goes first.
+type Round<'a> = &'a mut dyn FnMut(&mut Stage, [By; 2]) -> Result<[f64; 2]>;
 
 /// Measures `case`, one of [`super::CASES`], in so many rounds.
 ///
@@ -53,12 +56,17 @@ fn transfers(stage: &mut Stage, rounds: usize) -> Result<Vec<Way>> {
     for (to, place, against) in PLACES {
         for (family, spoken) in FAMILIES {
             for (direction, reverse) in [("there", ""), ("back", " -R")] {
-                let mut measure = |stage: &mut Stage, by| {
-                    let target = stage.target(by, to, family)?;
-                    transfer(stage, &format!("iperf3 -c {target} -t {SECONDS} -i 0 -J{reverse}"))
+                let mut both = |stage: &mut Stage, order: [By; 2]| {
+                    let mut figures = [0.0; 2];
+                    for by in order {
+                        let target = stage.target(by, to, family)?;
+                        let command = format!("iperf3 -c {target} -t {SECONDS} -i 0 -J{reverse}");
+                        figures[by as usize] = transfer(stage, &command)?;
+                    }
+                    Ok(figures)
                 };
                 let name = format!("{place}, {spoken}, {direction}");
-                ways.push(way(stage, rounds, (name, against, Some(1.0)), &mut measure)?);
+                ways.push(way(stage, rounds, (name, against, Some(1.0)), &mut both)?);
             }
         }
     }
@@ -72,16 +80,15 @@ fn pings(stage: &mut Stage, rounds: usize) -> Result<Vec<Way>> {
         for (family, spoken) in FAMILIES {
             let reach = (to == To::Neighbour).then_some(PING_REACH);
             let name = format!("{place}, {spoken}, spin 0 (the default)");
-            ways.push(way(stage, rounds, (name, against, reach), &mut |stage, by| {
-                ping(stage, by, to, family)
-            })?);
+            let mut both = |stage: &mut Stage, order| pings_in_turns(stage, order, to, family);
+            ways.push(way(stage, rounds, (name, against, reach), &mut both)?);
         }
     }
     stage.spin(SPIN)?;
     for (to, place, against) in PLACES {
         let name = format!("{place}, IPv4, spin {SPIN}");
-        let mut measure = |stage: &mut Stage, by| ping(stage, by, to, Family::V4);
-        ways.push(way(stage, rounds, (name, against, None), &mut measure)?);
+        let mut both = |stage: &mut Stage, order| pings_in_turns(stage, order, to, Family::V4);
+        ways.push(way(stage, rounds, (name, against, None), &mut both)?);
     }
     Ok(ways)
 }
@@ -95,15 +102,14 @@ fn way(
     stage: &mut Stage,
     rounds: usize,
     (name, against, reach): (String, &str, Option<f64>),
-    measure: Measure<'_>,
+    both: Round<'_>,
 ) -> Result<Way> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let order = if round % 2 == 0 { [By::Us, By::Linux] } else { [By::Linux, By::Us] };
-        for by in order {
-            let figure = measure(stage, by).with_context(|| format!("{name}, round {round}: {by:?}"))?;
-            if by == By::Us { &mut ours } else { &mut theirs }.push(figure);
-        }
+        let [us, linux] = both(stage, order).with_context(|| format!("{name}, round {round}"))?;
+        ours.push(us);
+        theirs.push(linux);
     }
     let way = Way { name, against: against.to_owned(), reach, ours, theirs };
     let shown = |values: &[f64]| crate::bench::report::shown(Spread::of(values.iter().copied()), 3);
@@ -125,15 +131,28 @@ fn transfer(stage: &mut Stage, command: &str) -> Result<f64> {
     Ok(bits.with_context(|| format!("no speed in {said}"))? / 1e9)
 }
 
-/// The median of [`PINGS`], in milliseconds.
-fn ping(stage: &mut Stage, by: By, to: To, family: Family) -> Result<f64> {
-    let target = stage.target(by, to, family)?;
-    // Whoever was silent meanwhile is looked for first.
+/// The medians of all bursts of each, in milliseconds.
+fn pings_in_turns(stage: &mut Stage, order: [By; 2], to: To, family: Family) -> Result<[f64; 2]> {
+    let targets = order.map(|by| stage.target(by, to, family).map(|target| (by, target)));
+    let mut times = [const { Vec::new() }; 2];
+    let targets = targets.into_iter().collect::<Result<Vec<_>>>()?;
+    for _ in 0..BURSTS {
+        for (by, target) in &targets {
+            times[*by as usize].extend(burst(stage, target).with_context(|| format!("{by:?}"))?);
+        }
+    }
+    let [ours, theirs] = times.map(|times| Spread::of(times).map(|spread| spread.median));
+    Ok([ours.context("no times")?, theirs.context("no times")?])
+}
+
+/// [`BURST`] pings behind one that wakes all who were idle; their times in milliseconds.
+fn burst(stage: &mut Stage, target: &str) -> Result<Vec<f64>> {
     let command = format!(
-        "ping -c 3 -i 0.05 {target} >/dev/null; ping -c {PINGS} -i {PAUSE} {target} | sed -n 's/.*time=\\([0-9.]*\\) ms/\\1/p' | tr '\\n' ' '; echo"
+        "ping -c {} -i {PAUSE} {target} | sed -n 's/.*time=\\([0-9.]*\\) ms/\\1/p' | tr '\\n' ' '; echo",
+        BURST + 1
     );
     let said = stage.sender().run(&command)?;
     let times = said.split_whitespace().map(str::parse).collect::<Result<Vec<f64>, _>>()?;
-    ensure!(times.len() >= PINGS - 2, "{} of {PINGS} pings were answered", times.len());
-    Ok(Spread::of(times).context("no times")?.median)
+    ensure!(times.len() > BURST - 2, "{} of {} pings were answered", times.len(), BURST + 1);
+    Ok(times.into_iter().skip(1).collect())
 }

@@ -85,7 +85,7 @@ impl Between {
 
     fn title(&self) -> &'static str {
         if self.is_time() {
-            "Between two guests, median of 200 pings a round; what `spin` says keeps the worker from sleeping so long."
+            "Between two guests, median of 200 pings a round, in bursts of 20 that the two carry in turns; what `spin` says keeps the worker from sleeping so long."
         } else {
             "One connection between two guests, iperf3 for two seconds a round, each way."
         }

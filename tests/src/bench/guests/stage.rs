@@ -23,9 +23,9 @@ const MACHINES: [Vm; 3] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
     /// This program.
-    Us,
+    Us = 0,
     /// Linux's bridge, and its VXLAN between hosts.
-    Linux,
+    Linux = 1,
 }
 
 /// A tenant's protocol.
