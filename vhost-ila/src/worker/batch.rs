@@ -340,9 +340,8 @@ impl Batch {
     pub(super) fn copy_heads(&mut self, from: usize) -> usize {
         self.chains.prefetch(from + 2 * CHUNK..from + 3 * CHUNK);
         let end = (from + CHUNK).min(self.chains.len());
-        for (i, slot) in self.slots.iter_mut().enumerate().take(end).skip(from) {
-            self.chains.copy_head(i, slot.taken_mut());
-        }
+        let slots = self.slots.get_mut(from..end).unwrap_or_default();
+        self.chains.copy_heads(from, slots.iter_mut().map(Slot::taken_mut));
         from + CHUNK
     }
 

@@ -148,7 +148,8 @@ impl Batch {
     fn deliver_outbound(&mut self, out: &mut Outlets, port: PortId, which: Range<usize>, lengths: &Lengths) {
         let mut at = which.start;
         while at < which.end {
-            let frames = self.slots.iter().zip(lengths).take(which.end).skip(at);
+            let slots = self.slots.get(at..which.end).unwrap_or_default();
+            let frames = slots.iter().zip(lengths.get(at..).unwrap_or_default());
             let frames = frames
                 .map(|(slot, length)| (slot.last::<{ ROOM + LEN + HEAD_LEN }>(), LEN + *length as usize));
             let written = out.ring(FABRIC, 0).map_or(0, |ring| ring.queue.ring.deliver_short(frames));

@@ -92,6 +92,12 @@ pub(super) struct Single {
     pub(super) what: u64,
 }
 
+/// Where [`Walk::fours`] finds them. (Closures cannot be told to be part of their caller.)
+pub(super) trait Singles {
+    /// The next four, of this ring's kind, behind the `done` that were taken; `None` if there are not so many.
+    fn four(&mut self, done: usize) -> Option<[Single; 4]>;
+}
+
 impl Single {
     #[inline(always)]
     fn range(self) -> (u64, u32) {
@@ -185,7 +191,7 @@ impl Walk {
         memory: &GuestMemory,
         most: usize,
         (arena, chains): (&mut Vec<Segment>, &mut Vec<Chain>),
-        mut next: impl FnMut(usize) -> Option<[Single; 4]>,
+        mut next: impl Singles,
     ) -> (usize, usize) {
         let Some(window) = memory.window(self.last) else { return (0, 0) };
         let (mut count, mut bytes) = (0, 0);
@@ -193,7 +199,7 @@ impl Walk {
         let (pieces, _) = arena.spare_capacity_mut().as_chunks_mut::<4>();
         let (taken, _) = chains.spare_capacity_mut().as_chunks_mut::<4>();
         for (pieces, taken) in pieces.iter_mut().zip(taken).take(most / 4) {
-            let Some([a, b, c, d]) = next(count) else { break };
+            let Some([a, b, c, d]) = next.four(count) else { break };
             let Some(found) = window.four([a.range(), b.range(), c.range(), d.range()]) else { break };
             for (to, piece) in pieces.iter_mut().zip(found) {
                 to.write(piece);

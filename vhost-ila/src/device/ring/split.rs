@@ -4,10 +4,11 @@
 //! the available ring.
 
 use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::chain::{Chain, Direction, KIND, Single, Walk};
+use super::chain::{Chain, Direction, KIND, Single, Singles, Walk};
 use super::layout::{Descriptor, Layout};
 use super::{BATCH, Ring, RingFault, RingSpec};
 use crate::device::dirty_log::RingLog;
@@ -38,6 +39,31 @@ pub(super) struct Heads([u16; BATCH]);
 impl Default for Heads {
     fn default() -> Self {
         Self([0; BATCH])
+    }
+}
+
+/// Heads that are taken.
+struct Taken<'a> {
+    layout: &'a Layout,
+    heads: slice::Iter<'a, [u16; 4]>,
+    kind: u16,
+}
+
+impl Taken<'_> {
+    #[inline(always)]
+    fn one(&self, head: u16) -> Option<(Single, u16)> {
+        let Descriptor { address, len, flags, .. } = self.layout.descriptor(head)?;
+        Some((Single { address, what: u64::from(head) << 32 | u64::from(len) }, flags ^ self.kind))
+    }
+}
+
+impl Singles for Taken<'_> {
+    #[inline(always)]
+    fn four(&mut self, _: usize) -> Option<[Single; 4]> {
+        let [a, b, c, d] = *self.heads.next()?;
+        let [(a, in_a), (b, in_b), (c, in_c), (d, in_d)] =
+            [self.one(a)?, self.one(b)?, self.one(c)?, self.one(d)?];
+        ((in_a | in_b | in_c | in_d) & KIND == 0).then_some([a, b, c, d])
     }
 }
 
@@ -151,21 +177,9 @@ impl Ring for SplitRing {
         walk: &Walk,
         to: (&mut Vec<Segment>, &mut Vec<Chain>),
     ) -> (usize, usize) {
-        let Self { layout, .. } = self;
-        let (heads, _) = found.0.get(which.clone()).unwrap_or_default().as_chunks::<4>();
-        let mut heads = heads.iter();
-        let (count, bytes) = walk.fours(&layout.memory, which.len(), to, |_| {
-            let [a, b, c, d] = *heads.next()?;
-            let [of_a, of_b, of_c, of_d] =
-                [layout.descriptor(a)?, layout.descriptor(b)?, layout.descriptor(c)?, layout.descriptor(d)?];
-            let kind = walk.kind();
-            let odd = of_a.flags ^ kind | of_b.flags ^ kind | of_c.flags ^ kind | of_d.flags ^ kind;
-            let single = |head: u16, Descriptor { address, len, .. }| {
-                let what = u64::from(head) << 32 | u64::from(len);
-                Single { address, what }
-            };
-            (odd & KIND == 0).then(|| [single(a, of_a), single(b, of_b), single(c, of_c), single(d, of_d)])
-        });
+        let (heads, _) = found.0.get(which.clone()).unwrap_or_default().as_chunks();
+        let heads = Taken { layout: &self.layout, heads: heads.iter(), kind: walk.kind() };
+        let (count, bytes) = walk.fours(&self.layout.memory, which.len(), to, heads);
         self.next_available = self.next_available.wrapping_add(count as u16);
         (count, bytes)
     }

@@ -71,7 +71,7 @@ fn what_was_copied_of_a_chain_is_not_read_from_the_guest_again() {
     let mut chains = Chains::default();
     TransmitRing::new(&from.spec).unwrap().take(&mut chains).unwrap();
     let mut copied = [[0; 140]; 2];
-    copied.iter_mut().enumerate().for_each(|(at, copied)| assert_eq!(chains.copy_head(at, copied), 140));
+    chains.copy_heads(0, copied.iter_mut());
     sent.iter().for_each(|gpa| from.ram.write(*gpa, &[2; 300]));
 
     let mut receive = ReceiveRing::new(&to.spec, false).unwrap();

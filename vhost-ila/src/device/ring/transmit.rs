@@ -55,7 +55,7 @@ impl Chains {
         copy_out(self.pieces(index), skip, to)
     }
 
-    /// Brings in what [`Chains::copy_head`] will read of these chains.
+    /// Brings in what [`Chains::copy_heads`] will read of these chains.
     #[inline]
     pub fn prefetch(&self, which: Range<usize>) {
         let last = which.end.min(self.chains.len());
@@ -68,12 +68,14 @@ impl Chains {
         }
     }
 
-    /// Copies the first bytes of chain `index` into `to`; returns how many there were.
+    /// Copies the first bytes of the chains from number `from` on into the places of `to`, one each.
     #[inline(always)]
-    pub fn copy_head<const N: usize>(&self, index: usize, to: &mut [u8; N]) -> usize {
-        match self.pieces(index) {
-            [alone] => alone.copy_head(to),
-            pieces => copy_out(pieces, 0, to),
+    pub fn copy_heads<'a, const N: usize>(&self, from: usize, to: impl Iterator<Item = &'a mut [u8; N]>) {
+        for (chain, to) in self.chains.get(from..).unwrap_or_default().iter().zip(to) {
+            match self.segments.get(chain.pieces()).unwrap_or_default() {
+                [alone] => alone.copy_head(to),
+                pieces => copy_out(pieces, 0, to),
+            };
         }
     }
 

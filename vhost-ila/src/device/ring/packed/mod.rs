@@ -27,10 +27,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use layout::{LINE, Layout, Used, Wish};
+use layout::{LINE, Layout, Lines, Used, Wish};
 use place::Place;
 
-use super::chain::{Chain, Direction, Walk};
+use super::chain::{Chain, Direction, Single, Singles, Walk};
 use super::layout::{Descriptor, F_INDIRECT, F_NEXT};
 use super::{BATCH, MAX_CHAIN, Ring, RingFault, RingSpec};
 use crate::device::dirty_log::{LogSpec, RingLog};
@@ -244,6 +244,26 @@ impl PackedRing {
     }
 }
 
+/// Lines that are taken, while others behind them are asked for.
+struct Ahead<'a> {
+    ring: &'a PackedRing,
+    lines: Lines<'a>,
+    /// So many descriptors were asked for already, but for those that are always.
+    asked: usize,
+}
+
+impl Singles for Ahead<'_> {
+    #[inline(always)]
+    fn four(&mut self, done: usize) -> Option<[Single; 4]> {
+        if done >= self.asked {
+            let PackedRing { layout, next_available, writes_all, .. } = self.ring;
+            let ahead = (done as u16 + ASKED_AHEAD).min(layout.size);
+            layout.prefetch(next_available.after(ahead, layout.size), 1, *writes_all);
+        }
+        self.lines.next()
+    }
+}
+
 impl Ring for PackedRing {
     type Found = ();
 
@@ -342,23 +362,15 @@ impl Ring for PackedRing {
         walk: &Walk,
         to: (&mut Vec<Segment>, &mut Vec<Chain>),
     ) -> (usize, usize) {
-        let Self { layout, next_available, .. } = &*self;
-        let (begin, size) = (which.start, layout.size);
-        // Where the batch before ended, what was asked for ends.
-        let asked = usize::from(self.usual).saturating_sub(begin + usize::from(ASKED_AHEAD));
-        let (most, mut lines) =
-            (which.len().min(self.room().into()), layout.lines(*next_available, walk.kind()));
-        let (count, bytes) = walk.fours(&layout.memory, most, to, |done| {
-            if done >= asked {
-                layout.prefetch(
-                    next_available.after((done as u16 + ASKED_AHEAD).min(size), size),
-                    1,
-                    self.writes_all,
-                );
-            }
-            lines.next()
-        });
-        self.next_available = next_available.after(count as u16, size);
+        let (first, size) = (self.next_available, self.layout.size);
+        let lines = Ahead {
+            ring: self,
+            lines: self.layout.lines(first, walk.kind()),
+            asked: usize::from(self.usual).saturating_sub(which.start + usize::from(ASKED_AHEAD)),
+        };
+        let most = which.len().min(self.room().into());
+        let (count, bytes) = walk.fours(&self.layout.memory, most, to, lines);
+        self.next_available = first.after(count as u16, size);
         (count, bytes)
     }
 
