@@ -215,11 +215,10 @@ fn worker_gone() -> io::Error {
 impl Line {
     fn send(&self, request: Request) -> io::Result<()> {
         self.requests.send(request).map_err(|_| worker_gone())?;
-        // In this order: what the worker sees pending has its wake in the counter already, so `take` empties it in the end.
-        // The other way round a late wake would stay there, and the worker never sleep again.
-        let woken = self.wake.write(1);
+        // In this order: whoever is woken finds it. Woken first, the worker would take our processor, find nothing, and be woken by the same
+        // counter again and again until we have the processor back to say what it is.
         self.pending.store(true, Ordering::Release);
-        woken
+        self.wake.write(1)
     }
 
     /// Sends the request that `what` makes of a way to answer, and waits for the answer.
@@ -313,32 +312,37 @@ impl WorkerLink {
 }
 
 impl WorkerInbox {
-    /// What becomes readable when there is a request.
+    /// To be watched edge-triggered: a request is a new edge, behind [`Self::take`] having something. It is never read; one that comes late wakes
+    /// for nothing, once.
     #[must_use]
     pub fn wake(&self) -> &EventFd {
         &self.wake
     }
 
+    /// Whether there may be a request: to be asked before sleeping, as the edge may have been seen for another reason.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
+    }
+
     /// The next request, if any; one relaxed load when there is none.
     #[inline]
     pub fn take(&mut self) -> Option<Request> {
-        if !self.pending.load(Ordering::Relaxed) {
-            return None;
-        }
-        let request = self.requests.try_recv().ok();
-        if request.is_none() {
-            self.pending.store(false, Ordering::Relaxed);
-            std::sync::atomic::fence(Ordering::SeqCst);
-            // Ours and non-blocking; an empty counter is no news.
-            let _ = self.wake.read();
-            // A request sent between the two looks is not forgotten, nor one behind it.
+        if !self.pending.load(Ordering::Relaxed) { None } else { self.next() }
+    }
+
+    #[cold]
+    fn next(&mut self) -> Option<Request> {
+        self.requests.try_recv().ok().or_else(|| {
+            // Whoever said so before this has sent before, and whoever says so after it is heard then.
+            self.pending.swap(false, Ordering::AcqRel);
             let late = self.requests.try_recv().ok();
             if late.is_some() {
+                // There may be more behind it.
                 self.pending.store(true, Ordering::Relaxed);
             }
-            return late;
-        }
-        request
+            late
+        })
     }
 }
 
@@ -352,6 +356,10 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use epoll::{ControlOptions, Event, Events as Ready};
+
     use super::super::features::Offer;
     use super::*;
 
@@ -369,20 +377,32 @@ mod tests {
     }
 
     #[test]
-    fn a_served_request_leaves_no_wake_behind() {
+    fn whoever_a_request_wakes_finds_it_and_is_woken_no_more() {
         let (link, mut inboxes) = links(1).unwrap();
         let mut inbox = inboxes.remove(0);
-        for round in 0..2000 {
+        let set = epoll::create(true).unwrap();
+        let edges = Event::new(Ready::EPOLLIN | Ready::EPOLLET, 0);
+        let wake = inbox.wake().as_raw_fd();
+        epoll::ctl(set, ControlOptions::EPOLL_CTL_ADD, wake, edges).unwrap();
+        let wakes =
+            |milliseconds| epoll::wait(set, milliseconds, &mut [Event::new(Ready::empty(), 0)]).unwrap();
+        for round in 0..400 {
             let sender = std::thread::spawn({
                 let link = link.clone();
                 move || link.quit()
             });
-            while inbox.take().is_none() {}
-            // The worker looks for more at once, perhaps before the sender is done.
-            assert!(inbox.take().is_none());
+            if round % 2 == 0 {
+                assert_eq!(wakes(30_000), 1, "round {round}");
+                assert!(inbox.take().is_some(), "round {round}: it was woken for nothing");
+            } else {
+                // Awake for another reason; the wake is late.
+                while inbox.take().is_none() {}
+            }
             sender.join().unwrap();
+            let _late = wakes(0);
             assert!(inbox.take().is_none());
-            assert!(inbox.wake().read().is_err(), "round {round}: the worker would never sleep again");
+            assert_eq!(wakes(0), 0, "round {round}: the worker would never sleep again");
         }
+        epoll::close(set).unwrap();
     }
 }

@@ -79,7 +79,7 @@ impl Worker {
     pub(super) fn new(seat: Seat) -> io::Result<Self> {
         let Seat { nve, place, inbox, ways, homes, punts, notes, spin, counters } = seat;
         let poll = Poll::new()?;
-        poll.watch(inbox.wake(), Events::EPOLLIN)?;
+        poll.watch(inbox.wake(), Events::EPOLLIN | Events::EPOLLET)?;
         poll.watch(&punts, Events::EPOLLIN | Events::EPOLLET)?;
         for (way, token) in [(Some(&ways.uplink), UPLINK), (ways.outside.as_ref(), OUTSIDE)] {
             if let Some(fd) = way.and_then(|way| way.readable()) {
@@ -357,7 +357,7 @@ impl Worker {
 
     /// Waits for a kick, a packet or a request.
     fn sleep(&mut self) {
-        let mut work = false;
+        let mut work = self.inbox.is_pending();
         // Those at rest were asked when they came to it.
         for sender in self.senders.looked_at() {
             work |= sender.want_kicks(&mut self.out);

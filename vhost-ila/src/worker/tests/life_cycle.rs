@@ -205,3 +205,21 @@ fn an_attachment_can_be_removed_and_added_while_others_run() {
     let unknown = DeviceConfig { name: "nobody".into(), ..device(lab.dir.path(), 9) };
     assert_eq!(lab.daemon.apply(&[unknown]).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
+
+#[test]
+fn a_request_wakes_a_worker_about_once() {
+    const ROUNDS: u64 = 100;
+    with_one_and_two_workers(|| {
+        let lab = Lab::new(1);
+        let mut guest = Guest::connect(&lab.socket(1));
+        let sleeps = || lab.daemon.workers().iter().map(|worker| worker.sleeps).max().unwrap();
+        let before = sleeps();
+        for _ in 0..ROUNDS {
+            guest.stop(0);
+            guest.start(0);
+        }
+        // A stop and a start, a pass of all workers where there are several, and wakes that come late: one each.
+        let slept = sleeps() - before;
+        assert!(slept <= 20 * ROUNDS, "{slept} sleeps");
+    });
+}
