@@ -126,26 +126,25 @@ impl Batch {
         which: Range<usize>,
         lengths: &mut Lengths,
     ) -> (usize, u64) {
-        let mut bytes = 0;
-        for i in which.clone() {
-            let (Some(slot), Some(length)) = (self.slots.get_mut(i), lengths.get_mut(i)) else {
-                return (i, bytes);
-            };
-            let taken = slot.taken_mut();
-            let len = self.chains.bytes(i).saturating_sub(LEN);
+        let slots = self.slots.get_mut(which.clone()).unwrap_or_default();
+        let lengths = lengths.get_mut(which.clone()).unwrap_or_default();
+        let (mut done, mut bytes) = (which.start, 0);
+        for ((slot, length), chain) in slots.iter_mut().zip(lengths).zip(self.chains.lengths(which)) {
+            let (taken, len) = (slot.taken_mut(), chain.saturating_sub(LEN));
             let (plain, Some(head)) = (NetHeader::is_plain(taken), taken.last_chunk_mut::<HEAD_LEN>()) else {
-                return (i, bytes);
+                break;
             };
             let other = line.conversation.is_some_and(|own| line.track.conversation(head) != own);
             if !plain || other || len > MAX_FRAME {
-                return (i, bytes);
+                break;
             }
-            let Some(on) = out.walker.follow(&line.track, head, len) else { return (i, bytes) };
+            let Some(on) = out.walker.follow(&line.track, head, len) else { break };
             WireHeader::PLAIN.write(taken);
             *length = on as u32;
             bytes += len as u64;
+            done += 1;
         }
-        (which.end, bytes)
+        (done, bytes)
     }
 
     /// Delivers these frames, which were rewritten.

@@ -289,8 +289,8 @@ unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: the caller's.
         return unsafe { copy_call(from, to, len) };
     }
-    // From both ends to the middle, where they overlap, so that there is neither a rest nor a loop for most.
-    // SAFETY: len is at least as many words as are copied from either end, and the loop's end with a word in front of the last eight.
+    // From both ends to the middle, where they overlap, so that there is neither a rest nor a loop.
+    // SAFETY: len is at least as many words as are copied from either end, and at most twice as many.
     unsafe {
         if len <= 2 * WORD {
             copy_ends::<1>(from, to, len);
@@ -299,12 +299,7 @@ unsafe fn copy_bytes(from: *const u8, to: *mut u8, len: usize) {
         } else if len <= 6 * WORD {
             copy_ends::<3>(from, to, len);
         } else {
-            let mut at = 0;
-            while at + 6 * WORD < len {
-                copy_word(from.add(at), to.add(at));
-                at += WORD;
-            }
-            copy_ends::<3>(from.add(at), to.add(at), len - at);
+            copy_ends::<{ SHORT / WORD / 2 }>(from, to, len);
         }
     }
 }

@@ -49,6 +49,12 @@ impl Chains {
         self.chains.get(index).map_or(0, |c| c.len() as usize)
     }
 
+    /// The same of each of these.
+    #[inline]
+    pub fn lengths(&self, which: Range<usize>) -> impl Iterator<Item = usize> {
+        self.chains.get(which).unwrap_or_default().iter().map(|chain| chain.len() as usize)
+    }
+
     /// Copies bytes `skip ..` of chain `index` into `to`; returns how many there were.
     #[inline]
     pub fn copy(&self, index: usize, skip: usize, to: &mut [u8]) -> usize {
@@ -74,7 +80,7 @@ impl Chains {
         for (chain, to) in self.chains.get(from..).unwrap_or_default().iter().zip(to) {
             match self.segments.get(chain.pieces()).unwrap_or_default() {
                 [alone] => alone.copy_head(to),
-                pieces => copy_out(pieces, 0, to),
+                pieces => copy_pieces(pieces, to),
             };
         }
     }
@@ -105,6 +111,12 @@ impl Chains {
         let range = self.chains.get(index).map_or(0..0, |c| c.pieces());
         self.segments.get(range).unwrap_or_default()
     }
+}
+
+/// The first bytes of a chain of several pieces.
+#[inline(never)]
+fn copy_pieces(pieces: &[Segment], to: &mut [u8]) -> usize {
+    copy_out(pieces, 0, to)
 }
 
 /// A guest's transmit ring.
