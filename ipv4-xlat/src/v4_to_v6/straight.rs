@@ -80,7 +80,7 @@ pub fn translate_between(
         *to = *from;
         [to[6], to[7]] = usual.checksum(between, [from[6], from[7]])?;
     }
-    *ip_out = usual.header(between);
+    usual.write_header(between, ip_out);
     let tail = ipv4::HEADER_LEN + copied..usual.total_len();
     Some(Translated::one(ipv6::HEADER_LEN + copied, tail, Offload::NONE))
 }
@@ -88,7 +88,8 @@ pub fn translate_between(
 /// What the header of a packet of the usual kind says: all that translation takes from it, but for the addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Usual {
-    total_len: usize,
+    /// At least that of its headers.
+    total_len: u16,
     protocol: u8,
     hop_limit: u8,
     traffic_class: u8,
@@ -99,10 +100,14 @@ impl Usual {
     #[inline(always)]
     pub fn of(header: &[u8; ipv4::HEADER_LEN], room: usize, config: &Config) -> Option<Self> {
         let ip = Ipv4(header);
-        let (total_len, protocol) = (usize::from(ip.total_len()), ip.protocol());
+        let (total_len, protocol) = (ip.total_len(), ip.protocol());
         // Version 4, five words of header; no MF, no offset.
         let usual = header[0] == 0x45 && !ip.is_fragment();
-        if !usual || total_len > room || illegal_source_v4(ip.source()) || !header_is_right(header) {
+        if !usual
+            || usize::from(total_len) > room
+            || illegal_source_v4(ip.source())
+            || !header_is_right(header)
+        {
             return None;
         }
         let shortest = match protocol {
@@ -110,10 +115,12 @@ impl Usual {
             protocol::UDP => 8,
             _ => return None,
         };
-        let l4_len = total_len.checked_sub(ipv4::HEADER_LEN).filter(|len| *len >= shortest)?;
+        if total_len < ipv4::HEADER_LEN as u16 + shortest {
+            return None;
+        }
         let limit =
             if ip.dont_fragment() { config.mtu6 } else { config.mtu6.min(config.lowest_ipv6_mtu.get()) };
-        if ipv6::HEADER_LEN + l4_len > limit as usize {
+        if u32::from(total_len) + (ipv6::HEADER_LEN - ipv4::HEADER_LEN) as u32 > limit {
             return None;
         }
         let (hop_limit, traffic_class) = (config.hops_left(ip.ttl())?, config.traffic_class(ip.tos()));
@@ -124,7 +131,7 @@ impl Usual {
     #[inline]
     #[must_use]
     pub const fn total_len(&self) -> usize {
-        self.total_len
+        self.total_len as usize
     }
 
     /// Bytes of its transport header without options: 8 (UDP) or 20 (TCP).
@@ -168,20 +175,17 @@ impl Usual {
         self.hop_limit
     }
 
-    /// The IPv6 header of the translated packet.
+    /// Writes the IPv6 header of the translated packet.
     #[inline(always)]
-    #[must_use]
-    pub fn header(&self, between: &Between) -> [u8; ipv6::HEADER_LEN] {
-        let mut header = [0; ipv6::HEADER_LEN];
+    pub fn write_header(&self, between: &Between, out: &mut [u8; ipv6::HEADER_LEN]) {
         ipv6::Fields {
             traffic_class: self.traffic_class,
-            payload_len: (self.total_len - ipv4::HEADER_LEN) as u16,
+            payload_len: self.total_len - ipv4::HEADER_LEN as u16,
             next_header: self.protocol,
             hop_limit: self.hop_limit,
             source: between.source,
             destination: between.destination,
         }
-        .emit(&mut header);
-        header
+        .emit(out);
     }
 }

@@ -22,7 +22,7 @@ use super::question::DHCP4;
 use super::rewrite4::InNetwork;
 use super::rewrite6::on_the_wire;
 use super::{PortId, deliver};
-use crate::addr::{Key, Keys};
+use crate::addr::{Identifier, Key, Keys, Vnid};
 use crate::packet::ipv6::HEADER_LEN as IPV6_LEN;
 use crate::packet::{ETHERNET_LEN, HEAD_LEN, protocol};
 use crate::policy::{IPV6_MINIMUM, Peers4, World};
@@ -57,6 +57,7 @@ pub struct Outbound {
     /// Whom its frames are for, and with which keys.
     peers: Peers4,
     keys: Keys,
+    vnid: Vnid,
     /// From the source to whomever: both sums have the destination's own address in them, so it makes no difference to what it means.
     between: Between,
     config: Config,
@@ -102,8 +103,9 @@ impl Outbound {
         let network = world.network(world.attachment(port)?.network)?;
         let map = InNetwork::new(network, None);
         let between = Between::of(Ipv4Addr::from(source), Ipv4Addr::from(destination), &map)?;
-        let (peers, keys, config) = (network.peers4(), network.keys4, network.translation);
-        Some(Self { ethernet, source, peers, keys, between, config })
+        let (peers, keys, vnid, config) =
+            (network.peers4(), network.keys4, network.vnid, network.translation);
+        Some(Self { ethernet, source, peers, keys, vnid, between, config })
     }
 
     /// A frame of `len` bytes that begins with `head`, with nothing left to finish, if it may leave by this half.
@@ -144,13 +146,14 @@ impl Outbound {
     ) -> Option<usize> {
         let target = asked.target.or_else(|| table.get_in(asked.bucket, asked.key))?;
         let Target::Remote(locator, Some(neutral)) = target else { return None };
-        let wire = on_the_wire(world.locator(locator)?, asked.key.identifier(), Some(neutral));
+        let identifier = Identifier::ipv4(self.vnid, Ipv4Addr::from_bits(asked.key.low()));
+        let wire = on_the_wire(world.locator(locator)?, identifier, Some(neutral));
         let between = self.between.sent_to(wire.ipv6());
         let usual = asked.usual;
         let field = bytes.get_mut(ROOM + TRANSPORT + usual.checksum_at()..)?.first_chunk_mut::<2>()?;
         *field = usual.checksum(&between, *field)?;
         let usual = usual.with_hop_limit(deliver::give_back_hop(world, usual.hop_limit()));
-        *bytes.get_mut(ETHERNET_LEN..)?.first_chunk_mut()? = usual.header(&between);
+        usual.write_header(&between, bytes.get_mut(ETHERNET_LEN..)?.first_chunk_mut()?);
         Some(usual.total_len() + ROOM)
     }
 }

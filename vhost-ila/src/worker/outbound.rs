@@ -34,7 +34,8 @@ const HEADERS6: usize = HEADERS4 + ROOM;
 /// What is kept of a sender, and what stands before its packets.
 struct Road {
     outbound: Outbound,
-    link: [u8; ETHERNET_LEN],
+    /// A virtio-net header, and the link's.
+    front: [u8; LEN + ETHERNET_LEN],
 }
 
 impl Batch {
@@ -51,7 +52,10 @@ impl Batch {
         if out.spread(FABRIC) || out.ring(FABRIC, 0).is_none() {
             return Gone::default();
         }
-        let road = Road { outbound, link };
+        let mut front = [0; LEN + ETHERNET_LEN];
+        WireHeader::PLAIN.write(&mut front);
+        front[LEN..].copy_from_slice(&link);
+        let road = Road { outbound, front };
         out.expect(FABRIC, 0);
         let count = self.chains.len().min(BATCH);
         let (mut copied, mut asked) = (0, 0);
@@ -92,9 +96,11 @@ impl Batch {
     /// Asks about these frames, up to the first that does not leave so: its place.
     #[inline]
     fn ask(&mut self, out: &Outlets, road: &Road, which: Range<usize>) -> usize {
-        for i in which.clone() {
-            let (Some(slot), Some(asked)) = (self.slots.get(i), self.asked.get_mut(i)) else { return i };
-            let (taken, len) = (slot.taken(), self.chains.bytes(i).saturating_sub(LEN));
+        let frames =
+            self.slots.get(which.clone()).into_iter().flatten().zip(self.chains.lengths(which.clone()));
+        let asked = self.asked.get_mut(which.clone()).into_iter().flatten();
+        for (i, ((slot, len), asked)) in which.clone().zip(frames.zip(asked)) {
+            let (taken, len) = (slot.taken(), len.saturating_sub(LEN));
             if !NetHeader::is_plain(taken) || len > MAX_FRAME {
                 return i;
             }
@@ -126,19 +132,20 @@ impl Batch {
         lengths: &mut Lengths,
     ) -> (usize, u64) {
         let mut bytes = 0;
-        for i in which.clone() {
-            let (Some(slot), Some(length)) = (self.slots.get_mut(i), lengths.get_mut(i)) else {
-                return (i, bytes);
-            };
-            let Some(Some(asked)) = self.asked.get(i) else { return (i, bytes) };
-            let Some(len) = out.walker.leave(&road.outbound, asked, slot.last_mut()) else {
-                return (i, bytes);
-            };
+        let slots = self.slots.get_mut(which.clone()).into_iter().flatten();
+        let asked = self.asked.get(which.clone()).into_iter().flatten();
+        let lengths = lengths.get_mut(which.clone()).into_iter().flatten();
+        let lengths = lengths.zip(self.chains.lengths(which.clone()));
+        for (i, ((slot, asked), (length, len))) in which.clone().zip(slots.zip(asked).zip(lengths)) {
+            let leaves = asked.as_ref().and_then(|asked| {
+                let whole = out.walker.leave(&road.outbound, asked, slot.last_mut())?;
+                Some(ETHERNET_LEN + whole)
+            });
+            let Some(leaves) = leaves else { return (i, bytes) };
             let frame: &mut [u8; ROOM + LEN + HEAD_LEN] = slot.last_mut();
-            WireHeader::PLAIN.write(frame);
-            frame[LEN..LEN + ETHERNET_LEN].copy_from_slice(&road.link);
-            *length = (ETHERNET_LEN + len) as u32;
-            bytes += (self.chains.bytes(i) - LEN) as u64;
+            frame[..LEN + ETHERNET_LEN].copy_from_slice(&road.front);
+            *length = leaves as u32;
+            bytes += (len - LEN) as u64;
         }
         (which.end, bytes)
     }
