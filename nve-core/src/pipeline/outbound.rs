@@ -67,6 +67,7 @@ pub struct Outbound {
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     key: Key,
+    /// Which bucket is looked at next.
     bucket: u32,
     target: Option<Target>,
     usual: Usual,
@@ -144,7 +145,10 @@ impl Outbound {
         asked: &Asked,
         bytes: &mut Roomy,
     ) -> Option<usize> {
-        let target = asked.target.or_else(|| table.get_in(asked.bucket, asked.key))?;
+        let target = asked.target.or_else(|| match table.look(asked.bucket, asked.key) {
+            Place::Found(target) => Some(target),
+            Place::Behind(_) | Place::Nowhere => table.get(asked.key),
+        })?;
         let Target::Remote(locator, Some(neutral)) = target else { return None };
         let identifier = Identifier::ipv4(self.vnid, Ipv4Addr::from_bits(asked.key.low()));
         let wire = on_the_wire(world.locator(locator)?, identifier, Some(neutral));
@@ -173,7 +177,10 @@ impl Asked {
                 self.target = Some(target);
                 None
             }
-            Place::Behind(address) => Some(address),
+            Place::Behind(bucket) => {
+                self.bucket = bucket;
+                Some(table.address_of(bucket))
+            }
             Place::Nowhere => None,
         }
     }

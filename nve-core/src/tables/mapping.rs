@@ -82,9 +82,9 @@ impl Target {
 pub enum Place {
     /// Where it lives.
     Found(Target),
-    /// Nothing yet: address of the line behind it.
-    Behind(usize),
-    /// Nothing, and there is no other line; perhaps because it is changing ([`MappingTable::get_in`] tells).
+    /// Nothing yet: this is the bucket behind it.
+    Behind(u32),
+    /// Nothing, and there is no other line; perhaps because it is changing ([`MappingTable::get`] tells).
     Nowhere,
 }
 
@@ -218,16 +218,16 @@ impl MappingTable {
         self.get_in(self.bucket_of(key), key)
     }
 
-    /// What the first line of `bucket`, which is that of `key`, tells of it.
+    /// What one line, the bucket where `key` would be or one behind that, tells of it.
     #[inline(always)]
     pub fn look(&self, bucket: u32, key: Key) -> Place {
-        let Some(first) = self.bucket(bucket.into()) else { return Place::Nowhere };
-        if let Some(target) = first.get(key.bits()).and_then(Target::unpack) {
+        let Some(bucket) = self.bucket(bucket.into()) else { return Place::Nowhere };
+        if let Some(target) = bucket.get(key.bits()).and_then(Target::unpack) {
             return Place::Found(target);
         }
-        match first.next.load(Relaxed) {
+        match bucket.next.load(Relaxed) {
             0 => Place::Nowhere,
-            next => self.bucket(next).map_or(Place::Nowhere, |bucket| Place::Behind(bucket.address())),
+            next => Place::Behind(next as u32),
         }
     }
 
