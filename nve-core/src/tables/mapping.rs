@@ -428,13 +428,13 @@ impl Bucket {
         // A repeat needs a completed change of a key in this bucket meanwhile; 64 in a row are given up, as an absent key.
         for _ in 0..64 {
             let before = self.changes.load(Acquire);
-            let found = self.slots.iter().find_map(|slot| {
-                let found = slot.key.load(Acquire) == key;
-                let value = if found { slot.value.load(Acquire) } else { 0 };
-                (value != 0).then_some(value)
+            // No branch for each slot, as nobody can foretell which one it is. No two have a value for the same key.
+            let found = self.slots.iter().fold(0, |found, slot| {
+                let is_it = u64::from(slot.key.load(Acquire) == key);
+                found | slot.value.load(Acquire) & is_it.wrapping_neg()
             });
             if self.changes.load(Acquire) == before {
-                return found;
+                return (found != 0).then_some(found);
             }
         }
         None

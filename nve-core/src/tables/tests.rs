@@ -33,6 +33,27 @@ fn what_was_inserted_is_found_until_it_is_removed() {
 }
 
 #[test]
+fn line_by_line_every_key_is_found_and_no_other() {
+    let table = MappingTable::with_buckets(3, 20, 60);
+    for n in 0..60 {
+        table.insert(key(n), target_of(n, 1)).unwrap();
+    }
+    let find = |n| {
+        let (mut bucket, mut lines) = (table.bucket_of(key(n)), 1);
+        loop {
+            match table.look(bucket, key(n)) {
+                Place::Found(target) => return (Some(target), lines),
+                Place::Behind(next) => (bucket, lines) = (next, lines + 1),
+                Place::Nowhere => return (None, lines),
+            }
+        }
+    };
+    assert!((0..60).all(|n| find(n).0 == Some(target_of(n, 1))));
+    assert!((0..60).any(|n| find(n).1 == 1) && (0..60).any(|n| find(n).1 > 2));
+    assert!((60..100).all(|n| find(n).0.is_none()));
+}
+
+#[test]
 fn a_full_table_refuses_and_keeps_what_it_has() {
     let table = MappingTable::with_capacity(1000);
     for n in 0..1000 {

@@ -140,6 +140,32 @@ fn where_a_packet_goes_is_looked_up_each_time() {
 }
 
 #[test]
+fn whoever_lies_behind_a_full_line_of_the_table_is_found_as_well() {
+    let mut hv1 = Lab::new(1);
+    let keys4 = hv1.nve.world().networks().find(|network| network.name == "blue").unwrap().keys4;
+    let target = hv1.nve.table.get(keys4.of(0x0a01_0002)).unwrap();
+    let others = || 0x0a01_0100..0x0a01_0100 + 90;
+    for address in others() {
+        hv1.nve.table.insert(keys4.of(address), target).unwrap();
+    }
+    after_two(&mut hv1);
+    let mut behind = 0;
+    for address in others() {
+        let (key, to) = (keys4.of(address), core::net::Ipv4Addr::from_bits(address).to_string());
+        let place = hv1.nve.table.look(hv1.nve.table.bucket_of(key), key);
+        behind += u32::from(matches!(place, crate::tables::Place::Behind(_)));
+        // Of an even length, and of an odd one: looked at ahead, and not.
+        for len in [20, 21] {
+            let frame = framed(&udp("10.1.0.1", &to, len));
+            let packet = left(&mut hv1, &frame);
+            assert!(packet.is_some());
+            assert_eq!(packet, walked(&mut hv1, &frame).ok());
+        }
+    }
+    assert!(behind > 0, "some are in a second line");
+}
+
+#[test]
 fn a_sender_is_judged_anew_once_the_world_has_changed() {
     let mut hv1 = Lab::new(1);
     let frame = datagram("10.1.0.2", (7, 9));
