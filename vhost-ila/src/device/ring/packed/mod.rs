@@ -8,16 +8,18 @@
 //! * The offset of the device area, which the driver reads only where we say so by its flags, always names what is given back next:
 //!   it is to a packed ring what the used index is to a split one, and where the next daemon goes on.
 //! * A chain is given back by its id at the place where its first descriptor was; its other places are skipped, so chains come back in the
-//!   order they were taken. The first used descriptor of a batch is written last, which shows the whole batch.
+//!   order they were taken. The first used descriptor of a batch is written last, which shows the whole batch; the others just before, together.
 //!
 //! ```text
 //!   published          next_used            next_available
 //!       │ finished, the first │ taken: being sent   │ the driver's
 //!       │ held back           │ or written          │
 //!   place.rs  offset and lap    layout.rs  the shared bytes    start.rs  where a ring goes on that somebody else has served
+//!   log.rs    pages that were written
 //! ```
 
 mod layout;
+mod log;
 mod place;
 mod start;
 #[cfg(test)]
@@ -28,12 +30,13 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use layout::{LINE, Layout, Lines, Used, Wish};
+use log::PackedLog;
 use place::Place;
 
 use super::chain::{Chain, Direction, Single, Singles, Walk};
 use super::layout::{Descriptor, F_INDIRECT, F_NEXT};
 use super::{BATCH, MAX_CHAIN, Ring, RingFault, RingSpec};
-use crate::device::dirty_log::{LogSpec, RingLog};
+use crate::device::dirty_log::RingLog;
 use crate::device::memory::{GuestMemory, Segment};
 
 /// Descriptors asked for ahead of the one that is looked at, where the batch before was no longer: some lines, not so many that those which
@@ -68,36 +71,6 @@ pub(super) struct PackedRing {
     wish: Wish,
     /// Where what we write is marked, while that is wanted.
     log: Option<Box<PackedLog>>,
-}
-
-/// Where a packed ring marks what it writes.
-#[derive(Debug)]
-struct PackedLog {
-    /// Its descriptors, and buffers.
-    ring: RingLog,
-    /// The device area, where the front-end may have its "used ring" logged elsewhere.
-    wish: RingLog,
-}
-
-impl PackedLog {
-    fn new(spec: &LogSpec, layout: &Layout) -> Result<Self, RingFault> {
-        let (descriptors, len) = layout.descriptor_range();
-        // What SET_VRING_ADDR says is where the device area lies: front-ends know no other used ring.
-        let own = LogSpec { used: None, ..spec.clone() };
-        let ring = RingLog::new(&own, &layout.memory, descriptors, len)?;
-        let (device, len) = layout.device_range();
-        Ok(Self { ring, wish: RingLog::new(spec, &layout.memory, device, len)? })
-    }
-
-    fn wrote_descriptors(&mut self, first: Place, count: u16, size: u16) {
-        let offset = first.offset(size);
-        // Up to the ring's end, and from its beginning again.
-        let straight = count.min(size - offset);
-        self.ring.wrote_used(16 * u64::from(offset), 16 * u64::from(straight));
-        if count > straight {
-            self.ring.wrote_used(0, 16 * u64::from(count - straight));
-        }
-    }
 }
 
 impl PackedRing {
