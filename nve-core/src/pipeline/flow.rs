@@ -22,7 +22,7 @@ impl Question {
             protocol::TCP | protocol::UDP if !fragment => ports(packet, usize::from(self.l4)),
             _ => 0,
         };
-        spread(addresses ^ u64::from(ports) << 8 ^ u64::from(self.protocol))
+        spread(addresses.wrapping_mul(GOLDEN) ^ ports << 8 ^ u64::from(self.protocol))
     }
 }
 
@@ -40,12 +40,13 @@ pub fn flow_of_plain(origin: Origin, frame: &Frame<'_>) -> u32 {
 fn addresses<const N: usize>(packet: &[u8], at: usize) -> u64 {
     let fold = |at: usize| {
         let words = packet.get(at..at + N).unwrap_or_default().chunks_exact(4);
-        words.fold(0u64, |sum, word| {
+        let sum = words.fold(0u64, |sum, word| {
             let word = word.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
             sum.rotate_left(13) ^ u64::from(word)
-        })
+        });
+        (sum ^ sum >> 32) as u32
     };
-    symmetric(spread(fold(at)), spread(fold(at + N)))
+    symmetric(fold(at), fold(at + N))
 }
 
 fn is_fragment4(packet: &[u8]) -> bool {
@@ -54,10 +55,10 @@ fn is_fragment4(packet: &[u8]) -> bool {
 }
 
 /// Both ports of a transport header at `at`; 0 where they lie behind the frame's head.
-fn ports(packet: &[u8], at: usize) -> u32 {
+fn ports(packet: &[u8], at: usize) -> u64 {
     let Some([a, b, c, d]) = packet.get(at..).and_then(|rest| rest.first_chunk::<4>()) else { return 0 };
     let (from, to) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-    symmetric(spread(u64::from(from)), spread(u64::from(to))) as u32
+    symmetric(from.into(), to.into())
 }
 
 /// The same whichever way round, and not zero where both are equal.
@@ -65,9 +66,11 @@ fn symmetric(a: u32, b: u32) -> u64 {
     u64::from(a.wrapping_add(b)) << 32 | u64::from(a ^ b)
 }
 
-/// Every bit of the result depends on every bit of `n`: a multiplication by 2^64 divided by the golden ratio, twice.
+/// 2^64 divided by the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Every bit of the result depends on every bit of `n`: a multiplication, twice.
 fn spread(n: u64) -> u32 {
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let n = n.wrapping_mul(GOLDEN);
     ((n ^ n >> 32).wrapping_mul(GOLDEN) >> 32) as u32
 }

@@ -14,6 +14,7 @@ use core::net::Ipv6Addr;
 
 use ipv4_xlat::v4_to_v6::Between;
 
+use super::flow::flow_of_plain;
 use super::neighbour::{self, IPV4_LEN, Onward4};
 use super::question::{DHCP4, DHCP6, Form};
 use super::rewrite4::InNetwork;
@@ -144,6 +145,12 @@ impl Track {
             .and_then(|rest| rest.first_chunk())
             .map_or(0, |ports| u32::from_ne_bytes(*ports));
         u64::from(head[protocol]) << 32 | u64::from(ports)
+    }
+
+    /// [`super::flow_of_plain`] of a frame that goes this way and begins so, rewritten or not.
+    #[must_use]
+    pub fn flow(&self, head: &[u8; HEAD_LEN]) -> u32 {
+        flow_of_plain(Origin::Port(self.to), &Frame::whole(head))
     }
 
     /// Rewrites a frame of `len` bytes that begins with `head` where it is, if it goes this way; how many bytes of it go on. If it does not,

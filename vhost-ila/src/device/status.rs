@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nve_core::counters::Cell;
 
+use super::cpu;
 use super::dirty_log::PagesMarked;
 use super::features::Offer;
 use super::handover::Role;
@@ -167,6 +168,14 @@ impl Status {
             Role::Receive(pair) => self.rings.get(2 * usize::from(pair)),
             Role::Transmit(pair) => self.rings.get(2 * usize::from(pair) + 1),
             Role::Control => self.rings.last(),
+        }
+    }
+
+    /// Asks for what the worker counts of that ring as it gives buffers back.
+    #[inline]
+    pub(crate) fn expect(&self, role: Role) {
+        if let Some(ring) = self.ring(role) {
+            cpu::prefetch_to_write(std::ptr::from_ref(&ring.frames) as usize);
         }
     }
 

@@ -251,7 +251,7 @@ impl Batch {
         towards: &mut Towards,
     ) {
         if let Some(next) = &next {
-            next.queue.ring.expect();
+            next.expect(self.many);
         }
         self.chains.prefetch(0..2 * CHUNK);
         let count = self.chains.len().min(BATCH);

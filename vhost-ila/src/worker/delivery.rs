@@ -210,13 +210,22 @@ impl Outlets {
         }
     }
 
+    /// The same, for what [`Self::publish`] writes, where that has left the cache.
+    #[inline]
+    pub(super) fn expect_to_publish(&mut self, index: u16, place: usize) {
+        if let Some(ring) = self.ring(index, place) {
+            ring.queue.ring.expect_to_publish();
+            ring.queue.status.expect(Role::Receive(ring.queue.pair));
+        }
+    }
+
     /// The ring at this place, of those that frames to the attachment of this number go to.
     #[inline]
     pub(super) fn ring(&mut self, index: u16, place: usize) -> Option<&mut Receiving> {
         self.ports.get_mut(usize::from(index))?.receivers.at(place)
     }
 
-    /// So many frames, of so many bytes in all, were written to that.
+    /// So many frames, of so many bytes in all, were written to it.
     #[inline]
     pub(super) fn wrote(&mut self, (index, place): (u16, usize), frames: u16, bytes: usize) {
         let Some(port) = self.ports.get_mut(usize::from(index)) else { return };

@@ -13,6 +13,7 @@
 //!   senders.rs   which transmit rings are looked at, and which rest until they are kicked
 //!   batch.rs     take > headers copied once > classify all (prefetch) > decide all (prefetch) > deliver all
 //!   train.rs     its first frames, if they go the way of the last one to a neighbour: copied, followed and delivered in one pass
+//!   fan.rs       the same to one with several rings, whatever conversations they mix
 //!   outbound.rs  the same of those that leave to a fabric with rings, whomever they are for
 //!   delivery.rs  one frame to one place: a receive ring, the uplink, or a counter
 //!   fabric.rs    a vhost-user uplink: the link's header and neighbour discovery; its rings are as an attachment's
@@ -34,6 +35,7 @@ pub mod conversation;
 mod counters;
 mod delivery;
 mod fabric;
+mod fan;
 mod homes;
 mod outbound;
 mod poll;

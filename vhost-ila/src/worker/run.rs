@@ -14,7 +14,7 @@ use nve_core::pipeline::PortId;
 use super::delivery::Outlets;
 
 /// Rings that are told apart, by their place among an attachment's: what a guest may have.
-const RINGS: usize = 32;
+pub(super) const RINGS: usize = 32;
 
 /// An attachment, and rings of it as bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +30,13 @@ impl Default for Towards {
 }
 
 impl Towards {
+    /// Frames went to these `rings` of `port`: it is as if they had to all that the last ones went to, up to `most`.
+    #[inline]
+    pub(super) fn add(&mut self, port: u16, rings: u32, most: u32) {
+        let all = if self.port == port { self.rings | rings } else { rings };
+        *self = Self { port, rings: if all.count_ones() <= most { all } else { rings } };
+    }
+
     /// The places of its rings.
     #[inline]
     pub(super) fn places(self) -> impl Iterator<Item = usize> {

@@ -30,6 +30,16 @@ impl Sender {
         cpu::prefetch_all(&*self.queue);
         out.fetch(self.towards);
     }
+
+    /// Its turn is next: asks for what a look at it reads, and where they are `many` for what giving back writes.
+    #[inline]
+    pub(super) fn expect(&self, many: bool) {
+        self.queue.ring.expect();
+        if many {
+            self.queue.ring.expect_to_publish();
+            self.queue.status.expect(Role::Transmit(self.queue.pair));
+        }
+    }
 }
 
 /// A ring that is looked at when it is kicked.

@@ -1,5 +1,6 @@
-//! A train: the first frames of a batch, as long as they go the way of the last one to one ring of an attachment of this host, and
-//! leave nothing to finish. They go from ring to ring in one pass; the first that does not is left to `batch.rs`, with all behind it.
+//! A train: the first frames of a batch, as long as they go the way of the last one to an attachment of this host, and leave nothing to
+//! finish. They go from ring to ring in one pass; the first that does not is left to `batch.rs`, with all behind it. An attachment with several
+//! rings: `fan.rs`.
 //!
 //! ```text
 //!   copy     chunk n + 2   n + 3                     its lines were asked for two chunks before
@@ -12,8 +13,8 @@
 
 use std::ops::Range;
 
-use nve_core::packet::{Frame, HEAD_LEN, MAX_FRAME, Offload};
-use nve_core::pipeline::{Fate, Origin, PortId, Rewritten, Track, flow_of_plain};
+use nve_core::packet::{HEAD_LEN, MAX_FRAME, Offload};
+use nve_core::pipeline::{Fate, Origin, PortId, Rewritten, Track};
 
 use super::batch::{Batch, CHUNK};
 use super::delivery::{Outlets, Source};
@@ -32,17 +33,13 @@ pub(super) struct Gone {
 }
 
 /// Where a train goes.
-struct Line {
-    from: PortId,
-    track: Track,
-    /// The ring's place, of those of the attachment.
-    place: usize,
-    /// What its frames have in common, where other frames of the track go to other rings.
-    conversation: Option<u64>,
+pub(super) struct Line {
+    pub(super) from: PortId,
+    pub(super) track: Track,
 }
 
 impl Line {
-    fn to(&self) -> u16 {
+    pub(super) fn to(&self) -> u16 {
         self.track.to().0
     }
 }
@@ -61,29 +58,24 @@ impl Batch {
         towards: &mut Towards,
     ) -> Gone {
         let Some(track) = out.walker.track(port) else { return Gone::default() };
-        let (to, spread) = (track.to().0, out.spread(track.to().0));
-        // Where the last one went, most likely.
-        let likely = if spread && towards.port == to { towards.rings.trailing_zeros() as usize } else { 0 };
-        out.expect(to, likely);
+        let line = Line { from: port, track };
+        let to = line.to();
+        if out.spread(to) {
+            return self.fan(out, &line, next, towards);
+        }
+        if out.ring(to, 0).is_none() {
+            return Gone::default();
+        }
+        *towards = Towards { port: to, rings: 1 };
+        out.expect(to, 0);
         let mut copied = self.copy_heads(0);
-        let mut line = Line { from: port, track, place: 0, conversation: None };
-        if spread {
-            self.choose(out, &mut line);
-            if line.place != likely {
-                out.expect(to, line.place);
-            }
-        }
-        if out.ring(to, line.place).is_none() {
-            return Gone { done: 0, copied };
-        }
-        *towards = Towards { port: to, rings: 1 << line.place };
         let count = self.chains.len().min(BATCH);
-        out.look(to, line.place, count);
+        out.look(to, 0, count);
         copied = self.copy_heads(copied);
         if let Some(next) = next {
             next.queue.ring.look();
         }
-        out.prepare(to, line.place, count.min(CHUNK));
+        out.prepare(to, 0, count.min(CHUNK));
         let (mut done, mut bytes) = (0, 0);
         while done < count {
             if copied < count {
@@ -92,11 +84,9 @@ impl Batch {
             let end = count.min(done + CHUNK);
             let mut lengths = [0; BATCH];
             let (rewritten, taken) = self.follow(out, &line, done..end, &mut lengths);
-            out.prepare(to, line.place, count.min(end + CHUNK) - done);
-            self.deliver_train(out, &line, done..rewritten, &lengths);
-            if let Some(next) = next.as_ref().filter(|_| self.many) {
-                (done..end).for_each(|i| next.queue.ring.fetch(i));
-            }
+            out.prepare(to, 0, count.min(end + CHUNK) - done);
+            self.deliver_train(out, &line, (0, done..rewritten), &lengths);
+            self.fetch_next(next, done..end);
             (done, bytes) = (rewritten, bytes + taken);
             if rewritten < end {
                 break;
@@ -106,20 +96,9 @@ impl Batch {
         Gone { done, copied: copied.min(BATCH) }
     }
 
-    /// By the first frame: only those of its flow are of the train.
-    fn choose(&self, out: &Outlets, line: &mut Line) {
-        let Some(head) = self.slots.first().and_then(|slot| slot.taken().last_chunk::<HEAD_LEN>()) else {
-            return;
-        };
-        let len = self.chains.bytes(0).saturating_sub(LEN).min(HEAD_LEN);
-        let frame = Frame { head: head.get(..len).unwrap_or_default(), len, offload: Offload::NONE };
-        line.place = out.place(line.to(), flow_of_plain(Origin::Port(line.from), &frame));
-        line.conversation = Some(line.track.conversation(head));
-    }
-
     /// Rewrites these frames, up to the first that does not go this way: its place, and the bytes that those before it had.
     #[inline]
-    fn follow(
+    pub(super) fn follow(
         &mut self,
         out: &mut Outlets,
         line: &Line,
@@ -134,8 +113,7 @@ impl Batch {
             let (plain, Some(head)) = (NetHeader::is_plain(taken), taken.last_chunk_mut::<HEAD_LEN>()) else {
                 break;
             };
-            let other = line.conversation.is_some_and(|own| line.track.conversation(head) != own);
-            if !plain || other || len > MAX_FRAME {
+            if !plain || len > MAX_FRAME {
                 break;
             }
             let Some(on) = out.walker.follow(&line.track, head, len) else { break };
@@ -147,10 +125,16 @@ impl Batch {
         (done, bytes)
     }
 
-    /// Delivers these frames, which were rewritten.
+    /// Delivers these frames, which were rewritten, to the ring at `place`.
     #[inline]
-    fn deliver_train(&mut self, out: &mut Outlets, line: &Line, which: Range<usize>, lengths: &Lengths) {
-        let to = (line.to(), line.place);
+    pub(super) fn deliver_train(
+        &mut self,
+        out: &mut Outlets,
+        line: &Line,
+        (place, which): (usize, Range<usize>),
+        lengths: &Lengths,
+    ) {
+        let to = (line.to(), place);
         let mut at = which.start;
         while at < which.end {
             let slots = self.slots.get(at..which.end).unwrap_or_default();
@@ -172,11 +156,7 @@ impl Batch {
     fn deliver_long(&mut self, out: &mut Outlets, line: &Line, index: usize, len: usize) {
         let (Some(slot), Some(scratch)) = (self.slots.get(index), self.scratch.first()) else { return };
         let taken = slot.taken();
-        let flow = || {
-            let head = &taken[LEN..];
-            let (head, offload) = (head.get(..len).unwrap_or(head), Offload::NONE);
-            flow_of_plain(Origin::Port(line.from), &Frame { head, len, offload })
-        };
+        let flow = || taken.last_chunk().map_or(0, |head| line.track.flow(head));
         let source = Source::Chain { chains: &self.chains, index, front: LEN, taken };
         let whole = Rewritten { head: 0..0, tail: 0..len, offload: Offload::NONE, more: false };
         out.perform(Origin::Port(line.from), &Fate::Local(line.track.to(), whole), flow, scratch, source);

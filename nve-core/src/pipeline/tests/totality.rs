@@ -158,6 +158,11 @@ fn retraced(before: &[u8], receiver: Receiver, frame: &Frame<'_>) -> Option<Out4
         let mut followed = copied;
         let len = lab.walker.follow(&track, &mut followed, frame.len);
         assert_eq!((track.to(), len, &followed), (*to, Some(rewritten.tail.end), &head));
+        // And to the ring that the walk would choose for it.
+        let mut question = Question::default();
+        lab.walker.classify(Origin::Port(port), frame, &mut question);
+        assert_eq!([&copied, &followed].map(|head| track.flow(head)), [question.flow(frame); 2]);
+        assert_eq!(track.conversation(&copied), track.conversation(&followed));
     }
     let head =
         [head.get(..frame.len).unwrap_or(&head), frame.head.get(HEAD_LEN..).unwrap_or_default()].concat();

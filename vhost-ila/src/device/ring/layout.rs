@@ -236,6 +236,12 @@ impl Layout {
         cpu::prefetch((self.descriptors as usize).wrapping_add(16 * self.mask(index)));
     }
 
+    /// Brings the line of `used.idx` in, to be written.
+    #[inline]
+    pub(super) fn prefetch_used_index(&self) {
+        cpu::prefetch_to_write(self.used as usize);
+    }
+
     /// Brings the lines of `count` used elements in, to be written.
     #[inline]
     pub(super) fn prefetch_used(&self, index: u16, count: usize) {

@@ -162,6 +162,10 @@ trait Ring: Sized {
     /// Brings the lines in that say which chains there are: [`Ring::look`] follows.
     fn expect(&self);
 
+    /// Asks for the line that publishing writes, where that is one of its own.
+    #[inline]
+    fn expect_to_publish(&self) {}
+
     /// How many chains there are at most, of [`BATCH`] and `want`, that were not taken; their descriptors are asked for.
     fn look(&self, want: usize, found: &mut Self::Found) -> Result<usize, RingFault>;
 

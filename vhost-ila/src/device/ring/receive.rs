@@ -265,6 +265,12 @@ impl ReceiveRing {
         either!(&self.0, receive => receive.ring.expect());
     }
 
+    /// Asks for what publishing writes, where its ring is no longer in the cache by then.
+    #[inline]
+    pub fn expect_to_publish(&self) {
+        either!(&self.0, receive => receive.ring.expect_to_publish());
+    }
+
     /// Finds the chains that [`ReceiveRing::prepare`] will fetch for so many frames, and asks for their descriptors.
     #[inline]
     pub fn look(&mut self, frames: usize) {

@@ -138,6 +138,11 @@ impl Ring for SplitRing {
     }
 
     #[inline]
+    fn expect_to_publish(&self) {
+        self.layout.prefetch_used_index();
+    }
+
+    #[inline]
     fn look(&self, want: usize, found: &mut Heads) -> Result<usize, RingFault> {
         let count = usize::from(self.waiting()?).min(want).min(BATCH);
         for (i, head) in found.0[..count].iter_mut().enumerate() {

@@ -227,6 +227,12 @@ impl TransmitRing {
         either!(&self.0, transmit => transmit.ring.expect());
     }
 
+    /// Asks for what publishing writes, where its ring is no longer in the cache by then.
+    #[inline]
+    pub fn expect_to_publish(&self) {
+        either!(&self.0, transmit => transmit.ring.expect_to_publish());
+    }
+
     /// Finds the chains that [`TransmitRing::take`] will take next, and asks for their descriptors.
     #[inline]
     pub fn look(&mut self) {
