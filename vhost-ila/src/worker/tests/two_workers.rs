@@ -2,10 +2,13 @@
 //!
 //! vm1 and vm3 send by the first worker, vm2 by the second; what is for vm3 comes by both.
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use super::*;
 use crate::device::guest::UVA;
+use crate::device::memory::Payload;
+use crate::device::net_header::NetHeader;
 use crate::device::ring::RingFault;
 
 /// Three guests of one host.
@@ -170,5 +173,90 @@ fn memory_cut_off_under_two_workers_stops_that_guest_only() {
             until("gone", || !lab.report(3).connected);
             c = Guest::connect(&lab.socket(3));
         }
+    });
+}
+
+#[test]
+fn workers_that_want_each_others_receivers_wait_and_go_on() {
+    /// How often one has waited for what the other had: often enough that both had what the other wanted.
+    const WAITS: u64 = 200;
+    WORKERS.set(2);
+    let lab = Lab::new(4);
+    let [a, b, mut c, mut d] = [1, 2, 3, 4].map(|n| Guest::connect(&lab.socket(n)));
+    let (end, sent) = (AtomicBool::new(false), [AtomicU32::new(0), AtomicU32::new(0)]);
+    std::thread::scope(|scope| {
+        // In every batch both receivers, by turns, and each begins with another.
+        for (mut guest, from, order, sent) in [(a, 1, [3, 4], &sent[0]), (b, 2, [4, 3], &sent[1])] {
+            let end = &end;
+            scope.spawn(move || {
+                while !end.load(Relaxed) {
+                    for number in 0..32 {
+                        guest.queue(&datagram(from, order[number % 2], b"both"));
+                    }
+                    guest.kick();
+                    let limit = Instant::now() + WAIT;
+                    while guest.tx.available() != used(&guest.tx, &guest.ram) {
+                        assert!(Instant::now() < limit, "vm{from}'s frames are taken");
+                        std::thread::yield_now();
+                    }
+                    sent.fetch_add(32, Relaxed);
+                }
+            });
+        }
+        let ending = Ending(&end);
+        let mut came = [0, 0];
+        until("they wait for each other", || {
+            came[0] += c.take().len();
+            came[1] += d.take().len();
+            lab.daemon.workers().iter().map(|worker| worker.waits).sum::<u64>() >= WAITS
+        });
+        drop(ending);
+        assert!(came.iter().all(|came| *came > 0), "{came:?}");
+    });
+    assert!(sent.iter().all(|sent| sent.load(Relaxed) > 0), "both went on: {sent:?}");
+}
+
+/// An uplink that panics when it is given a packet: a bug in the middle of a batch.
+struct Faulty;
+
+impl Uplink for Faulty {
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    fn receive(&mut self, _: &mut [u8]) -> io::Result<Option<(usize, NetHeader)>> {
+        Ok(None)
+    }
+    fn send(&mut self, _: NetHeader, _: &[u8], _: Payload<'_>) -> io::Result<()> {
+        panic!("a bug")
+    }
+    fn beside(&self) -> io::Result<Box<dyn Uplink>> {
+        Ok(Box::new(Faulty))
+    }
+}
+
+#[test]
+fn what_a_panicking_worker_had_of_others_is_given_back_and_its_end_is_told() {
+    let elsewhere = nve_core::setup::Mapping {
+        network: "blue".into(),
+        address: "10.1.0.9".parse().unwrap(),
+        locator: "2001:db8:0:2::/64".parse().unwrap(),
+    };
+    let nve = Nve::new(Setup { mappings: vec![elsewhere], ..setup(3) }.check().unwrap(), 64);
+    let ways = Ways { uplink: Box::new(Faulty), link: None, outside: None };
+    let daemon = Daemon::start_on(ways, (2, Duration::ZERO), Arc::clone(&nve), desks(&nve)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    daemon.apply(&[1, 2, 3].map(|n| device(dir.path(), n))).unwrap();
+    let lab = Lab { dir, nve, daemon };
+    let [mut a, mut b, mut c] = [1, 2, 3].map(|n| Guest::connect(&lab.socket(n)));
+    // The rings of vm3 are the second worker's when it comes to what is for the uplink.
+    b.queue(&datagram(2, 3, b"before"));
+    b.queue(&datagram(2, 9, b"the bug"));
+    b.kick();
+    until("a worker has ended", || !lab.daemon.is_running());
+    a.send(&datagram(1, 3, b"after"));
+    let mut got = Vec::new();
+    until("the other goes on", || {
+        got.extend(c.take());
+        got.iter().any(|frame| payload_of(frame) == b"after")
     });
 }
