@@ -49,11 +49,13 @@ impl Segment {
         if at_tail + tail.len() > self.len() {
             return false;
         }
-        let words = header.to_words();
+        let (first, last) = header.to_words();
         let mut at = at_tail;
-        // SAFETY: header, head and tail end at most at segment.len, inside a live mapping (module invariant); what a payload lends is readable.
+        // SAFETY: header, head and tail end at most at segment.len, inside a live mapping (module invariant); neither store asks for
+        // alignment; what a payload lends is readable.
         unsafe {
-            put_header(self.pointer, words);
+            self.pointer.cast::<u64>().write_unaligned(first);
+            self.pointer.add(8).cast::<u32>().write_unaligned(last);
             copy_bytes(head.as_ptr(), self.pointer.add(at_head), head.len());
         }
         tail.runs(|from, len| {
@@ -64,23 +66,14 @@ impl Segment {
         true
     }
 
-    /// Writes the first `len` bytes of `frame`, which begins with a virtio-net header, where there are so many and all of it fits; else nothing,
-    /// and false.
+    /// Writes the first `len` bytes of `frame`, where there are so many and all of it fits; else nothing, and false.
     #[inline(always)]
     pub(crate) fn write_short<const N: usize>(&self, frame: &[u8; N], len: usize) -> bool {
-        const { assert!(N >= net_header::LEN) };
-        if !(net_header::LEN..=N).contains(&len) || len > self.len() {
+        if len > N || len > self.len() {
             return false;
         }
-        // SAFETY: LEN <= len <= segment.len, inside a live mapping (module invariant), and len <= N.
-        unsafe {
-            let from = frame.as_ptr();
-            put_header(
-                self.pointer,
-                (from.cast::<u64>().read_unaligned(), from.add(8).cast::<u32>().read_unaligned()),
-            );
-            copy_bytes(from.add(net_header::LEN), self.pointer.add(net_header::LEN), len - net_header::LEN);
-        }
+        // SAFETY: len <= segment.len, inside a live mapping (module invariant), and len <= N.
+        unsafe { copy_bytes(frame.as_ptr(), self.pointer, len) };
         true
     }
 
@@ -253,25 +246,6 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Writes a virtio-net header at `to`, unless the same stands there: drivers that put it in a line of its own, in front of a frame that begins
-/// with a line, use buffers again with the header they had, and keep that line if nobody writes it.
-///
-/// # Safety
-/// `to` is readable and writable for 12 bytes.
-#[inline(always)]
-unsafe fn put_header(to: *mut u8, (first, last): (u64, u32)) {
-    let (at_first, at_last) = (to.cast::<u64>(), to.wrapping_add(8).cast::<u32>());
-    // SAFETY: the caller's; none of these asks for alignment. What a guest writes there meanwhile is what it reads.
-    unsafe {
-        if at_first.read_unaligned() != first {
-            at_first.write_unaligned(first);
-        }
-        if at_last.read_unaligned() != last {
-            at_last.write_unaligned(last);
-        }
-    }
-}
-
 /// Bytes that a processor moves at once.
 const WORD: usize = 16;
 
@@ -337,28 +311,6 @@ unsafe fn copy_call(from: *const u8, to: *mut u8, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_header_is_there_afterwards_whatever_stood_there() {
-        let mut frame = [9; 32];
-        WireHeader::PLAIN.with_buffers(0x203).write(&mut frame);
-        for differs in (0..net_header::LEN).map(Some).chain([None]) {
-            let mut buffer = frame;
-            buffer[net_header::LEN..].fill(1);
-            if let Some(at) = differs {
-                buffer[at] ^= 0x80;
-            }
-            let segment = Segment::new(buffer.as_mut_ptr(), 32);
-            assert!(segment.write_short(&frame, 32));
-            assert_eq!(buffer, frame, "{differs:?}");
-        }
-        let mut buffer = [0; 32];
-        let segment = Segment::new(buffer.as_mut_ptr(), 20);
-        assert!(!segment.write_short(&frame, 21) && !segment.write_short(&frame, 11));
-        assert!(!segment.write_short(&frame, 33));
-        assert_eq!(buffer, [0; 32]);
-        assert!(segment.write_short(&frame, 12) && buffer[..12] == frame[..12] && buffer[12..] == [0; 20]);
-    }
 
     #[test]
     fn every_length_is_copied_whole_and_nothing_behind_it() {

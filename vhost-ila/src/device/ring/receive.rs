@@ -235,15 +235,11 @@ impl<R: Ring> Receive<R> {
     }
 }
 
-/// Asks for what a short frame takes of a buffer: to be written, but for a line of which only the header is, which mostly stands there.
+/// Asks for what a short frame takes of a buffer.
 #[inline]
 fn expect_to_write(buffer: &Segment) {
     let at = buffer.address() as usize;
-    if at % 64 < 64 - LEN {
-        cpu::prefetch_to_write(at);
-    } else {
-        cpu::prefetch(at);
-    }
+    cpu::prefetch_to_write(at);
     cpu::prefetch_to_write(at.wrapping_add(64));
 }
 
