@@ -29,10 +29,15 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Two hosts with a task each; nothing is plugged in.
 fn site(name: &str) -> (Site, Task, Task) {
+    site_of(1, name)
+}
+
+/// The same, of so many workers each.
+fn site_of(workers: u16, name: &str) -> (Site, Task, Task) {
     let mapping = |address: &str, host: u8| {
         format!("[[mapping]]\naddress = \"{address}\"\nlocator = \"2001:db8:0:{host}::/64\"\n")
     };
-    let mut plan = Plan::of(&[]);
+    let mut plan = Plan { workers, ..Plan::of(&[]) };
     plan.host_text = vec![
         (0, Task::toml("web", WEB) + &Task::toml("idle", IDLE) + &mapping(APP, 2)),
         (1, Task::toml("app", APP) + &mapping(WEB, 1) + &mapping(IDLE, 1)),
@@ -104,6 +109,21 @@ fn tasks_on_two_hosts_talk_and_the_wire_is_the_drafts() {
     let web_counters = &counters["attachments"]["web"];
     assert!(web_counters["in_packets"].as_u64() > Some(100), "{web_counters}");
     assert!(web_counters["out_bytes"].as_u64() > Some(6 << 20), "{web_counters}");
+}
+
+/// Tasks are read by the first worker.
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn tasks_of_daemons_with_two_workers_talk() {
+    let (site, web, app) = site_of(2, "e2e/tasks-of-two-workers");
+    let idle = Task::new("idle", &site.fabric.hosts[0], IDLE, config(&site, 0)).unwrap();
+    [&web, &app, &idle].into_iter().for_each(|task| drop(task.plug().unwrap()));
+    for (from, to) in [(&web, IDLE), (&idle, WEB), (&web, APP), (&app, IDLE)] {
+        from.reach(to).unwrap();
+        from.ping(to, 3).unwrap();
+    }
+    assert_eq!(stream(&web.namespace, &app.namespace, APP, 1 << 20).unwrap(), WEB);
+    assert_eq!(stream(&idle.namespace, &web.namespace, WEB, 1 << 20).unwrap(), IDLE);
 }
 
 #[test]

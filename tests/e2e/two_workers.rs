@@ -12,6 +12,7 @@ use vhost_ila_tests::ringpeer::beside::HONEST;
 use vhost_ila_tests::ringpeer::neighbours::{datagram, is_between};
 use vhost_ila_tests::ringpeer::{Options, Peer, connect};
 use vhost_ila_tests::site::{Plan, Site, VM1, VM2, Vm};
+use vhost_ila_tests::traffic;
 
 const QUIET: Duration = Duration::from_millis(500);
 const ALL: [Vm; 3] = [VM1, HONEST, VM2];
@@ -42,6 +43,36 @@ fn neighbours_on_different_workers_talk_in_order_and_go_on_after_a_killed_daemon
     let shown = site.daemons[0].show("counters").unwrap();
     let packets = |worker: usize| shown["workers"][worker]["packets"].as_u64().unwrap();
     assert!(packets(0) > 0 && packets(1) > 0, "both took some: {shown}");
+    site.daemons_must_run().unwrap();
+}
+
+#[test]
+#[ignore = "end to end: run by cargo xtask test"]
+fn machines_of_daemons_with_two_workers_talk_on_one_host_and_across() {
+    let mut site = Site::start("e2e/two-workers-machines", Plan { workers: 2, ..Plan::of(&ALL) }).unwrap();
+    let mut guests = site.boot().unwrap();
+    for from in 0..3 {
+        for to in (0..3).filter(|to| *to != from) {
+            traffic::ping(&mut guests[from], ALL[to].ipv4, 2).unwrap();
+            traffic::ping(&mut guests[from], ALL[to].ipv6, 2).unwrap();
+        }
+    }
+    // Super-packets there, and what answers them, by the other worker.
+    for to in [1, 2] {
+        let (sender, receivers) = guests.split_first_mut().unwrap();
+        for address in [ALL[to].ipv4, ALL[to].ipv6] {
+            let moved = traffic::transfer(sender, &mut receivers[to - 1], address, 4).unwrap();
+            assert_eq!(moved.sent, moved.received, "to {address}");
+        }
+    }
+    let shown = site.daemons[0].show("counters").unwrap();
+    for worker in shown["workers"].as_array().unwrap() {
+        let [packets, sleeps] = ["packets", "sleeps"].map(|what| worker[what].as_u64().unwrap());
+        assert!(
+            packets > 100 && sleeps < 4 * packets,
+            "both took some, and slept when they had none: {worker}"
+        );
+    }
     site.daemons_must_run().unwrap();
 }
 
