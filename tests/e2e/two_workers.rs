@@ -51,10 +51,10 @@ fn neighbours_on_different_workers_talk_in_order_and_go_on_after_a_killed_daemon
 fn machines_of_daemons_with_two_workers_talk_on_one_host_and_across() {
     let mut site = Site::start("e2e/two-workers-machines", Plan { workers: 2, ..Plan::of(&ALL) }).unwrap();
     let mut guests = site.boot().unwrap();
-    for from in 0..3 {
-        for to in (0..3).filter(|to| *to != from) {
-            traffic::ping(&mut guests[from], ALL[to].ipv4, 2).unwrap();
-            traffic::ping(&mut guests[from], ALL[to].ipv6, 2).unwrap();
+    for (from, guest) in guests.iter_mut().enumerate() {
+        for (_, to) in ALL.iter().enumerate().filter(|(to, _)| *to != from) {
+            traffic::ping(guest, to.ipv4, 2).unwrap();
+            traffic::ping(guest, to.ipv6, 2).unwrap();
         }
     }
     // Super-packets there, and what answers them, by the other worker.

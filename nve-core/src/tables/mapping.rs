@@ -170,11 +170,12 @@ impl MappingTable {
 
     #[inline]
     fn index(&self, key: u64) -> u64 {
-        // Multiply and fold, so that every bit of a VNID and of an address reaches the upper half, which is then taken as a fraction of all
-        // hashes, of the buckets; the seed is unknown to tenants.
-        let wide = u128::from(key ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        let folded = (wide >> 64) as u64 ^ wide as u64;
-        ((u128::from(folded) * u128::from(self.primary)) >> 64) as u64
+        // Twice, so that addresses one after the other, or any other pattern of VNIDs and addresses, spread like random ones, as `overflow` takes
+        // for granted: after one multiplication they are a lattice, which for some seeds is denser in places. What comes out is taken as a fraction
+        // of all hashes, of the buckets; the seed is unknown to tenants.
+        let once = (key ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = (once ^ once >> 32).wrapping_mul(0xf39c_c060_5ced_c835);
+        ((u128::from(hash) * u128::from(self.primary)) >> 64) as u64
     }
 
     #[inline]

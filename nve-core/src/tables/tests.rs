@@ -64,6 +64,19 @@ fn a_full_table_refuses_and_keeps_what_it_has() {
     assert_eq!(table.iter().count(), 1000);
 }
 
+/// Whatever the seed, and however regular their addresses: the room that is promised is there.
+#[test]
+fn a_table_takes_as_many_as_it_was_made_for() {
+    const FULL: u32 = 500_000;
+    let patterns: [fn(u32) -> u32; 4] =
+        [|n| n, |n| 0x0a00_0000 + n, |n| n << 8, |n| (n & 0xff) | (n >> 8) << 16];
+    for of in patterns {
+        let table = MappingTable::with_capacity(FULL as usize);
+        let taken = (0..FULL).take_while(|n| table.insert(key(of(*n)), target_of(*n, 1)).is_ok()).count();
+        assert_eq!(taken, FULL as usize);
+    }
+}
+
 /// A year of churn: overflow buckets come back, so a table that is never over its capacity never fills up.
 #[test]
 fn churn_leaks_no_room() {
