@@ -6,6 +6,8 @@
 //!   the probable receiver's      expect                      look, prepare
 //! ```
 //!
+//! The first frames of a batch mostly need none of this: `train.rs` and `outbound.rs` send them in one pass, and the stages begin behind them.
+//!
 //! What must stay true: frames of one origin are delivered in the order they were taken, those that need software included.
 
 use std::io;
